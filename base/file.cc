@@ -1,0 +1,245 @@
+#include "base/file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace intarsia {
+namespace {
+
+Status ErrnoStatus(int error, const std::string& operation, const std::string& path) {
+  StatusCode code = StatusCode::kIo;
+  if (error == ENOENT) code = StatusCode::kNotFound;
+  if (error == ENOSPC || error == EDQUOT || error == ENOMEM) code = StatusCode::kResourceExhausted;
+  if (error == EISDIR || error == ENOTDIR) code = StatusCode::kInvalidArgument;
+  return Status(code, "cannot " + operation + " " + path + ": " +
+                          std::error_code(error, std::generic_category()).message());
+}
+
+// Closes a descriptor at the end of its scope.
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+Result<Descriptor> OpenDescriptor(const std::string& path, int flags) {
+  const int value = ::open(path.c_str(), flags | O_CLOEXEC, 0644);
+  if (value < 0) return ErrnoStatus(errno, "open", path);
+  return Descriptor(value);
+}
+
+Result<int64_t> SizeOf(const Descriptor& descriptor, const std::string& path) {
+  struct stat info {};
+  if (::fstat(descriptor.get(), &info) != 0) return ErrnoStatus(errno, "inspect", path);
+  if (!S_ISREG(info.st_mode)) {
+    return Status(StatusCode::kInvalidArgument, "not a regular file: " + path);
+  }
+  return int64_t{info.st_size};
+}
+
+Status WriteFully(const Descriptor& descriptor, std::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor.get(), bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return ErrnoStatus(errno, "write", path);
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return Status::Ok();
+}
+
+class PosixRandomAccessFile : public RandomAccessFile {
+ public:
+  PosixRandomAccessFile(Descriptor descriptor, std::string path)
+      : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
+
+  Status ReadAt(int64_t offset, int64_t num_bytes, void* target) const override {
+    auto* bytes = static_cast<char*>(target);
+    while (num_bytes > 0) {
+      const ssize_t num_read =
+          ::pread(descriptor_.get(), bytes, static_cast<size_t>(num_bytes), offset);
+      if (num_read < 0 && errno == EINTR) continue;
+      if (num_read < 0) return ErrnoStatus(errno, "read", path_);
+      if (num_read == 0) {
+        return Status(StatusCode::kCorruption, "file ends too early: " + path_ + " offset=" +
+                                                   std::to_string(offset) +
+                                                   " missing=" + std::to_string(num_bytes));
+      }
+      offset += num_read;
+      num_bytes -= num_read;
+      bytes += num_read;
+    }
+    return Status::Ok();
+  }
+
+  Result<int64_t> Size() const override { return SizeOf(descriptor_, path_); }
+
+ private:
+  const Descriptor descriptor_;
+  const std::string path_;
+};
+
+class PosixAppendFile : public AppendFile {
+ public:
+  PosixAppendFile(Descriptor descriptor, std::string path, int64_t size)
+      : descriptor_(std::move(descriptor)), path_(std::move(path)), size_(size) {}
+
+  Status Append(std::string_view bytes) override {
+    INTARSIA_RETURN_IF_ERROR(WriteFully(descriptor_, bytes, path_));
+    size_ += static_cast<int64_t>(bytes.size());
+    return Status::Ok();
+  }
+
+  Status Sync() override {
+    if (::fdatasync(descriptor_.get()) != 0) return ErrnoStatus(errno, "sync", path_);
+    return Status::Ok();
+  }
+
+  int64_t size() const override { return size_; }
+
+ private:
+  const Descriptor descriptor_;
+  const std::string path_;
+  int64_t size_;
+};
+
+class PosixMappedFile : public MappedFile {
+ public:
+  explicit PosixMappedFile(std::string_view bytes) : bytes_(bytes) {}
+  ~PosixMappedFile() override {
+    if (!bytes_.empty()) ::munmap(const_cast<char*>(bytes_.data()), bytes_.size());
+  }
+  PosixMappedFile(const PosixMappedFile&) = delete;
+  PosixMappedFile& operator=(const PosixMappedFile&) = delete;
+
+  std::string_view bytes() const override { return bytes_; }
+
+ private:
+  const std::string_view bytes_;
+};
+
+class PosixFileSystem : public FileSystem {
+ public:
+  Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) override {
+    INTARSIA_ASSIGN_OR_RETURN(Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
+    INTARSIA_RETURN_IF_ERROR(SizeOf(descriptor, path).status());
+    return std::make_unique<PosixRandomAccessFile>(std::move(descriptor), path);
+  }
+
+  Result<std::unique_ptr<AppendFile>> OpenForAppending(const std::string& path) override {
+    INTARSIA_ASSIGN_OR_RETURN(Descriptor descriptor,
+                              OpenDescriptor(path, O_WRONLY | O_CREAT | O_APPEND));
+    INTARSIA_ASSIGN_OR_RETURN(const int64_t size, SizeOf(descriptor, path));
+    return std::make_unique<PosixAppendFile>(std::move(descriptor), path, size);
+  }
+
+  Result<std::unique_ptr<MappedFile>> Map(const std::string& path) override {
+    INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
+    INTARSIA_ASSIGN_OR_RETURN(const int64_t size, SizeOf(descriptor, path));
+    if (size == 0) return std::make_unique<PosixMappedFile>(std::string_view());
+    void* const address = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE,
+                                 descriptor.get(), 0);
+    if (address == MAP_FAILED) return ErrnoStatus(errno, "map", path);
+    return std::make_unique<PosixMappedFile>(
+        std::string_view(static_cast<const char*>(address), static_cast<size_t>(size)));
+  }
+
+  Result<std::string> ReadAll(const std::string& path, int64_t num_bytes_max) override {
+    INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
+    INTARSIA_ASSIGN_OR_RETURN(const int64_t size, SizeOf(descriptor, path));
+    if (size > num_bytes_max) {
+      return Status(StatusCode::kInvalidArgument,
+                    "file is larger than the limit: " + path + " size=" + std::to_string(size) +
+                        " limit=" + std::to_string(num_bytes_max));
+    }
+    // Reads to the end instead of trusting the size: the file may grow or shrink meanwhile.
+    std::string bytes;
+    char buffer[1 << 16];
+    for (;;) {
+      const ssize_t num_read = ::read(descriptor.get(), buffer, sizeof(buffer));
+      if (num_read < 0 && errno == EINTR) continue;
+      if (num_read < 0) return ErrnoStatus(errno, "read", path);
+      if (num_read == 0) return bytes;
+      bytes.append(buffer, static_cast<size_t>(num_read));
+      if (static_cast<int64_t>(bytes.size()) > num_bytes_max) {
+        return Status(StatusCode::kInvalidArgument,
+                      "file grew past the limit while it was read: " + path);
+      }
+    }
+  }
+
+  Status WriteAtomically(const std::string& path, std::string_view bytes) override {
+    const std::string temporary = path + ".new";
+    {
+      INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor,
+                                OpenDescriptor(temporary, O_WRONLY | O_CREAT | O_TRUNC));
+      INTARSIA_RETURN_IF_ERROR(WriteFully(descriptor, bytes, temporary));
+      if (::fsync(descriptor.get()) != 0) return ErrnoStatus(errno, "sync", temporary);
+    }
+    if (::rename(temporary.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, "rename", path);
+    const std::string parent = std::filesystem::path(path).parent_path().string();
+    INTARSIA_ASSIGN_OR_RETURN(const Descriptor folder,
+                              OpenDescriptor(parent.empty() ? "." : parent, O_RDONLY));
+    if (::fsync(folder.get()) != 0) return ErrnoStatus(errno, "sync", parent);
+    return Status::Ok();
+  }
+
+  Status CreateDirectories(const std::string& path) override {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    return error ? ErrnoStatus(error.value(), "create", path) : Status::Ok();
+  }
+
+  Result<std::vector<DirectoryEntry>> List(const std::string& path) override {
+    std::error_code error;
+    std::vector<DirectoryEntry> entries;
+    for (std::filesystem::directory_iterator it(path, error), end; !error && it != end;
+         it.increment(error)) {
+      std::error_code ignored;  // An entry that vanishes meanwhile counts as empty.
+      const bool is_directory = it->is_directory(ignored);
+      const auto size = is_directory ? 0 : it->file_size(ignored);
+      entries.push_back({.name = it->path().filename().string(),
+                         .is_directory = is_directory,
+                         .num_bytes = ignored ? 0 : static_cast<int64_t>(size)});
+    }
+    if (error) return ErrnoStatus(error.value(), "list", path);
+    std::sort(entries.begin(), entries.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
+    return entries;
+  }
+
+  Status Remove(const std::string& path) override {
+    if (::unlink(path.c_str()) != 0) return ErrnoStatus(errno, "remove", path);
+    return Status::Ok();
+  }
+
+  bool Exists(const std::string& path) override {
+    std::error_code error;
+    return std::filesystem::exists(path, error);
+  }
+};
+
+}  // namespace
+
+FileSystem* FileSystem::Local() {
+  static PosixFileSystem file_system;
+  return &file_system;
+}
+
+}  // namespace intarsia

@@ -1,0 +1,79 @@
+// FileSystem: files as the storage and model layers see them, and the seam where tests put faults.
+//
+// Thread safety: FileSystem, RandomAccessFile and MappedFile are thread-safe; an AppendFile is owned
+// by one thread.
+// Lifetime: a file may outlive the FileSystem that opened it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace intarsia {
+
+class RandomAccessFile {
+ public:
+  virtual ~RandomAccessFile() = default;
+
+  // Reads exactly `num_bytes` at `offset` into `target`.
+  // Errors: kCorruption if the file ends before, kIo.
+  virtual Status ReadAt(int64_t offset, int64_t num_bytes, void* target) const = 0;
+  virtual Result<int64_t> Size() const = 0;
+};
+
+class AppendFile {
+ public:
+  virtual ~AppendFile() = default;
+
+  // Writes all of `bytes` behind what is there. After an error the tail is unspecified.
+  // Errors: kResourceExhausted if the disk is full, kIo.
+  virtual Status Append(std::string_view bytes) = 0;
+  // Makes what was appended survive a power failure. Blocks on the disk.
+  virtual Status Sync() = 0;
+  virtual int64_t size() const = 0;
+};
+
+// A read-only view of a whole file. A file that is truncated while it is mapped ends the process on
+// access (SIGBUS); map only files that nobody is expected to shorten.
+class MappedFile {
+ public:
+  virtual ~MappedFile() = default;
+  virtual std::string_view bytes() const = 0;
+};
+
+struct DirectoryEntry {
+  std::string name;
+  bool is_directory = false;
+  int64_t num_bytes = 0;  // 0 for a directory.
+};
+
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+
+  // The file system of this machine. Lives as long as the program.
+  static FileSystem* Local();
+
+  // Errors of all: kNotFound if the path does not exist, kInvalidArgument if it is of the wrong
+  // kind, kResourceExhausted if the disk is full, kIo with the system's message.
+  virtual Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) = 0;
+  // Creates the file if absent and appends to it otherwise.
+  virtual Result<std::unique_ptr<AppendFile>> OpenForAppending(const std::string& path) = 0;
+  virtual Result<std::unique_ptr<MappedFile>> Map(const std::string& path) = 0;
+  // kInvalidArgument if the file is larger than `num_bytes_max`.
+  virtual Result<std::string> ReadAll(const std::string& path, int64_t num_bytes_max) = 0;
+  // Readers see the old content or the new one, also after a crash.
+  virtual Status WriteAtomically(const std::string& path, std::string_view bytes) = 0;
+
+  virtual Status CreateDirectories(const std::string& path) = 0;
+  // Sorted by name.
+  virtual Result<std::vector<DirectoryEntry>> List(const std::string& path) = 0;
+  virtual Status Remove(const std::string& path) = 0;
+  virtual bool Exists(const std::string& path) = 0;
+};
+
+}  // namespace intarsia
