@@ -65,6 +65,17 @@ function(intarsia_test source)
   endif()
 endfunction()
 
+# intarsia_fuzz(gguf_fuzz.cc LINK intarsia_model)
+# A program over tests/fuzz/fuzz_driver.h, run for a few seconds as a test with the label fuzz.
+function(intarsia_fuzz source)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  intarsia_name_after(${source} name)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} intarsia_flags)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+endfunction()
+
 # intarsia_bench(attention_merge_bench.cc LINK intarsia_kernels)
 function(intarsia_bench source)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})

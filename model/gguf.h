@@ -1,0 +1,62 @@
+// GgufFile: a model file in GGUF form, mapped and checked.
+//
+// The file is untrusted: every count, length, offset and product is checked when it is opened, so
+// that the accessors below cannot read outside the mapping. Format: version 2 and 3, little endian,
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+//
+// Thread safety: immutable after Open; concurrent calls are safe.
+// Lifetime: every view that is returned lives as long as the GgufFile.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "kernels/quantized_block.h"
+
+namespace intarsia::model {
+
+struct GgufTensor {
+  std::string name;
+  kernels::BlockType type;
+  // Innermost first, as the file has it: {num_inputs, num_outputs} for a matrix. 1 to 4 entries.
+  std::vector<int64_t> shape;
+  std::string_view bytes;  // Exactly the size that type and shape ask for.
+
+  int64_t num_elements() const;
+};
+
+class GgufFile {
+ public:
+  // Errors: kNotFound, kIo; kCorruption with the offset for anything malformed; kUnsupported for a
+  // version or tensor type that we do not read.
+  static Result<std::unique_ptr<GgufFile>> Open(const std::string& path, FileSystem* file_system);
+  // The same from memory, which must outlive the result. For tests and fuzzing.
+  static Result<std::unique_ptr<GgufFile>> Parse(std::string_view bytes, std::string_view name);
+  virtual ~GgufFile() = default;
+
+  // Metadata by key. Integers of every width and booleans read as int64, floats as double.
+  // Errors: kNotFound if the key is absent; kInvalidArgument if it has another type.
+  virtual Result<int64_t> GetInt(std::string_view key) const = 0;
+  virtual Result<double> GetFloat(std::string_view key) const = 0;
+  virtual Result<std::string_view> GetString(std::string_view key) const = 0;
+  virtual Result<std::vector<std::string_view>> GetStrings(std::string_view key) const = 0;
+  virtual Result<std::vector<int64_t>> GetInts(std::string_view key) const = 0;
+  virtual Result<std::vector<double>> GetFloats(std::string_view key) const = 0;
+  virtual bool Has(std::string_view key) const = 0;
+
+  // Errors: kNotFound.
+  virtual Result<const GgufTensor*> GetTensor(std::string_view name) const = 0;
+  virtual std::span<const GgufTensor> tensors() const = 0;
+  // The whole file, for its digest.
+  virtual std::string_view bytes() const = 0;
+};
+
+}  // namespace intarsia::model
