@@ -1,0 +1,85 @@
+# Everyday commands; `make help` lists them. CMake does the work: see CMakePresets.json.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup models test-models build cuda test demo bench quality asan tsan format check \
+        lint clean
+
+# Where the packages come from another way than apt: make SETUP=true test
+SETUP ?= tools/setup.sh
+# One compiler takes up to 1.5 GB, so little memory means fewer of them.
+JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable:/ { fit = int($$2 / 1500000) } \
+          END { print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo)
+# Empty where there is no CUDA compiler, or nothing to compile with it.
+NVCC ?= $(if $(wildcard kernels/*.cu),$(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>&-))
+SOURCE_FOLDERS := base kernels storage index model query engine client tests bench
+
+define build_preset
+	cmake --preset $(1) --log-level=WARNING
+	cmake --build --preset $(1) --parallel $(JOBS)
+endef
+
+define run_all
+	programs=$$(ls $(1) 2>/dev/null) || { echo "no program is named $(1)" >&2; exit 1; }; \
+	for program in $$programs; do echo "== $$program"; "$$program"; done
+endef
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install the packages that the build needs
+	@$(SETUP)
+
+models: ## fetch the models for tests, demo and quality (about 680 MB)
+	@tools/fetch_models.sh
+
+# Without a network the tests run all the same; those of real models are then skipped.
+test-models:
+	@tools/fetch_models.sh smollm2 minilm || \
+	  echo "make: no models, so the tests that need a real model will be skipped" >&2
+
+build: setup ## configure and build in build/cpu
+	@$(call build_preset,cpu)
+
+# Built and not run: a machine that compiles CUDA need not have a device.
+cuda: setup
+ifneq ($(NVCC),)
+	@export CUDACXX=$(NVCC); $(call build_preset,cuda)
+endif
+
+test: setup test-models build cuda ## build and run all tests
+	@ctest --preset cpu
+
+demo: setup test-models build ## answer questions over a small collection, with citations
+	@tools/demo.sh
+
+bench: build ## run the benchmarks of kernels, storage, index and model
+	@$(call run_all,build/cpu/bin/*_bench)
+
+quality: setup models build ## compare fused answers with full prefill
+	@$(call run_all,build/cpu/bin/*_quality)
+
+asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
+	@$(call build_preset,asan)
+	@ctest --preset asan
+
+tsan: setup test-models ## build and test with the thread sanitizer
+	@$(call build_preset,tsan)
+	@ctest --preset tsan
+
+format: ## format all sources in place
+	@$(SETUP) --developer
+	@find $(wildcard $(SOURCE_FOLDERS)) -name '*.h' -o -name '*.cc' -o -name '*.cu' \
+	  -o -name '*.cuh' | xargs clang-format -i
+
+check: ## check format, layers and tidiness, in seconds
+	@$(SETUP) --developer
+	@tools/check.sh
+
+lint: build ## check, and run clang-tidy over what build/cpu compiles
+	@$(SETUP) --developer
+	@JOBS=$(JOBS) tools/check.sh build/cpu
+
+clean: ## remove build/; models stay
+	@rm -rf build
