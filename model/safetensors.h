@@ -33,8 +33,9 @@ struct SafetensorsTensor {
 
 class SafetensorsFile {
  public:
-  // Errors: kNotFound, kIo; kCorruption with the offset or the tensor for anything malformed.
-  // A dtype that we cannot read as f32 is an error only when that tensor is asked for.
+  // Errors: kNotFound, kIo; kCorruption with the offset or the tensor for anything malformed;
+  // kUnsupported for a dtype whose size we do not know.
+  // Integers and the like are fine until they are read as f32.
   static Result<std::unique_ptr<SafetensorsFile>> Open(const std::string& path,
                                                        FileSystem* file_system);
   // The same from memory, which must outlive the result. For tests and fuzzing.

@@ -46,7 +46,8 @@ OWNERS = (  # third party, include pattern, paths that may name it
     ("the line editor", r"(histedit|editline)", ("client/", "engine/server/")),
     ("Prometheus", r"prometheus/", ("engine/server/",)),
     ("httplib", r"(cpp-)?httplib", ("engine/server/",)),
-    ("JSON", r"(nlohmann/|simdjson)", ("base/", "client/", "engine/", "query/", "storage/")),
+    ("JSON", r"(nlohmann/|simdjson)",
+     ("base/", "client/", "engine/", "model/", "query/", "storage/")),
     ("Unicode", r"(utf8proc|unicode/)", ("base/", "index/", "model/")),
     ("spdlog and fmt", r"(spdlog|fmt)/", ("base/",)),  # the others log through base/log.h
     ("xxHash", r"xxh(ash|3)", ("base/",)),

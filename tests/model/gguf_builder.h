@@ -17,26 +17,10 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "kernels/quantized_block.h"
+#include "model/gguf_value.h"
 #include "tests/kernels/random_blocks.h"
 
 namespace intarsia::model {
-
-// The value types of the format, in its numbering.
-enum class GgufValueType : uint32_t {
-  kUint8 = 0,
-  kInt8 = 1,
-  kUint16 = 2,
-  kInt16 = 3,
-  kUint32 = 4,
-  kInt32 = 5,
-  kFloat32 = 6,
-  kBool = 7,
-  kString = 8,
-  kArray = 9,
-  kUint64 = 10,
-  kInt64 = 11,
-  kFloat64 = 12,
-};
 
 // The number that a GGUF file has for a type.
 inline uint32_t GgufTensorTypeOf(kernels::BlockType type) {
