@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -40,7 +41,8 @@ class Descriptor {
 };
 
 Result<Descriptor> OpenDescriptor(const std::string& path, int flags) {
-  const int value = ::open(path.c_str(), flags | O_CLOEXEC, 0644);
+  // Not blocking, so that a pipe without a writer is refused below instead of being waited for.
+  const int value = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0644);
   if (value < 0) return ErrnoStatus(errno, "open", path);
   return Descriptor(value);
 }
@@ -70,6 +72,11 @@ class PosixRandomAccessFile : public RandomAccessFile {
       : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
 
   Status ReadAt(int64_t offset, int64_t num_bytes, void* target) const override {
+    if (offset < 0 || num_bytes < 0) {
+      return Status(StatusCode::kInvalidArgument, "negative range: " + path_ +
+                                                      " offset=" + std::to_string(offset) +
+                                                      " num_bytes=" + std::to_string(num_bytes));
+    }
     auto* bytes = static_cast<char*>(target);
     while (num_bytes > 0) {
       const ssize_t num_read =
@@ -77,8 +84,8 @@ class PosixRandomAccessFile : public RandomAccessFile {
       if (num_read < 0 && errno == EINTR) continue;
       if (num_read < 0) return ErrnoStatus(errno, "read", path_);
       if (num_read == 0) {
-        return Status(StatusCode::kCorruption, "file ends too early: " + path_ + " offset=" +
-                                                   std::to_string(offset) +
+        return Status(StatusCode::kCorruption, "file ends too early: " + path_ +
+                                                   " offset=" + std::to_string(offset) +
                                                    " missing=" + std::to_string(num_bytes));
       }
       offset += num_read;
@@ -153,8 +160,8 @@ class PosixFileSystem : public FileSystem {
     INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
     INTARSIA_ASSIGN_OR_RETURN(const int64_t size, SizeOf(descriptor, path));
     if (size == 0) return std::make_unique<PosixMappedFile>(std::string_view());
-    void* const address = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE,
-                                 descriptor.get(), 0);
+    void* const address =
+        ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
     if (address == MAP_FAILED) return ErrnoStatus(errno, "map", path);
     return std::make_unique<PosixMappedFile>(
         std::string_view(static_cast<const char*>(address), static_cast<size_t>(size)));
@@ -164,9 +171,9 @@ class PosixFileSystem : public FileSystem {
     INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
     INTARSIA_ASSIGN_OR_RETURN(const int64_t size, SizeOf(descriptor, path));
     if (size > num_bytes_max) {
-      return Status(StatusCode::kInvalidArgument,
-                    "file is larger than the limit: " + path + " size=" + std::to_string(size) +
-                        " limit=" + std::to_string(num_bytes_max));
+      return Status(StatusCode::kInvalidArgument, "file is larger than the limit: " + path +
+                                                      " size=" + std::to_string(size) +
+                                                      " limit=" + std::to_string(num_bytes_max));
     }
     // Reads to the end instead of trusting the size: the file may grow or shrink meanwhile.
     std::string bytes;
@@ -185,14 +192,18 @@ class PosixFileSystem : public FileSystem {
   }
 
   Status WriteAtomically(const std::string& path, std::string_view bytes) override {
+    // The name is fixed, so that what a crash leaves behind is overwritten by the next call; hence
+    // one writer at a time.
+    const std::scoped_lock lock(write_mutex_);
     const std::string temporary = path + ".new";
-    {
-      INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor,
-                                OpenDescriptor(temporary, O_WRONLY | O_CREAT | O_TRUNC));
-      INTARSIA_RETURN_IF_ERROR(WriteFully(descriptor, bytes, temporary));
-      if (::fsync(descriptor.get()) != 0) return ErrnoStatus(errno, "sync", temporary);
+    Status status = WriteAndSync(temporary, bytes);
+    if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
+      status = ErrnoStatus(errno, "rename", path);
     }
-    if (::rename(temporary.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, "rename", path);
+    if (!status.ok()) {
+      ::unlink(temporary.c_str());  // What failed before is the error to tell.
+      return status;
+    }
     const std::string parent = std::filesystem::path(path).parent_path().string();
     INTARSIA_ASSIGN_OR_RETURN(const Descriptor folder,
                               OpenDescriptor(parent.empty() ? "." : parent, O_RDONLY));
@@ -233,6 +244,17 @@ class PosixFileSystem : public FileSystem {
     std::error_code error;
     return std::filesystem::exists(path, error);
   }
+
+ private:
+  static Status WriteAndSync(const std::string& path, std::string_view bytes) {
+    INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor,
+                              OpenDescriptor(path, O_WRONLY | O_CREAT | O_TRUNC));
+    INTARSIA_RETURN_IF_ERROR(WriteFully(descriptor, bytes, path));
+    if (::fsync(descriptor.get()) != 0) return ErrnoStatus(errno, "sync", path);
+    return Status::Ok();
+  }
+
+  std::mutex write_mutex_;
 };
 
 }  // namespace

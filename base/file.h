@@ -1,7 +1,6 @@
 // FileSystem: files as the storage and model layers see them, and the seam where tests put faults.
 //
-// Thread safety: FileSystem, RandomAccessFile and MappedFile are thread-safe; an AppendFile is owned
-// by one thread.
+// Thread safety: thread-safe, but for AppendFile, which is owned by one thread.
 // Lifetime: a file may outlive the FileSystem that opened it.
 #pragma once
 
