@@ -1,0 +1,251 @@
+#include "index/binary_index.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/binary_scan.h"
+#include "kernels/hadamard_rotate.h"
+
+namespace intarsia::index {
+namespace {
+
+constexpr int64_t kRounds = 4;
+constexpr int64_t kBlock = kernels::kBinaryBlockCodes;
+constexpr int64_t kTwoBitDimMax = 512;
+// Vectors encoded by one thread at a time.
+constexpr int64_t kEncodeRows = 512;
+// Where a Gaussian coordinate of standard deviation 1 changes from magnitude 1 to 3 so that the
+// squared error of four evenly spaced levels is least.
+constexpr float kUpperLevelFrom = 0.9957F;
+// 1 - f^2 for a Gaussian vector u and its code x, f their cosine.
+constexpr double kOneBitLoss = 0.363;
+constexpr double kTwoBitLoss = 0.119;
+
+uint64_t NextRandom(uint64_t* state) {  // splitmix64
+  *state += 0x9e3779b97f4a7c15U;
+  uint64_t z = *state;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+  return z ^ (z >> 31);
+}
+
+void Rotate(const std::vector<float>& signs, std::vector<float>* vector) {
+  kernels::HadamardRotateParams params;
+  params.input = vector->data();
+  params.output = vector->data();
+  params.signs = signs.data();
+  params.dim = static_cast<int64_t>(vector->size());
+  params.num_rounds = kRounds;
+  INTARSIA_CHECK(kernels::HadamardRotate(params).ok());
+}
+
+double SquareOf(const std::vector<float>& vector) {
+  double sum = 0.0;
+  for (const float value : vector) sum += static_cast<double>(value) * value;
+  return sum;
+}
+
+// target = source - center, padded with zeros.
+void Subtract(std::span<const float> source, std::span<const float> center,
+              std::vector<float>* target) {
+  std::fill(target->begin(), target->end(), 0.0F);
+  for (size_t i = 0; i < source.size(); ++i) (*target)[i] = source[i] - center[i];
+}
+
+std::vector<float> MeanOf(const FlatIndex& rows) {
+  std::vector<double> sum(static_cast<size_t>(rows.dim()), 0.0);
+  for (int64_t slot = 0; slot < rows.size(); ++slot) {
+    const std::span<const float> row = rows.row(slot);
+    for (size_t i = 0; i < row.size(); ++i) sum[i] += row[i];
+  }
+  std::vector<float> mean(sum.size());
+  for (size_t i = 0; i < sum.size(); ++i) {
+    mean[i] = static_cast<float>(sum[i] / static_cast<double>(rows.size()));
+  }
+  return mean;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BinaryIndex>> BinaryIndex::Build(const FlatIndex& rows,
+                                                        const BinaryIndexOptions& options,
+                                                        ThreadPool* pool) {
+  if (options.bits < 0 || options.bits > 2) {
+    return Status(StatusCode::kInvalidArgument,
+                  "bits a dimension out of range: bits=" + std::to_string(options.bits) +
+                      ", want 1, 2 or 0 for the default");
+  }
+  if (rows.size() == 0) {
+    return Status(StatusCode::kInvalidArgument,
+                  "a binary index needs vectors to find their centre: add some first");
+  }
+  const int32_t default_bits = rows.dim() <= kTwoBitDimMax ? 2 : 1;
+  auto index = std::unique_ptr<BinaryIndex>(new BinaryIndex());
+  index->SetGeometry(rows.dim(), options.bits == 0 ? default_bits : options.bits, options.seed);
+  index->SetCenter(MeanOf(rows));
+  index->num_fitted_ = rows.size();
+  index->EncodeFrom(rows, 0, pool);
+  return index;
+}
+
+void BinaryIndex::SetGeometry(int64_t dim, int32_t bits, uint64_t seed) {
+  dim_ = dim;
+  num_bits_ = (dim + 63) / 64 * 64;
+  bits_ = bits;
+  seed_ = seed;
+  rotation_signs_.resize(static_cast<size_t>(kRounds * num_bits_));
+  uint64_t state = seed;
+  for (float& sign : rotation_signs_) sign = (NextRandom(&state) & 1) != 0 ? 1.0F : -1.0F;
+}
+
+void BinaryIndex::SetCenter(std::span<const float> center) {
+  center_.assign(center.begin(), center.end());
+  center_square_ = SquareOf(center_);
+}
+
+void BinaryIndex::Resize(int64_t num_rows) {
+  num_rows_ = num_rows;
+  const int64_t num_slots = (num_rows + kBlock - 1) / kBlock * kBlock;
+  for (int32_t plane = 0; plane < bits_; ++plane) {
+    planes_[plane].resize(static_cast<size_t>(num_slots * num_bits_ / 64), 0);
+  }
+  scales_.resize(static_cast<size_t>(num_slots), 0.0F);
+  offsets_.resize(static_cast<size_t>(num_slots), 0.0F);
+  errors_.resize(static_cast<size_t>(num_slots), 0.0F);
+}
+
+size_t BinaryIndex::WordAt(int64_t slot, int64_t word) const {
+  return static_cast<size_t>(((slot / kBlock) * (num_bits_ / 64) + word) * kBlock + slot % kBlock);
+}
+
+int64_t BinaryIndex::memory_bytes() const {
+  const size_t num_words = planes_[0].size() + planes_[1].size();
+  const size_t num_floats =
+      scales_.size() + offsets_.size() + errors_.size() + center_.size() + rotation_signs_.size();
+  return static_cast<int64_t>(num_words * sizeof(uint64_t) + num_floats * sizeof(float));
+}
+
+void BinaryIndex::Encode(std::span<const float> row, int64_t slot, std::vector<float>* scratch) {
+  Subtract(row, center_, scratch);
+  double offset = -center_square_;
+  for (size_t i = 0; i < row.size(); ++i) offset += static_cast<double>(center_[i]) * row[i];
+  const double square = SquareOf(*scratch);
+  Rotate(rotation_signs_, scratch);
+
+  const int64_t num_words = num_bits_ / 64;
+  const auto threshold =
+      static_cast<float>(kUpperLevelFrom * std::sqrt(square / static_cast<double>(num_bits_)));
+  double product = 0.0;      // <x, R(o - c)>
+  double code_square = 0.0;  // <x, x>
+  for (int64_t w = 0; w < num_words; ++w) {
+    uint64_t signs = 0;
+    uint64_t lower = 0;  // Of two planes, the one that counts once; the signs count twice.
+    for (int64_t bit = 0; bit < 64; ++bit) {
+      const float value = (*scratch)[static_cast<size_t>(w * 64 + bit)];
+      const bool is_positive = value > 0.0F;
+      const bool is_upper = bits_ == 2 && std::fabs(value) > threshold;
+      const double level = is_upper ? 3.0 : 1.0;
+      signs |= static_cast<uint64_t>(is_positive) << bit;
+      lower |= static_cast<uint64_t>(is_positive == is_upper) << bit;
+      product += level * std::fabs(value);
+      code_square += level * level;
+    }
+    planes_[0][WordAt(slot, w)] = bits_ == 2 ? lower : signs;
+    if (bits_ == 2) planes_[1][WordAt(slot, w)] = signs;
+  }
+
+  const auto at = static_cast<size_t>(slot);
+  offsets_[at] = static_cast<float>(offset);
+  // A vector at the centre is estimated exactly, whatever its code.
+  const bool is_center = square <= 0.0 || product <= 0.0;
+  scales_[at] = is_center ? 0.0F : static_cast<float>(square / product);
+  const double excess = is_center ? 0.0 : square * code_square / (product * product) - 1.0;
+  errors_[at] = static_cast<float>(std::sqrt(square * std::max(0.0, excess)));
+}
+
+void BinaryIndex::EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool) {
+  Resize(rows.size());
+  const auto encode = [&](int64_t range, int /*worker*/) {
+    std::vector<float> scratch(static_cast<size_t>(num_bits_));
+    const int64_t first = begin + range * kEncodeRows;
+    const int64_t end = std::min(rows.size(), first + kEncodeRows);
+    for (int64_t slot = first; slot < end; ++slot) Encode(rows.row(slot), slot, &scratch);
+  };
+  const int64_t num_ranges = (rows.size() - begin + kEncodeRows - 1) / kEncodeRows;
+  if (pool != nullptr) {
+    pool->ParallelFor(num_ranges, encode);
+  } else {
+    for (int64_t range = 0; range < num_ranges; ++range) encode(range, 0);
+  }
+}
+
+Status BinaryIndex::Append(const FlatIndex& rows, ThreadPool* pool) {
+  if (rows.dim() != dim_ || rows.size() < size()) {
+    return Status(StatusCode::kInvalidArgument,
+                  "binary index is not in step with its vectors: dim=" + std::to_string(dim_) +
+                      "/" + std::to_string(rows.dim()) + " size=" + std::to_string(size()) + "/" +
+                      std::to_string(rows.size()));
+  }
+  EncodeFrom(rows, size(), pool);
+  return Status::Ok();
+}
+
+Status BinaryIndex::RemoveSlot(int64_t slot) {
+  if (slot < 0 || slot >= size()) {
+    return Status(StatusCode::kInvalidArgument,
+                  "binary index has no such slot: slot=" + std::to_string(slot) +
+                      " size=" + std::to_string(size()));
+  }
+  const int64_t last = size() - 1;
+  const int64_t num_words = num_bits_ / 64;
+  for (int32_t plane = 0; plane < bits_; ++plane) {
+    for (int64_t w = 0; w < num_words; ++w) {
+      planes_[plane][WordAt(slot, w)] = planes_[plane][WordAt(last, w)];
+    }
+  }
+  for (std::vector<float>* factors : {&scales_, &offsets_, &errors_}) {
+    (*factors)[static_cast<size_t>(slot)] = (*factors)[static_cast<size_t>(last)];
+  }
+  Resize(last);
+  return Status::Ok();
+}
+
+BinaryIndex::Query BinaryIndex::MakeQuery(std::vector<float> vector) const {
+  Query query;
+  std::vector<float> rotated(static_cast<size_t>(num_bits_));
+  Subtract(vector, center_, &rotated);
+  double base = 0.0;
+  for (size_t i = 0; i < center_.size(); ++i) base += static_cast<double>(vector[i]) * center_[i];
+  const double square = SquareOf(rotated);
+  Rotate(rotation_signs_, &rotated);
+
+  float largest = 0.0F;
+  for (const float value : rotated) largest = std::max(largest, std::fabs(value));
+  query.half_step = largest / 15.0F;
+  const int64_t num_words = num_bits_ / 64;
+  query.planes.assign(static_cast<size_t>(kernels::kBinaryQueryPlanes * num_words), 0);
+  double rounding_square = 0.0;
+  for (int64_t i = 0; i < num_bits_ && largest > 0.0F; ++i) {
+    const float value = rotated[static_cast<size_t>(i)];
+    const auto level = static_cast<int64_t>(
+        std::clamp(std::round((value / query.half_step + 15.0F) / 2.0F), 0.0F, 15.0F));
+    const float rounded = query.half_step * static_cast<float>(2 * level - 15);
+    rounding_square += static_cast<double>(value - rounded) * (value - rounded);
+    for (int64_t plane = 0; plane < kernels::kBinaryQueryPlanes; ++plane) {
+      query.planes[static_cast<size_t>(plane * num_words + i / 64)] |=
+          static_cast<uint64_t>((level >> plane) & 1) << (i % 64);
+    }
+  }
+  // The code's own error, and what the rounding of the query adds: both grow with errors_[slot].
+  const auto num_bits = static_cast<double>(num_bits_);
+  const double loss = bits_ == 2 ? kTwoBitLoss : kOneBitLoss;
+  query.error_factor = static_cast<float>(
+      std::sqrt(square / (num_bits - 1.0) + rounding_square / (num_bits * loss)));
+  query.base = static_cast<float>(base);
+  query.vector = std::move(vector);
+  return query;
+}
+
+}  // namespace intarsia::index

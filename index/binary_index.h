@@ -1,0 +1,143 @@
+// BinaryIndex: one or two bits a dimension for each vector of a FlatIndex, scanned exhaustively.
+//
+// A vector o is kept as the signs (with two bits also the rough magnitudes) of R(o - c), where c is
+// the mean of the collection and R a random rotation, and as three factors that turn a product of
+// codes into an unbiased estimate of <q, o> with a known standard error. A query is kept at four
+// bits, so a scan is XOR and popcount over bit planes. Vectors whose estimate could, within
+// `error_bound` standard errors, reach the k best are compared exactly with the rows of the
+// FlatIndex; so the result is that of FlatIndex::Search(), up to the probability of the bound.
+// Centring is exact algebra on both sides, and filters apply inside the scan: neither the means of
+// the data nor the selectivity of a filter changes the recall.
+//
+// The index is derived data: it follows the slots of its FlatIndex and can be rebuilt from it.
+//
+// Thread safety: concurrent const calls only.
+// Format: docs/formats/binary_index.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "index/flat_index.h"
+
+namespace intarsia::index {
+
+struct BinaryIndexOptions {
+  int32_t bits = 0;   // 1 or 2 a dimension; 0: 2 up to 512 dimensions, else 1
+  uint64_t seed = 1;  // of the rotation
+};
+
+struct BinarySearchOptions {
+  // Standard errors that an estimate may be off before a true hit is missed. In [0, 100].
+  float error_bound = 3.0F;
+  // At most this many vectors are compared exactly, those with the best prospects; at least k are.
+  int64_t candidates_max = 20'000;
+};
+
+struct BinarySearchResult {
+  std::vector<SearchHit> hits;  // as FlatIndex::Search() returns them, with exact scores
+  int64_t num_scanned = 0;      // vectors that passed the filter
+  int64_t num_rescored = 0;     // of these, compared exactly
+  bool is_truncated = false;    // candidates_max left some out that the bound would have kept
+};
+
+class BinaryIndex {
+ public:
+  // Fits centre and rotation to the vectors of `rows` and encodes them all. `pool` may be null.
+  // Errors: kInvalidArgument if an option is out of its range or `rows` is empty.
+  static Result<std::unique_ptr<BinaryIndex>> Build(const FlatIndex& rows,
+                                                    const BinaryIndexOptions& options,
+                                                    ThreadPool* pool);
+
+  int32_t bits() const { return bits_; }
+  int64_t size() const { return num_rows_; }
+  // How many vectors the centre was fitted to. Rebuild when size() has grown far beyond it.
+  int64_t num_fitted() const { return num_fitted_; }
+  int64_t memory_bytes() const;
+
+  // Encodes the slots [size(), rows.size()) after FlatIndex::Add().
+  // Errors: kInvalidArgument if `rows` has another dimension or fewer vectors.
+  Status Append(const FlatIndex& rows, ThreadPool* pool);
+  // Follows FlatIndex::Remove(), which returned `slot`: the last code moves there.
+  // Errors: kInvalidArgument if there is no such slot.
+  Status RemoveSlot(int64_t slot);
+
+  // Searches `rows`, with which this index is in step.
+  // Errors: those of FlatIndex::Search(); kInvalidArgument if an option is out of its range or the
+  // sizes of `rows` and the index differ.
+  Result<BinarySearchResult> Search(const FlatIndex& rows, const SearchParams& params,
+                                    const BinarySearchOptions& options) const;
+
+  // Estimates <query, row> for all slots, and the standard error of each; for tests and
+  // calibration. Errors: those of FlatIndex::PrepareQuery().
+  struct Estimates {
+    std::vector<float> scores;           // [size()]
+    std::vector<float> standard_errors;  // [size()]
+  };
+  Result<Estimates> EstimateAll(const FlatIndex& rows, std::span<const float> query) const;
+
+  // The index as bytes, with a checksum over them and one for each vector of `rows`.
+  // Errors: kInvalidArgument if the sizes of `rows` and the index differ.
+  Result<std::string> Save(const FlatIndex& rows) const;
+  // Restores what Save() wrote. The vectors may have come into other slots since.
+  // Errors: kCorruption if the bytes are damaged or not about exactly the vectors of `rows`:
+  // drop them and call Build().
+  static Result<std::unique_ptr<BinaryIndex>> Load(std::string_view bytes, const FlatIndex& rows);
+
+ private:
+  // A query as the scan wants it.
+  struct Query {
+    std::vector<float> vector;     // as FlatIndex::PrepareQuery() returns it [dim_]
+    std::vector<uint64_t> planes;  // of R(q - c) at four bits [4, num_bits_ / 64]
+    float half_step = 0.0F;        // the odd integers from -15 to 15 times this are R(q - c)
+    float base = 0.0F;             // <q, c>
+    float error_factor = 0.0F;     // an estimate's standard error is errors_[slot] times this
+  };
+
+  BinaryIndex() = default;
+  void SetGeometry(int64_t dim, int32_t bits, uint64_t seed);
+  void SetCenter(std::span<const float> center);
+  void Resize(int64_t num_rows);
+  // Where word `word` of a slot's code lies in a plane.
+  size_t WordAt(int64_t slot, int64_t word) const;
+  void Encode(std::span<const float> row, int64_t slot, std::vector<float>* scratch);
+  void EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool);
+  Query MakeQuery(std::vector<float> query) const;
+  // Scores of the slots [8 * block_begin, 8 * block_end).
+  void EstimateBlocks(const Query& query, int64_t block_begin, int64_t block_end,
+                      float* scores) const;
+  // Scores all slots that pass the filter. Returns the slots of the `num_best` highest, best first.
+  std::vector<uint64_t> ScanAll(const Query& query, const SearchParams& params, int64_t num_best,
+                                float* scores, int64_t* num_scanned) const;
+  // Reads one vector's code. `is_read` says which slots have theirs.
+  Status ReadRow(ByteReader* reader, const FlatIndex& rows, std::vector<bool>* is_read);
+  Status CheckSearch(const FlatIndex& rows, const SearchParams& params,
+                     const BinarySearchOptions& options) const;
+
+  // Immutable after construction.
+  int64_t dim_ = 0;
+  int64_t num_bits_ = 0;  // dimensions after padding: a multiple of 64
+  int32_t bits_ = 1;
+  uint64_t seed_ = 1;
+  int64_t num_fitted_ = 0;
+  std::vector<float> center_;          // [dim_]
+  std::vector<float> rotation_signs_;  // [rounds, num_bits_], each 1 or -1
+  double center_square_ = 0.0;         // <c, c>
+
+  // Codes lie in blocks of 8 slots, see kernels/binary_scan.h; each plane apart. The factors, which
+  // docs/formats/binary_index.md explains, are by slot and padded to whole blocks.
+  int64_t num_rows_ = 0;
+  std::vector<uint64_t> planes_[2];
+  std::vector<float> scales_;   // |o - c|^2 / <x, R(o - c)>
+  std::vector<float> offsets_;  // <c, o> - <c, c>
+  std::vector<float> errors_;   // |o - c| * sqrt(1 / f^2 - 1), f the cosine of x and R(o - c)
+};
+
+}  // namespace intarsia::index

@@ -1,0 +1,134 @@
+// Bound: memory for one query, num_words * 64 bytes a block and plane; without a popcount of words
+// (before AVX-512 VPOPCNTDQ) compute. Design: the four query words are broadcast to all codes of a
+// block. With a popcount of words, one sum for each query plane; without, bytes are counted by
+// table, and the weighted sum over the planes, at most 8 * 15, fits a byte, so that the expensive
+// sum over bytes is done once a word.
+#define HWY_WANT_AVX3_DL  // Not among the default targets; brings the popcount of words.
+#include <string>
+
+#include "kernels/binary_scan.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/binary_scan_cpu.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace intarsia::kernels {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D64 = hn::CappedTag<uint64_t, 8>;
+using V64 = hn::Vec<D64>;
+
+// Sum over p of 2^p * popcount(code ^ query_p) for the codes in the lanes of a block.
+HWY_INLINE V64 WeightedDistance(const uint64_t* HWY_RESTRICT codes,
+                                const uint64_t* HWY_RESTRICT query, int64_t num_words) {
+  const D64 d;
+#if HWY_TARGET <= HWY_AVX3_DL || HWY_TARGET == HWY_SCALAR
+  V64 sum0 = hn::Zero(d);
+  V64 sum1 = hn::Zero(d);
+  V64 sum2 = hn::Zero(d);
+  V64 sum3 = hn::Zero(d);
+  for (int64_t w = 0; w < num_words; ++w) {
+    const V64 code = hn::LoadU(d, codes + w * kBinaryBlockCodes);
+    const uint64_t* words = query + w;
+    const auto count = [&](int64_t plane) {
+      return hn::PopulationCount(hn::Xor(code, hn::Set(d, words[plane * num_words])));
+    };
+    sum0 = hn::Add(sum0, count(0));
+    sum1 = hn::Add(sum1, count(1));
+    sum2 = hn::Add(sum2, count(2));
+    sum3 = hn::Add(sum3, count(3));
+  }
+  const V64 low = hn::Add(sum0, hn::ShiftLeft<1>(sum1));
+  const V64 high = hn::Add(sum2, hn::ShiftLeft<1>(sum3));
+  return hn::Add(low, hn::ShiftLeft<2>(high));
+#else
+  const hn::Repartition<uint8_t, D64> d8;
+  V64 sum = hn::Zero(d);
+  for (int64_t w = 0; w < num_words; ++w) {
+    const V64 code = hn::LoadU(d, codes + w * kBinaryBlockCodes);
+    const uint64_t* words = query + w;
+    const auto count = [&](int64_t plane) {
+      const V64 differing = hn::Xor(code, hn::Set(d, words[plane * num_words]));
+      return hn::PopulationCount(hn::BitCast(d8, differing));
+    };
+    auto weighted = count(3);
+    weighted = hn::Add(hn::Add(weighted, weighted), count(2));
+    weighted = hn::Add(hn::Add(weighted, weighted), count(1));
+    weighted = hn::Add(hn::Add(weighted, weighted), count(0));
+    sum = hn::Add(sum, hn::SumsOf8(weighted));
+  }
+  return sum;
+#endif
+}
+
+template <int kPlanes>
+HWY_INLINE void ScanBlocks(const BinaryScanParams& params) {
+  const D64 d;
+  const hn::Rebind<uint32_t, D64> du32;
+  const hn::Rebind<int32_t, D64> di32;
+  const hn::Rebind<float, D64> df;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto largest = static_cast<int32_t>(15 * 64 * params.num_words * (kPlanes == 2 ? 3 : 1));
+  for (int64_t block = 0; block < params.num_blocks; ++block) {
+    const int64_t word_begin = block * params.num_words * kBinaryBlockCodes;
+    for (int64_t r = 0; r < kBinaryBlockCodes; r += lanes) {
+      V64 distance = WeightedDistance(params.planes[0] + word_begin + r, params.query_planes,
+                                      params.num_words);
+      if constexpr (kPlanes == 2) {
+        const V64 upper = WeightedDistance(params.planes[1] + word_begin + r, params.query_planes,
+                                           params.num_words);
+        distance = hn::Add(distance, hn::ShiftLeft<1>(upper));
+      }
+      const auto twice = hn::BitCast(di32, hn::TruncateTo(du32, hn::ShiftLeft<1>(distance)));
+      const auto product = hn::ConvertTo(df, hn::Sub(hn::Set(di32, largest), twice));
+      const int64_t slot = block * kBinaryBlockCodes + r;
+      const auto scale =
+          hn::Mul(hn::LoadU(df, params.scales + slot), hn::Set(df, params.half_step));
+      const auto shift = hn::Add(hn::LoadU(df, params.offsets + slot), hn::Set(df, params.base));
+      hn::StoreU(hn::MulAdd(scale, product, shift), df, params.scores + slot);
+    }
+  }
+}
+
+void BinaryScanLoop(const BinaryScanParams& params) {
+  if (params.num_planes == 1) {
+    ScanBlocks<1>(params);
+  } else {
+    ScanBlocks<2>(params);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace intarsia::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace intarsia::kernels {
+
+HWY_EXPORT(BinaryScanLoop);
+
+Status BinaryScan(const BinaryScanParams& params) {
+  if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
+      params.num_planes < 1 || params.num_planes > 2) {
+    return Status(
+        StatusCode::kInvalidArgument,
+        "binary scan: size out of range: num_blocks=" + std::to_string(params.num_blocks) +
+            " num_words=" + std::to_string(params.num_words) +
+            " num_planes=" + std::to_string(params.num_planes));
+  }
+  if (params.num_blocks == 0) return Status::Ok();
+  if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
+      params.query_planes == nullptr || params.scales == nullptr || params.offsets == nullptr ||
+      params.scores == nullptr) {
+    return Status(StatusCode::kInvalidArgument, "binary scan: null pointer");
+  }
+  HWY_DYNAMIC_DISPATCH(BinaryScanLoop)(params);
+  return Status::Ok();
+}
+
+}  // namespace intarsia::kernels
+#endif  // HWY_ONCE

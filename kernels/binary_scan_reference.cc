@@ -1,0 +1,53 @@
+// Bound and design: none; this is the definition, bit by bit.
+#include "kernels/binary_scan.h"
+
+namespace intarsia::kernels {
+namespace {
+
+// 1 for a set bit, -1 for a clear one.
+int64_t SignOf(uint64_t word, int64_t bit) { return ((word >> bit) & 1) != 0 ? 1 : -1; }
+
+int64_t ProductOf(const BinaryScanParams& params, int64_t block, int64_t code) {
+  int64_t product = 0;
+  for (int64_t w = 0; w < params.num_words; ++w) {
+    const int64_t at = (block * params.num_words + w) * kBinaryBlockCodes + code;
+    for (int64_t bit = 0; bit < 64; ++bit) {
+      int64_t x = 0;
+      for (int64_t j = 0; j < params.num_planes; ++j) {
+        x += (int64_t{1} << j) * SignOf(params.planes[j][at], bit);
+      }
+      int64_t q = 0;
+      for (int64_t p = 0; p < kBinaryQueryPlanes; ++p) {
+        q += (int64_t{1} << p) * SignOf(params.query_planes[p * params.num_words + w], bit);
+      }
+      product += x * q;
+    }
+  }
+  return product;
+}
+
+}  // namespace
+
+Status BinaryScanReference(const BinaryScanParams& params) {
+  if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
+      params.num_planes < 1 || params.num_planes > 2) {
+    return Status(StatusCode::kInvalidArgument, "binary scan: size out of range");
+  }
+  if (params.num_blocks == 0) return Status::Ok();
+  if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
+      params.query_planes == nullptr || params.scales == nullptr || params.offsets == nullptr ||
+      params.scores == nullptr) {
+    return Status(StatusCode::kInvalidArgument, "binary scan: null pointer");
+  }
+  for (int64_t block = 0; block < params.num_blocks; ++block) {
+    for (int64_t code = 0; code < kBinaryBlockCodes; ++code) {
+      const int64_t slot = block * kBinaryBlockCodes + code;
+      const double product = static_cast<double>(ProductOf(params, block, code));
+      const double score = params.scales[slot] * (params.half_step * product);
+      params.scores[slot] = static_cast<float>(score + params.offsets[slot] + params.base);
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace intarsia::kernels

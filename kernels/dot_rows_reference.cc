@@ -1,0 +1,25 @@
+// Bound and design: none; this is the definition, in double precision.
+#include "kernels/dot_rows.h"
+
+namespace intarsia::kernels {
+
+Status DotRowsReference(const DotRowsParams& params) {
+  if (params.num_rows < 0 || params.dim < 1) {
+    return Status(StatusCode::kInvalidArgument, "dot rows: size out of range");
+  }
+  if (params.num_rows == 0) return Status::Ok();
+  if (params.query == nullptr || params.rows == nullptr || params.scores == nullptr) {
+    return Status(StatusCode::kInvalidArgument, "dot rows: null pointer");
+  }
+  for (int64_t i = 0; i < params.num_rows; ++i) {
+    const int64_t row = params.row_index != nullptr ? params.row_index[i] : i;
+    double sum = 0.0;
+    for (int64_t d = 0; d < params.dim; ++d) {
+      sum += static_cast<double>(params.query[d]) * params.rows[row * params.dim + d];
+    }
+    params.scores[i] = static_cast<float>(sum);
+  }
+  return Status::Ok();
+}
+
+}  // namespace intarsia::kernels

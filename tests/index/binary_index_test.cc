@@ -1,0 +1,263 @@
+#include "index/binary_index.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "tests/index/clustered_vectors.h"
+
+namespace intarsia::index {
+namespace {
+
+struct Indexes {
+  ClusteredVectors data;
+  std::unique_ptr<FlatIndex> flat;
+  std::unique_ptr<BinaryIndex> binary;
+};
+
+Indexes MakeIndexes(int64_t num_rows, int64_t dim, int64_t num_queries, int32_t bits,
+                    uint32_t seed = 1) {
+  Indexes made{MakeClusteredVectors(num_rows, dim, num_queries, seed),
+               *FlatIndex::Create({.dim = dim, .metric = Metric::kCosine}), nullptr};
+  EXPECT_TRUE(made.flat->Add(made.data.ids, made.data.rows).ok());
+  made.binary = *BinaryIndex::Build(*made.flat, {.bits = bits}, nullptr);
+  return made;
+}
+
+struct Recall {
+  double recall = 0.0;
+  double rescored_mean = 0.0;
+};
+
+Recall MeasureRecall(const Indexes& made, int64_t k, SlotFilter filter,
+                     const BinarySearchOptions& options) {
+  int64_t num_found = 0;
+  int64_t num_wanted = 0;
+  int64_t num_rescored = 0;
+  for (int64_t i = 0; i < made.data.num_queries; ++i) {
+    const SearchParams params{.query = made.data.query(i), .k = k, .filter = filter};
+    const auto exact = made.flat->Search(params);
+    const auto result = made.binary->Search(*made.flat, params, options);
+    EXPECT_TRUE(exact.ok() && result.ok()) << result.status();
+    num_rescored += result->num_rescored;
+    num_wanted += static_cast<int64_t>(exact->size());
+    for (const SearchHit& hit : result->hits) {
+      num_found += std::count(exact->begin(), exact->end(), hit);
+    }
+  }
+  return {static_cast<double>(num_found) / static_cast<double>(num_wanted),
+          static_cast<double>(num_rescored) / static_cast<double>(made.data.num_queries)};
+}
+
+class BinaryIndexRecallTest : public testing::TestWithParam<std::pair<int64_t, int32_t>> {};
+
+TEST_P(BinaryIndexRecallTest, NearlyAllExactHitsAreFoundAfterRescoring) {
+  const auto [dim, bits] = GetParam();
+  const Indexes made = MakeIndexes(20'000, dim, 50, bits);
+  const Recall all = MeasureRecall(made, 10, {}, {});
+  RecordProperty("recall_at_10", std::to_string(all.recall));
+  RecordProperty("rescored_mean", std::to_string(all.rescored_mean));
+  std::printf("dim=%lld bits=%d recall@10=%.4f rescored=%.0f of 20000\n",
+              static_cast<long long>(dim), bits, all.recall, all.rescored_mean);
+  EXPECT_GE(all.recall, 0.99);
+  EXPECT_LT(all.rescored_mean, 20'000 * 0.15);
+
+  // A selective filter has the same recall.
+  std::vector<uint64_t> allowed;
+  for (size_t i = 0; i < made.data.ids.size(); i += 50) allowed.push_back(made.data.ids[i]);
+  EXPECT_GE(MeasureRecall(made, 10, made.flat->FilterOf(allowed), {}).recall, 0.99);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, BinaryIndexRecallTest,
+                         testing::Values(std::pair{int64_t{384}, 1}, std::pair{int64_t{384}, 2},
+                                         std::pair{int64_t{768}, 1}, std::pair{int64_t{768}, 2}));
+
+TEST(BinaryIndexTest, EstimatesAreUnbiasedAndTheirErrorIsKnown) {
+  for (const int32_t bits : {1, 2}) {
+    for (const int64_t dim : {100, 384, 768}) {
+      SCOPED_TRACE(testing::Message() << "bits=" << bits << " dim=" << dim);
+      const Indexes made = MakeIndexes(2'000, dim, 20, bits);
+      double sum = 0.0;
+      double square_sum = 0.0;
+      int64_t num_beyond = 0;
+      int64_t count = 0;
+      for (int64_t i = 0; i < made.data.num_queries; ++i) {
+        const auto estimates = made.binary->EstimateAll(*made.flat, made.data.query(i));
+        ASSERT_TRUE(estimates.ok());
+        for (int64_t slot = 0; slot < made.flat->size(); ++slot) {
+          double exact = 0.0;
+          for (size_t d = 0; d < static_cast<size_t>(dim); ++d) {
+            exact += double{made.data.query(i)[d]} * made.flat->row(slot)[d];
+          }
+          const auto at = static_cast<size_t>(slot);
+          const double error = (estimates->scores[at] - exact) / estimates->standard_errors[at];
+          sum += error;
+          square_sum += error * error;
+          num_beyond += std::fabs(error) > 3.0 ? 1 : 0;
+          ++count;
+        }
+      }
+      const auto total = static_cast<double>(count);
+      EXPECT_LT(std::fabs(sum / total), 0.1);
+      EXPECT_NEAR(std::sqrt(square_sum / total), 1.0, 0.15);
+      EXPECT_LT(static_cast<double>(num_beyond) / total, 0.01);
+    }
+  }
+}
+
+TEST(BinaryIndexTest, AWideErrorBoundGivesExactlyTheExactHits) {
+  const Indexes made = MakeIndexes(3'000, 96, 20, 1);
+  const Recall recall = MeasureRecall(made, 25, {}, {.error_bound = 8.0F});
+  EXPECT_EQ(recall.recall, 1.0);
+}
+
+TEST(BinaryIndexTest, ThreadsDoNotChangeTheResult) {
+  const Indexes made = MakeIndexes(40'000, 64, 5, 2);
+  ThreadPool pool(3);
+  const auto rebuilt = BinaryIndex::Build(*made.flat, {.bits = 2}, &pool);
+  ASSERT_TRUE(rebuilt.ok());
+  for (int64_t i = 0; i < made.data.num_queries; ++i) {
+    SearchParams params{.query = made.data.query(i), .k = 10};
+    const auto alone = made.binary->Search(*made.flat, params, {});
+    params.pool = &pool;
+    const auto shared = (*rebuilt)->Search(*made.flat, params, {});
+    ASSERT_TRUE(alone.ok() && shared.ok());
+    EXPECT_EQ(alone->hits, shared->hits);
+    EXPECT_EQ(alone->num_rescored, shared->num_rescored);
+    EXPECT_EQ(shared->num_scanned, made.flat->size());
+  }
+}
+
+TEST(BinaryIndexTest, TruncatedCandidatesAreReported) {
+  const Indexes made = MakeIndexes(5'000, 64, 3, 1);
+  const SearchParams params{.query = made.data.query(0), .k = 10};
+  const auto few =
+      made.binary->Search(*made.flat, params, {.error_bound = 3.0F, .candidates_max = 20});
+  ASSERT_TRUE(few.ok());
+  EXPECT_EQ(few->num_rescored, 20);
+  EXPECT_TRUE(few->is_truncated);
+  EXPECT_EQ(few->hits.size(), 10U);
+  const auto all = made.binary->Search(*made.flat, params, {});
+  EXPECT_FALSE(all->is_truncated);
+}
+
+TEST(BinaryIndexTest, AFilterCountsOnlyWhatPasses) {
+  const Indexes made = MakeIndexes(5'000, 64, 1, 1);
+  const SearchParams base{.query = made.data.query(0), .k = 10};
+  for (const size_t step : {1U, 7U, 1'000U, 6'000U}) {
+    std::vector<uint64_t> allowed;
+    for (size_t i = 0; i < made.data.ids.size(); i += step) allowed.push_back(made.data.ids[i]);
+    const auto filter = made.flat->FilterOf(allowed);
+    SearchParams params = base;
+    params.filter = filter;
+    const auto result = made.binary->Search(*made.flat, params, {});
+    ASSERT_TRUE(result.ok());
+    EXPECT_EQ(result->num_scanned, static_cast<int64_t>(allowed.size()));
+    EXPECT_EQ(result->hits.size(), std::min<size_t>(10, allowed.size()));
+    const std::set<uint64_t> wanted(allowed.begin(), allowed.end());
+    for (const SearchHit& hit : result->hits) EXPECT_TRUE(wanted.contains(hit.id));
+  }
+  SearchParams none = base;
+  const auto empty_filter = made.flat->FilterOf({});
+  none.filter = empty_filter;
+  EXPECT_TRUE(made.binary->Search(*made.flat, none, {})->hits.empty());
+}
+
+TEST(BinaryIndexTest, FollowsAddsAndRemovesOfItsVectors) {
+  Indexes made = MakeIndexes(1'000, 64, 20, 2);
+  ClusteredVectors more = MakeClusteredVectors(333, 64, 1, 99);
+  for (uint64_t& id : more.ids) id += 5'000'000;
+  ASSERT_TRUE(made.flat->Add(more.ids, more.rows).ok());
+  EXPECT_EQ(made.binary->Search(*made.flat, {.query = made.data.query(0)}, {}).status().code(),
+            StatusCode::kInvalidArgument);
+  ASSERT_TRUE(made.binary->Append(*made.flat, nullptr).ok());
+  for (size_t i = 0; i < made.data.ids.size(); i += 3) {
+    const auto slot = made.flat->Remove(made.data.ids[i]);
+    ASSERT_TRUE(slot.ok());
+    ASSERT_TRUE(made.binary->RemoveSlot(*slot).ok());
+  }
+  EXPECT_EQ(made.binary->size(), made.flat->size());
+  EXPECT_EQ(MeasureRecall(made, 10, {}, {.error_bound = 8.0F}).recall, 1.0);
+  EXPECT_EQ(made.binary->RemoveSlot(made.flat->size()).code(), StatusCode::kInvalidArgument);
+}
+
+TEST(BinaryIndexTest, IdenticalVectorsAndTheCentreItselfAreFound) {
+  auto flat = *FlatIndex::Create({.dim = 64, .metric = Metric::kInnerProduct});
+  std::vector<float> rows(64 * 10, 0.5F);
+  std::vector<uint64_t> ids(10);
+  std::iota(ids.begin(), ids.end(), 0);
+  ASSERT_TRUE(flat->Add(ids, rows).ok());
+  const auto binary = BinaryIndex::Build(*flat, {}, nullptr);
+  ASSERT_TRUE(binary.ok());
+  const std::vector<float> query(64, 0.5F);
+  const auto result = (*binary)->Search(*flat, {.query = query, .k = 3}, {});
+  EXPECT_EQ(result->hits, (std::vector<SearchHit>{{0, 16.0F}, {1, 16.0F}, {2, 16.0F}}));
+}
+
+TEST(BinaryIndexTest, AnEmptiedIndexFindsNothing) {
+  Indexes made = MakeIndexes(1, 64, 1, 1);
+  ASSERT_TRUE(made.binary->RemoveSlot(*made.flat->Remove(made.data.ids[0])).ok());
+  const auto result = made.binary->Search(*made.flat, {.query = made.data.query(0)}, {});
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->hits.empty());
+}
+
+TEST(BinaryIndexTest, SavedBytesGiveTheSameResultsAlsoInOtherSlots) {
+  const Indexes made = MakeIndexes(700, 100, 10, 2);
+  const auto bytes = made.binary->Save(*made.flat);
+  ASSERT_TRUE(bytes.ok());
+  // The same vectors in the opposite order.
+  auto reversed = *FlatIndex::Create({.dim = 100, .metric = Metric::kCosine});
+  for (int64_t slot = made.flat->size() - 1; slot >= 0; --slot) {
+    const uint64_t id = made.flat->ids()[static_cast<size_t>(slot)];
+    const auto row = std::span(made.data.rows).subspan(static_cast<size_t>(slot) * 100, 100);
+    ASSERT_TRUE(reversed->Add({&id, 1}, row).ok());
+  }
+  const auto loaded = BinaryIndex::Load(*bytes, *reversed);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->num_fitted(), 700);
+  for (int64_t i = 0; i < made.data.num_queries; ++i) {
+    const SearchParams params{.query = made.data.query(i), .k = 10};
+    EXPECT_EQ((*loaded)->Search(*reversed, params, {})->hits,
+              made.binary->Search(*made.flat, params, {})->hits);
+  }
+}
+
+TEST(BinaryIndexTest, DamagedOrForeignBytesAreRefused) {
+  const Indexes made = MakeIndexes(40, 64, 1, 1);
+  const std::string bytes = *made.binary->Save(*made.flat);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    std::string damaged = bytes;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+    ASSERT_EQ(BinaryIndex::Load(damaged, *made.flat).status().code(), StatusCode::kCorruption);
+  }
+  for (size_t length = 0; length < bytes.size(); length += 5) {
+    ASSERT_EQ(BinaryIndex::Load(bytes.substr(0, length), *made.flat).status().code(),
+              StatusCode::kCorruption);
+  }
+  const Indexes other = MakeIndexes(40, 64, 1, 1, 2);
+  const Status changed = BinaryIndex::Load(bytes, *other.flat).status();
+  EXPECT_EQ(changed.code(), StatusCode::kCorruption);
+  const Indexes larger = MakeIndexes(41, 64, 1, 1);
+  EXPECT_EQ(BinaryIndex::Load(bytes, *larger.flat).status().code(), StatusCode::kCorruption);
+}
+
+TEST(BinaryIndexTest, BadOptionsAreRefused) {
+  const Indexes made = MakeIndexes(10, 64, 1, 1);
+  const SearchParams params{.query = made.data.query(0)};
+  const auto code = [&](const BinarySearchOptions& options) {
+    return made.binary->Search(*made.flat, params, options).status().code();
+  };
+  EXPECT_EQ(code({.error_bound = -1.0F}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.error_bound = std::nanf("")}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.candidates_max = 0}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(BinaryIndex::Build(*made.flat, {.bits = 3}, nullptr).status().code(),
+            StatusCode::kInvalidArgument);
+  const auto empty = FlatIndex::Create({.dim = 8});
+  EXPECT_EQ(BinaryIndex::Build(**empty, {}, nullptr).status().code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace intarsia::index
