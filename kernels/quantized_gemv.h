@@ -28,6 +28,10 @@ struct QuantizedGemvParams {
   int64_t num_rows = 0;         // in [0, kGemvRowsMax]
 };
 
+// What every form refuses: kInvalidArgument for a size out of range, a row that is not whole
+// blocks, a null pointer.
+Status CheckQuantizedGemv(const QuantizedGemvParams& params);
+
 // y = x W^T + bias. Errors: kInvalidArgument. Deterministic for a given number of rows.
 Status QuantizedGemv(const QuantizedGemvParams& params, ThreadPool* pool);
 

@@ -48,7 +48,7 @@ OWNERS = (  # third party, include pattern, paths that may name it
     ("httplib", r"(cpp-)?httplib", ("engine/server/",)),
     ("JSON", r"(nlohmann/|simdjson)",
      ("base/", "client/", "engine/", "model/", "query/", "storage/")),
-    ("Unicode", r"(utf8proc|unicode/)", ("base/", "index/", "model/")),
+    ("Unicode", r"(utf8proc|unicode/)", ("base/", "index/", "model/", "query/")),
     ("spdlog and fmt", r"(spdlog|fmt)/", ("base/",)),  # the others log through base/log.h
     ("xxHash", r"xxh(ash|3)", ("base/",)),
     ("OpenSSL", r"openssl/", ("base/",)),  # SHA-256 of identities
@@ -60,7 +60,7 @@ GENERATED = ("client/idl/",)  # written by the Thrift compiler into the build fo
 FREE = ("tests", "bench")  # may use any third party, and are used by nobody
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 TARGET = re.compile(r"\bintarsia_(" + "|".join(ALLOWED) + r")(?:_(\w+))?\b")
-SUFFIXES = {".h", ".cc", ".cu", ".cuh"}
+SUFFIXES = {".h", ".cc", ".cu", ".cuh", ".inc"}
 
 
 def third_party_of(include):
