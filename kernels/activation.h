@@ -40,6 +40,9 @@ struct ActivationParams {
 // kUnsupported for an unknown kind.
 Status Activate(const ActivationParams& params, ThreadPool* pool);
 
+// The errors of both forms.
+Status CheckActivation(const ActivationParams& params);
+
 // The definition: one thread, in double.
 Status ActivateReference(const ActivationParams& params);
 

@@ -32,6 +32,9 @@ struct LayerNormParams {
 // Errors: kInvalidArgument for a null pointer, a dim < 1 or an epsilon that is negative or NaN.
 Status LayerNorm(const LayerNormParams& params, ThreadPool* pool);
 
+// The errors of both forms.
+Status CheckLayerNorm(const LayerNormParams& params);
+
 // The definition: one thread, double accumulation.
 Status LayerNormReference(const LayerNormParams& params);
 

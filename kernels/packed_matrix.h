@@ -4,7 +4,8 @@
 // through oneDNN (AMX or AVX-512 bf16 where the CPU has them, f32 otherwise), split over our own
 // threads. One or two rows are read-bound and go to quantized_gemv.h instead.
 //
-// Thread safety: immutable after Pack; MatMul may be called concurrently.
+// Thread safety: the weights are immutable after Pack; MatMul may be called concurrently. The code
+// that oneDNN generates for a new height of rows is kept inside, behind a mutex.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +23,14 @@ enum class ComputeType : uint8_t { kF32 = 0, kBf16 = 1 };
 bool HasFastBf16();
 
 // Writes rows [row_begin, row_end) of W as f32 into `target` [row_end - row_begin, num_inputs].
-using ReadRows =
-    std::function<Status(int64_t row_begin, int64_t row_end, float* target)>;
+// Called concurrently by the threads of the pool, for distinct rows; must not use the pool itself.
+using ReadRows = std::function<Status(int64_t row_begin, int64_t row_end, float* target)>;
 
 class PackedMatrix {
  public:
   // Packs W slice by slice, so that no f32 copy of the whole ever exists.
-  // Errors: kInvalidArgument for sizes < 1, what `read_rows` returns, kResourceExhausted.
+  // Errors: kInvalidArgument for sizes < 1 or so large that their product overflows, what
+  // `read_rows` returns, kResourceExhausted, kUnsupported for kBf16 on a CPU without AVX-512.
   static Result<std::unique_ptr<PackedMatrix>> Pack(int64_t num_outputs, int64_t num_inputs,
                                                     ComputeType type, const ReadRows& read_rows,
                                                     ThreadPool* pool);
@@ -60,6 +62,8 @@ struct MatMulParams {
   int64_t num_rows = 0;              // 0 does nothing
 };
 
+// Two runs with the same numbers of rows and threads give the same bits. A NaN or an infinity in x
+// stays in its row.
 // Errors: kInvalidArgument, kResourceExhausted; kInternal if oneDNN refuses.
 Status MatMul(const PackedMatrix& matrix, const MatMulParams& params, ThreadPool* pool);
 

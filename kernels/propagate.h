@@ -39,6 +39,9 @@ struct PropagateParams {
 // Errors: kInvalidArgument for a null pointer, a negative size or a stride that is too short.
 Status Propagate(const PropagateParams& params);
 
+// The errors of both forms.
+Status CheckPropagate(const PropagateParams& params);
+
 // The definition: double accumulation.
 Status PropagateReference(const PropagateParams& params);
 

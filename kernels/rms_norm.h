@@ -36,11 +36,15 @@ struct RmsNormParams {
 };
 
 // Uses the threads of `pool`, or the calling thread alone if it is null. A NaN or an infinity makes
-// its own row (and group) NaN where the formula does, and no other.
+// its own row (and group) NaN where the formula does, and no other. Squares are summed in f32, so
+// elements above 1e18 count as infinite.
 //
 // Errors: kInvalidArgument for a null pointer, a size < 1, a stride that is too short or an epsilon
 // that is negative or NaN.
 Status RmsNorm(const RmsNormParams& params, ThreadPool* pool);
+
+// The errors of both forms.
+Status CheckRmsNorm(const RmsNormParams& params);
 
 // The definition: one thread, double accumulation.
 Status RmsNormReference(const RmsNormParams& params);

@@ -42,7 +42,7 @@ struct RopeOptions {
   int64_t original_context = 0;   // kLlama3: > 0
   // [rotary_dim / 2], each > 0: divisors of the frequencies, the tensor `rope_freqs` of a GGUF
   // file. Empty: ones. Applied in addition to `scaling`.
-  std::vector<float> frequency_divisors;
+  std::vector<float> frequency_divisors = {};
 };
 
 class RopeTable {
@@ -91,6 +91,9 @@ struct ApplyRopeParams {
 // Uses the threads of `pool`, or the calling thread alone if it is null.
 // Errors: kInvalidArgument for a null pointer, a size out of range or a stride that is too short.
 Status ApplyRope(const ApplyRopeParams& params, ThreadPool* pool);
+
+// The errors of both forms.
+Status CheckApplyRope(const ApplyRopeParams& params);
 
 // The definition: one thread, in double.
 Status ApplyRopeReference(const ApplyRopeParams& params);

@@ -14,8 +14,8 @@ namespace intarsia::kernels {
 // Returns log(sum(exp(x[i] / temperature))). REQUIRES: temperature > 0.
 float LogSumExp(const float* x, int64_t num_elements, float temperature);
 
-// probabilities[i] = exp(x[i] / temperature - LogSumExp), within 1e-6 relative; returns the
-// LogSumExp. `probabilities` may be `x`. REQUIRES: temperature > 0.
+// probabilities[i] = exp(x[i] / temperature - LogSumExp), within 1e-5 relative, or 0 where that is
+// below 1e-37; returns the LogSumExp. `probabilities` may be `x`. REQUIRES: temperature > 0.
 float Softmax(const float* x, int64_t num_elements, float temperature, float* probabilities);
 
 // Returns the index of the largest element, the first of equals; NaN is passed over. -1 if there is
