@@ -32,8 +32,8 @@ enum class EmbedderPrecision : uint8_t {
 };
 
 struct EmbedderOptions {
-  ThreadPool* pool = nullptr;          // Required.
-  FileSystem* file_system = nullptr;   // Null: the file system of this machine.
+  ThreadPool* pool = nullptr;         // Required.
+  FileSystem* file_system = nullptr;  // Null: the file system of this machine.
   EmbedderPrecision precision = EmbedderPrecision::kFastest;
 };
 
@@ -61,7 +61,8 @@ class Embedder {
   // Writes the vectors of `texts` to `vectors` [texts.size(), dimension()], each of length 1. An
   // empty text has a vector too. Ill-formed UTF-8 counts as U+FFFD. `cancel` may be null and is
   // looked at between batches.
-  // Errors: kCancelled, kResourceExhausted; `vectors` is unspecified then.
+  // Errors: kCancelled; kCorruption if the weights give NaN or zero; kInvalidArgument for a text of
+  // more than 1 GiB; kResourceExhausted. `vectors` is unspecified then.
   virtual Status Embed(std::span<const std::string_view> texts, TextRole role, float* vectors,
                        const CancelToken* cancel) const = 0;
 };

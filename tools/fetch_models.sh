@@ -130,7 +130,8 @@ fetch_file() {
 
 # Whether the folder holds every file of all-MiniLM-L6-v2 with its pinned hash.
 minilm_is_right() {
-  [[ -d $1 ]] && (cd -- "$1" && sha256sum --check --strict --status <<<"$minilm_sha256s") 2>/dev/null
+  [[ -d $1 ]] &&
+    (cd -- "$1" && sha256sum --check --strict --status <<<"$minilm_sha256s") 2>/dev/null
 }
 
 fetch_minilm() {

@@ -62,7 +62,7 @@ install_packages() {
   # A stale package list is no reason to stop: what it names may still be there.
   as_root "${apt[@]}" update >&2 || say "cannot refresh the package lists; trying with the old ones"
   as_root "${apt[@]}" install --yes --no-install-recommends "$@" >&2 ||
-    fail "apt-get failed (its message is above: no network, or a package that this release lacks);" \
+    fail "apt-get failed; its message is above: no network, or a package unknown to this release;" \
       "$by_hand"
 }
 
