@@ -1,0 +1,62 @@
+// ParseStatement, ParseScript, SplitScript: SQL text to trees.
+//
+// Recursive descent over the tokens of lexer.h, with one statement at a time. Parentheses nest at
+// most kDepthMax deep and a script has at most kScriptBytesMax bytes, so that no text overflows the
+// stack or the memory. The grammar is in docs/manual/sql.md.
+//
+// Thread safety: all functions may be called concurrently.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "query/ast.h"
+#include "query/diagnostic.h"
+
+namespace intarsia::query {
+
+inline constexpr int64_t kScriptBytesMax = int64_t{16} << 20;
+inline constexpr int64_t kDepthMax = 64;
+inline constexpr int64_t kOptionsMax = 256;
+inline constexpr int64_t kTermsMax = 10'000;  // Of one AND or OR, and members of one list.
+
+// Exactly one statement, whose semicolon may be missing. Positions count from the start of `sql`.
+// Errors: kParser, located.
+Outcome<Statement> ParseStatement(std::string_view sql);
+
+struct ParsedStatement {
+  Statement statement;
+  SourceRange range;  // Without the semicolon and the blanks around.
+};
+
+// All statements of `sql`; empty if it holds only blanks and comments.
+// Errors: kParser, located, for the first statement that is none.
+Outcome<std::vector<ParsedStatement>> ParseScript(std::string_view sql);
+
+enum class Terminator : uint8_t {
+  kSemicolon,
+  kVertical,  // `\G`: show the rows one below the other. Known to SplitScript only.
+};
+
+struct ScriptPiece {
+  SourceRange range;  // Without the terminator and the blanks around; not empty.
+  Terminator terminator = Terminator::kSemicolon;
+};
+
+struct ScriptSplit {
+  std::vector<ScriptPiece> statements;  // Each ended by its terminator.
+  // What follows the last terminator, without blanks around; {n, n} if there is nothing but blanks
+  // and comments. An unterminated string or comment belongs here.
+  SourceRange rest;
+  // Whether the rest ends inside a string, a quoted identifier or a comment.
+  bool is_inside_token = false;
+
+  bool has_rest() const { return rest.begin < rest.end || is_inside_token; }
+};
+
+// Cuts a script at its terminators by looking at tokens only; the pieces may be no statements. For
+// an interactive prompt input is complete once has_rest() is false.
+ScriptSplit SplitScript(std::string_view sql);
+
+}  // namespace intarsia::query

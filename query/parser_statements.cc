@@ -1,0 +1,441 @@
+#include "query/parser_statements.h"
+
+#include <array>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "query/parser.h"
+#include "query/parser_clauses.h"
+#include "query/suggest.h"
+
+namespace intarsia::query {
+namespace {
+
+using Words = std::span<const std::string_view>;
+
+constexpr std::array<std::string_view, 2> kModelTypes = {"GENERATE", "EMBEDDING"};
+
+// What may follow once a statement could end: nothing, or one of `clauses`.
+Failure ExpectEnd(const TokenCursor& cursor, Words clauses) {
+  if (cursor.IsAtEnd()) return {};
+  std::string expected;
+  for (const std::string_view clause : clauses) expected += std::string(clause) + ", ";
+  if (!clauses.empty()) expected.replace(expected.size() - 2, 2, " or ");
+  std::string hint;
+  for (const std::string_view clause : clauses) {
+    if (cursor.IsWord(clause)) hint = "Clauses have a fixed order, and each stands once.";
+  }
+  return cursor.Unexpected(expected + "the end of the statement", clauses, std::move(hint));
+}
+
+Outcome<bool> ParseIfExists(TokenCursor* cursor) {
+  if (!cursor->AcceptWord("IF")) return false;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("EXISTS"));
+  return true;
+}
+
+Outcome<bool> ParseIfNotExists(TokenCursor* cursor) {
+  if (!cursor->AcceptWord("IF")) return false;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("NOT"));
+  INTARSIA_FAIL_IF(cursor->ExpectWord("EXISTS"));
+  return true;
+}
+
+Outcome<ModelType> ParseModelType(TokenCursor* cursor) {
+  if (cursor->AcceptWord("GENERATE")) return ModelType::kGenerate;
+  if (cursor->AcceptWord("EMBEDDING")) return ModelType::kEmbedding;
+  return cursor->UnexpectedKeyword(kModelTypes);
+}
+
+Outcome<std::optional<Name>> ParseUsing(TokenCursor* cursor) {
+  if (!cursor->AcceptWord("USING")) return std::optional<Name>();
+  INTARSIA_ASSIGN_OR_FAIL(Name model, cursor->ReadName("a model name"));
+  return std::optional<Name>(std::move(model));
+}
+
+Outcome<Name> ReadCollection(TokenCursor* cursor) { return cursor->ReadName("a collection name"); }
+
+Outcome<std::optional<Name>> ParseFor(TokenCursor* cursor) {
+  if (!cursor->AcceptWord("FOR")) return std::optional<Name>();
+  INTARSIA_ASSIGN_OR_FAIL(Name collection, ReadCollection(cursor));
+  return std::optional<Name>(std::move(collection));
+}
+
+Outcome<Statement> ParseCreateModel(TokenCursor* cursor) {
+  CreateModel statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.if_not_exists, ParseIfNotExists(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.name, cursor->ReadName("a model name"));
+  const bool has_type = cursor->AcceptWord("TYPE");
+  if (has_type) {
+    INTARSIA_ASSIGN_OR_FAIL(statement.type, ParseModelType(cursor));
+  }
+  static constexpr std::array<std::string_view, 2> kNext = {"FROM", "TYPE"};
+  if (!cursor->AcceptWord("FROM")) {
+    return cursor->UnexpectedKeyword({kNext.data(), has_type ? size_t{1} : size_t{2}});
+  }
+  INTARSIA_ASSIGN_OR_FAIL(statement.path, cursor->ReadText("the model's path in single quotes"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  static constexpr std::array<std::string_view, 1> kLast = {"WITH"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseCreateCollection(TokenCursor* cursor) {
+  CreateCollection statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.if_not_exists, ParseIfNotExists(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.name, ReadCollection(cursor));
+  if (cursor->Accept(TokenKind::kLeftParen)) {
+    do {
+      if (static_cast<int64_t>(statement.columns.size()) == kOptionsMax) {
+        return ParserError(cursor->range(),
+                           "more than " + std::to_string(kOptionsMax) + " columns");
+      }
+      ColumnDefinition column;
+      INTARSIA_ASSIGN_OR_FAIL(column.name, cursor->ReadName("a column name"));
+      INTARSIA_ASSIGN_OR_FAIL(column.type, ParseColumnType(cursor));
+      statement.columns.push_back(std::move(column));
+    } while (cursor->Accept(TokenKind::kComma));
+    if (!cursor->Accept(TokenKind::kRightParen)) return cursor->Unexpected("\",\" or \")\"");
+  }
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  static constexpr std::array<std::string_view, 1> kLast = {"WITH"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseCreate(TokenCursor* cursor) {
+  if (cursor->AcceptWord("MODEL")) return ParseCreateModel(cursor);
+  if (cursor->AcceptWord("COLLECTION")) return ParseCreateCollection(cursor);
+  static constexpr std::array<std::string_view, 2> kNext = {"MODEL", "COLLECTION"};
+  const bool says_table = cursor->IsWord("TABLE") || cursor->IsWord("DATABASE");
+  return cursor->Unexpected(JoinAlternatives(kNext), kNext,
+                            says_table ? "Documents are kept in a COLLECTION." : "");
+}
+
+template <typename T>
+Outcome<Statement> ParseDropOf(TokenCursor* cursor, std::string_view what) {
+  T statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.if_exists, ParseIfExists(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.name, cursor->ReadName(what));
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseDrop(TokenCursor* cursor) {
+  if (cursor->AcceptWord("MODEL")) return ParseDropOf<DropModel>(cursor, "a model name");
+  if (cursor->AcceptWord("COLLECTION")) {
+    return ParseDropOf<DropCollection>(cursor, "a collection name");
+  }
+  static constexpr std::array<std::string_view, 2> kNext = {"MODEL", "COLLECTION"};
+  return cursor->UnexpectedKeyword(kNext);
+}
+
+Outcome<Statement> ParseShow(TokenCursor* cursor) {
+  if (cursor->AcceptWord("MODELS")) {
+    INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+    return Statement(ShowModels{});
+  }
+  if (cursor->AcceptWord("COLLECTIONS")) {
+    INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+    return Statement(ShowCollections{});
+  }
+  if (cursor->AcceptWord("CACHE")) {
+    ShowCache statement;
+    INTARSIA_ASSIGN_OR_FAIL(statement.collection, ParseFor(cursor));
+    static constexpr std::array<std::string_view, 1> kLast = {"FOR"};
+    INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+    return Statement(std::move(statement));
+  }
+  if (cursor->AcceptWord("SETTINGS")) {
+    ShowSettings statement;
+    if (cursor->AcceptWord("LIKE")) {
+      INTARSIA_ASSIGN_OR_FAIL(statement.like, cursor->ReadText("a pattern in single quotes"));
+    }
+    static constexpr std::array<std::string_view, 1> kLast = {"LIKE"};
+    INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+    return Statement(std::move(statement));
+  }
+  static constexpr std::array<std::string_view, 4> kNext = {"MODELS", "COLLECTIONS", "CACHE",
+                                                            "SETTINGS"};
+  return cursor->UnexpectedKeyword(kNext);
+}
+
+Outcome<Statement> ParseSet(TokenCursor* cursor) {
+  if (cursor->IsWord("DEFAULT")) {
+    cursor->Advance();
+    SetDefaultModel statement;
+    INTARSIA_ASSIGN_OR_FAIL(statement.type, ParseModelType(cursor));
+    INTARSIA_ASSIGN_OR_FAIL(statement.name, cursor->ReadName("a model name"));
+    INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+    return Statement(std::move(statement));
+  }
+  SetSetting statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.name, ParseDottedName(cursor, "a setting or DEFAULT"));
+  if (!cursor->AcceptWord("TO")) INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kEqual, "="));
+  INTARSIA_ASSIGN_OR_FAIL(statement.value, ParseOptionValue(cursor));
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseDescribe(TokenCursor* cursor) {
+  Describe statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseCopy(TokenCursor* cursor) {
+  Copy statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  INTARSIA_FAIL_IF(cursor->ExpectWord("FROM"));
+  do {
+    if (static_cast<int64_t>(statement.sources.size()) == kTermsMax) {
+      return ParserError(cursor->range(), "more than " + std::to_string(kTermsMax) + " paths");
+    }
+    INTARSIA_ASSIGN_OR_FAIL(Text source, cursor->ReadText("a path or pattern in single quotes"));
+    statement.sources.push_back(std::move(source));
+  } while (cursor->Accept(TokenKind::kComma));
+  if (cursor->AcceptWord("METADATA")) {
+    INTARSIA_ASSIGN_OR_FAIL(statement.metadata, ParseOptionList(cursor, "METADATA"));
+  }
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  static constexpr std::array<std::string_view, 2> kLast = {"METADATA", "WITH"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+Outcome<std::vector<Literal>> ParseInsertRow(TokenCursor* cursor, size_t num_columns) {
+  const int64_t begin = cursor->range().begin;
+  INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kLeftParen, "("));
+  std::vector<Literal> row;
+  do {
+    INTARSIA_ASSIGN_OR_FAIL(Literal value, ParseLiteral(cursor, "a value"));
+    row.push_back(std::move(value));
+    if (row.size() > num_columns) break;
+  } while (cursor->Accept(TokenKind::kComma));
+  if (row.size() <= num_columns && !cursor->Accept(TokenKind::kRightParen)) {
+    return cursor->Unexpected("\",\" or \")\"");
+  }
+  if (row.size() != num_columns) {
+    const bool is_more = row.size() > num_columns;
+    return ParserError({begin, cursor->previous_end()},
+                       std::string("row with too ") + (is_more ? "many" : "few") +
+                           " values: columns=" + std::to_string(num_columns) +
+                           (is_more ? "" : " values=" + std::to_string(row.size())));
+  }
+  return row;
+}
+
+Outcome<Statement> ParseInsert(TokenCursor* cursor) {
+  Insert statement;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("INTO"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  if (!cursor->Accept(TokenKind::kLeftParen)) {
+    return cursor->Unexpected("\"(\"", {},
+                              "Columns are named: INSERT INTO " + statement.collection.text +
+                                  " (id, content) VALUES ('...', '...').");
+  }
+  do {
+    if (static_cast<int64_t>(statement.columns.size()) == kOptionsMax) {
+      return ParserError(cursor->range(), "more than " + std::to_string(kOptionsMax) + " columns");
+    }
+    INTARSIA_ASSIGN_OR_FAIL(Name column, cursor->ReadName("a column name"));
+    statement.columns.push_back(std::move(column));
+  } while (cursor->Accept(TokenKind::kComma));
+  if (!cursor->Accept(TokenKind::kRightParen)) return cursor->Unexpected("\",\" or \")\"");
+  INTARSIA_FAIL_IF(cursor->ExpectWord("VALUES"));
+  do {
+    INTARSIA_ASSIGN_OR_FAIL(std::vector<Literal> row,
+                            ParseInsertRow(cursor, statement.columns.size()));
+    statement.rows.push_back(std::move(row));
+  } while (cursor->Accept(TokenKind::kComma));
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
+Outcome<Search> ParseSearch(TokenCursor* cursor) {
+  Search statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.text, cursor->ReadText("the text to search in single quotes"));
+  if (!cursor->AcceptWord("IN")) {
+    static constexpr std::array<std::string_view, 1> kNext = {"IN"};
+    return cursor->Unexpected(
+        "IN", kNext,
+        cursor->IsWord("FROM") ? "SEARCH 'text' IN collection; ANSWER takes FROM." : "");
+  }
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParseWhere(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.limit, ParseCount(cursor, "LIMIT"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  static constexpr std::array<std::string_view, 3> kLast = {"WHERE", "LIMIT", "WITH"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return statement;
+}
+
+Outcome<Answer> ParseAnswer(TokenCursor* cursor) {
+  Answer statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.question, cursor->ReadText("the question in single quotes"));
+  if (!cursor->AcceptWord("FROM")) {
+    static constexpr std::array<std::string_view, 1> kNext = {"FROM"};
+    return cursor->Unexpected(
+        "FROM", kNext,
+        cursor->IsWord("IN") ? "ANSWER 'question' FROM collection; SEARCH takes IN." : "");
+  }
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParseWhere(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.model, ParseUsing(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  static constexpr std::array<std::string_view, 3> kLast = {"WHERE", "USING", "WITH"};
+  const bool says_limit = cursor->IsWord("LIMIT");
+  if (says_limit) {
+    return cursor->Unexpected("WHERE, USING, WITH or the end of the statement", {},
+                              "How many chunks an answer reads is an option: WITH (k = 8).");
+  }
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return statement;
+}
+
+template <typename T>
+Outcome<Statement> Widen(Outcome<T> outcome) {
+  if (!outcome.ok()) return std::move(outcome).diagnostic();
+  return Statement(*std::move(outcome));
+}
+
+Outcome<Statement> ParseSearchStatement(TokenCursor* cursor) { return Widen(ParseSearch(cursor)); }
+Outcome<Statement> ParseAnswerStatement(TokenCursor* cursor) { return Widen(ParseAnswer(cursor)); }
+
+Outcome<Statement> ParseExplain(TokenCursor* cursor) {
+  Explain statement;
+  statement.is_analyze = cursor->AcceptWord("ANALYZE");
+  if (cursor->AcceptWord("SEARCH")) {
+    INTARSIA_ASSIGN_OR_FAIL(statement.statement, ParseSearch(cursor));
+    return Statement(std::move(statement));
+  }
+  if (cursor->AcceptWord("ANSWER")) {
+    INTARSIA_ASSIGN_OR_FAIL(statement.statement, ParseAnswer(cursor));
+    return Statement(std::move(statement));
+  }
+  static constexpr std::array<std::string_view, 3> kNext = {"SEARCH", "ANSWER", "ANALYZE"};
+  return cursor->UnexpectedKeyword({kNext.data(), statement.is_analyze ? size_t{2} : size_t{3}});
+}
+
+Outcome<Statement> ParseCache(TokenCursor* cursor) {
+  CacheCollection statement;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("COLLECTION"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParseWhere(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.model, ParseUsing(cursor));
+  static constexpr std::array<std::string_view, 2> kLast = {"WHERE", "USING"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseClear(TokenCursor* cursor) {
+  ClearCache statement;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("CACHE"));
+  if (cursor->AcceptWord("KV")) statement.kind = CacheKind::kKv;
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ParseFor(cursor));
+  static constexpr std::array<std::string_view, 2> kLast = {"KV", "FOR"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseDelete(TokenCursor* cursor) {
+  Delete statement;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("FROM"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  if (cursor->IsAtEnd()) {
+    return cursor->Unexpected("WHERE", {},
+                              "DELETE needs a condition; DROP COLLECTION removes everything.");
+  }
+  INTARSIA_FAIL_IF(cursor->ExpectWord("WHERE"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParsePredicate(cursor));
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
+Outcome<SelectItem> ParseSelectItem(TokenCursor* cursor) {
+  if (cursor->Accept(TokenKind::kStar)) return SelectItem{SelectItem::Kind::kStar, {}};
+  if (cursor->IsWord("COUNT") && cursor->next().kind == TokenKind::kLeftParen) {
+    cursor->Advance();
+    cursor->Advance();
+    INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kStar, "*"));
+    INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kRightParen, ")"));
+    return SelectItem{SelectItem::Kind::kCount, {}};
+  }
+  INTARSIA_ASSIGN_OR_FAIL(Name column, cursor->ReadName("a column, * or COUNT(*)"));
+  return SelectItem{SelectItem::Kind::kColumn, std::move(column)};
+}
+
+Outcome<std::vector<OrderTerm>> ParseOrderBy(TokenCursor* cursor) {
+  std::vector<OrderTerm> terms;
+  if (!cursor->AcceptWord("ORDER")) return terms;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("BY"));
+  do {
+    if (static_cast<int64_t>(terms.size()) == kOptionsMax) {
+      return ParserError(cursor->range(),
+                         "more than " + std::to_string(kOptionsMax) + " columns in ORDER BY");
+    }
+    OrderTerm term;
+    INTARSIA_ASSIGN_OR_FAIL(term.column, cursor->ReadName("a column name"));
+    term.is_descending = cursor->AcceptWord("DESC");
+    if (!term.is_descending) cursor->AcceptWord("ASC");
+    terms.push_back(std::move(term));
+  } while (cursor->Accept(TokenKind::kComma));
+  return terms;
+}
+
+Outcome<Statement> ParseSelect(TokenCursor* cursor) {
+  Select statement;
+  do {
+    if (static_cast<int64_t>(statement.items.size()) == kOptionsMax) {
+      return ParserError(cursor->range(), "more than " + std::to_string(kOptionsMax) + " columns");
+    }
+    INTARSIA_ASSIGN_OR_FAIL(SelectItem item, ParseSelectItem(cursor));
+    statement.items.push_back(std::move(item));
+  } while (cursor->Accept(TokenKind::kComma));
+  INTARSIA_FAIL_IF(cursor->ExpectWord("FROM"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParseWhere(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.order_by, ParseOrderBy(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement.limit, ParseCount(cursor, "LIMIT"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.offset, ParseCount(cursor, "OFFSET"));
+  static constexpr std::array<std::string_view, 4> kLast = {"WHERE", "ORDER BY", "LIMIT", "OFFSET"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+struct StatementRow {
+  std::string_view word;
+  Outcome<Statement> (*parse)(TokenCursor* cursor);
+};
+
+constexpr std::array<StatementRow, 14> kStatements = {{
+    {"ANSWER", ParseAnswerStatement},
+    {"CACHE", ParseCache},
+    {"CLEAR", ParseClear},
+    {"COPY", ParseCopy},
+    {"CREATE", ParseCreate},
+    {"DELETE", ParseDelete},
+    {"DESCRIBE", ParseDescribe},
+    {"DROP", ParseDrop},
+    {"EXPLAIN", ParseExplain},
+    {"INSERT", ParseInsert},
+    {"SEARCH", ParseSearchStatement},
+    {"SELECT", ParseSelect},
+    {"SET", ParseSet},
+    {"SHOW", ParseShow},
+}};
+
+}  // namespace
+
+Outcome<Statement> ParseOneStatement(TokenCursor* cursor) {
+  std::array<std::string_view, kStatements.size()> words;
+  for (size_t i = 0; i < kStatements.size(); ++i) {
+    words[i] = kStatements[i].word;
+    if (cursor->AcceptWord(words[i])) return kStatements[i].parse(cursor);
+  }
+  return cursor->Unexpected("a statement (" + JoinAlternatives(words) + ")", words);
+}
+
+}  // namespace intarsia::query
