@@ -1,0 +1,78 @@
+// Commit: gathers the changes of one write and makes them visible and durable together.
+//
+// It holds the commit mutex from beginning to end, so what it reads is what it changes. Beside the
+// rows asked for, it keeps the books: the counts of shared texts, the statistics of collections,
+// the ids that were given and the number of the commit.
+//
+// Thread safety: owned by one thread.
+// Lifetime: the DatabaseCore outlives it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "storage/database_core.h"
+#include "storage/kv_refs.h"
+
+namespace intarsia::storage {
+
+class Commit {
+ public:
+  explicit Commit(DatabaseCore* core);
+
+  RowBatch* batch() { return &batch_; }
+  KvRefRemoval* kv() { return &kv_removal_; }
+  NextIds* next_ids() { return &core_->next_ids; }
+
+  // The collection's statistics, to be changed; they are written by Finish with a new generation.
+  // Errors: kNotFound.
+  Result<CollectionStats*> Stats(CollectionId collection);
+  // Begins the statistics of a new collection.
+  void AddStats(CollectionId collection) { stats_[collection] = {}; }
+  int64_t num_bytes() const { return batch_.num_bytes() + text_bytes_; }
+
+  // Adds a document or replaces the one with its source. `text_digest` is that of its text, which
+  // lives until Finish. Errors: kNotFound for a model, kInvalidArgument for a vector's dimension.
+  Result<StoredDocument> PutDocument(CollectionId collection, const NewDocument& document,
+                                     const Digest& text_digest);
+  // Removes the document with all that hangs on it.
+  Status RemoveDocument(const Document& document);
+  // Adds or replaces one vector. Errors: as PutDocument.
+  Status PutVector(CollectionId collection, ModelId model, ChunkId chunk,
+                   std::span<const float> values);
+
+  // Writes everything. After an error nothing is visible. Call it once, last.
+  Status Finish(Durability durability);
+
+ private:
+  struct TextChange {
+    int64_t delta = 0;
+    std::string_view text;
+  };
+
+  // Removes chunks, token ids, vectors, KV caches and one use of the text.
+  Status RemoveContent(const Document& document);
+  Status AddChunks(const Document& document, const NewDocument& content);
+  Status AddVector(CollectionId collection, ChunkId chunk, const Embedding& embedding);
+  Status StageTexts();
+  // kNotFound unless it is an embedding model.
+  Status CheckModel(ModelId model);
+  // The row of `model`, whose dimension is or becomes `dimension`.
+  Result<CollectionStats::Vectors*> VectorRow(CollectionId collection, ModelId model,
+                                              int64_t dimension);
+
+  DatabaseCore* const core_;
+  const std::lock_guard<std::mutex> lock_;
+  RowBatch batch_;
+  KvRefRemoval kv_removal_;
+  std::map<CollectionId, CollectionStats> stats_;
+  std::map<Digest, TextChange> texts_;
+  int64_t text_bytes_ = 0;          // Of texts that go into the batch last.
+  std::map<ModelId, bool> models_;  // Those that were checked.
+};
+
+}  // namespace intarsia::storage

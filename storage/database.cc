@@ -1,0 +1,264 @@
+#include "storage/database.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "storage/commit.h"
+#include "storage/database_core.h"
+#include "storage/kv_core.h"
+
+namespace intarsia::storage {
+namespace {
+
+// Documents that one commit removes while a collection is dropped.
+constexpr int64_t kPurgeBatch = 256;
+
+Status CheckOptions(const DatabaseOptions& options) {
+  if (options.file_system == nullptr || options.kv_eviction == nullptr ||
+      options.block_cache_bytes_max <= 0 || options.kv_bytes_max < 0 ||
+      options.kv_segment_bytes_max <= 0) {
+    return Status(StatusCode::kInvalidArgument,
+                  "bad options for a database: block_cache_bytes_max=" +
+                      std::to_string(options.block_cache_bytes_max) +
+                      " kv_bytes_max=" + std::to_string(options.kv_bytes_max) +
+                      " kv_segment_bytes_max=" + std::to_string(options.kv_segment_bytes_max));
+  }
+  return Status::Ok();
+}
+
+Result<DirectoryFormat> ReadFormat(FileSystem* file_system, const std::string& directory) {
+  const std::string path = directory + "/FORMAT";
+  INTARSIA_ASSIGN_OR_RETURN(const std::string bytes, file_system->ReadAll(path, 4096));
+  return DecodeDirectoryFormat(path, bytes);
+}
+
+// The number of the last commit; 0 before the first.
+Result<uint64_t> LastCommit(const Rocks& rocks) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::string body, rocks.Get(Family::kMeta, CommitKey(), nullptr));
+  return DecodeNumber(body);
+}
+
+Status CommitsLost(const DatabaseCore& core, uint64_t found, uint64_t acknowledged) {
+  return Status(
+      StatusCode::kCorruption,
+      "acknowledged commits are missing; restore a backup, or drop them on purpose: " + core.path +
+          " found=" + std::to_string(found) + " acknowledged=" + std::to_string(acknowledged));
+}
+
+// Opens RocksDB and proves that every acknowledged commit is there. A log that is damaged where
+// nothing was acknowledged yet, as after a power failure, is cut off there.
+Status OpenRocks(DatabaseCore* core) {
+  INTARSIA_ASSIGN_OR_RETURN(const uint64_t acknowledged,
+                            CommitMark::Read(core->path + "/COMMITS", core->format.uuid_view()));
+  const bool may_drop = core->options.damaged_tail == DamagedTail::kDrop;
+  RocksOptions options;
+  options.mode = core->is_read_only() ? RocksOptions::Mode::kReadOnly : RocksOptions::Mode::kOpen;
+  options.block_cache_bytes_max = core->options.block_cache_bytes_max;
+  Result<std::unique_ptr<Rocks>> rocks = Rocks::Open(core->path + "/rocksdb", options);
+  if (!rocks.ok() && rocks.status().code() == StatusCode::kCorruption) {
+    // Looked at without changing anything before the tail is given up.
+    RocksOptions probe_options = options;
+    probe_options.mode = RocksOptions::Mode::kReadOnly;
+    probe_options.wal_recovery = WalRecovery::kPointInTime;
+    const auto probe = Rocks::Open(core->path + "/rocksdb", probe_options);
+    if (!probe.ok()) return rocks.status();
+    INTARSIA_ASSIGN_OR_RETURN(const uint64_t found, LastCommit(**probe));
+    if (!may_drop && acknowledged == 0) return rocks.status();
+    if (!may_drop && found < acknowledged) return CommitsLost(*core, found, acknowledged);
+    Log(LogLevel::kWarning, "unacknowledged tail dropped: " + rocks.status().ToString());
+    options.wal_recovery = WalRecovery::kPointInTime;
+    rocks = Rocks::Open(core->path + "/rocksdb", options);
+  }
+  INTARSIA_RETURN_IF_ERROR(rocks.status());
+  core->rocks = *std::move(rocks);
+  INTARSIA_ASSIGN_OR_RETURN(core->last_commit, LastCommit(*core->rocks));
+  if (core->last_commit < acknowledged && !may_drop) {
+    return CommitsLost(*core, core->last_commit, acknowledged);
+  }
+  return Status::Ok();
+}
+
+// Makes a database of a directory that is empty or that a creation left unfinished. FORMAT comes
+// last, so that it stands for a whole database.
+Status Create(DatabaseCore* core) {
+  RocksOptions options;
+  options.mode = RocksOptions::Mode::kCreate;
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<Rocks> rocks,
+                            Rocks::Open(core->path + "/rocksdb", options));
+  DirectoryFormat format = NewDirectoryFormat();
+  const Result<std::string> begun = rocks->Get(Family::kMeta, FormatKey(), nullptr);
+  if (begun.ok()) {
+    INTARSIA_ASSIGN_OR_RETURN(format, DecodeDirectoryFormat(core->path + "/rocksdb", *begun));
+  } else if (begun.status().code() == StatusCode::kNotFound) {
+    RowBatch batch(rocks.get());
+    batch.Put(Family::kMeta, FormatKey(), EncodeDirectoryFormat(format));
+    batch.Put(Family::kMeta, IdsKey(), EncodeNextIds(NextIds()));
+    batch.Put(Family::kMeta, CommitKey(), EncodeNumber(0));
+    INTARSIA_RETURN_IF_ERROR(rocks->Write(&batch, Durability::kSync));
+  } else {
+    return begun.status();
+  }
+  return core->options.file_system->WriteAtomically(core->path + "/FORMAT",
+                                                    EncodeDirectoryFormat(format));
+}
+
+// Finds or creates the directory and takes its lock. Afterwards FORMAT has been read.
+Status PrepareDirectory(DatabaseCore* core) {
+  FileSystem* const file_system = core->options.file_system;
+  INTARSIA_ASSIGN_OR_RETURN(DirectoryState state, InspectDirectory(file_system, core->path));
+  if (core->is_read_only() && state != DirectoryState::kComplete) {
+    return Status(StatusCode::kNotFound, "no database here to open read-only: " + core->path);
+  }
+  if (state == DirectoryState::kComplete) {
+    // Before the lock, so that a newer database is left as it is.
+    INTARSIA_ASSIGN_OR_RETURN(core->format, ReadFormat(file_system, core->path));
+  }
+  if (core->is_read_only()) return Status::Ok();
+  INTARSIA_RETURN_IF_ERROR(file_system->CreateDirectories(core->path));
+  INTARSIA_ASSIGN_OR_RETURN(core->lock, DirectoryLock::Acquire(core->path, core->options.program));
+  // Another process may have created it meanwhile.
+  INTARSIA_ASSIGN_OR_RETURN(state, InspectDirectory(file_system, core->path));
+  if (state != DirectoryState::kComplete) INTARSIA_RETURN_IF_ERROR(Create(core));
+  INTARSIA_ASSIGN_OR_RETURN(core->format, ReadFormat(file_system, core->path));
+  return Status::Ok();
+}
+
+Status ReadMeta(DatabaseCore* core) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::string format,
+                            core->rocks->Get(Family::kMeta, FormatKey(), nullptr));
+  if (format != EncodeDirectoryFormat(core->format)) {
+    return Status(StatusCode::kCorruption,
+                  "FORMAT and rocksdb are of different databases: " + core->path);
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const std::string ids,
+                            core->rocks->Get(Family::kMeta, IdsKey(), nullptr));
+  INTARSIA_ASSIGN_OR_RETURN(core->next_ids, DecodeNextIds(ids));
+  return Status::Ok();
+}
+
+Status OpenKv(DatabaseCore* core) {
+  KvCoreOptions options;
+  options.rocks = core->rocks.get();
+  options.commit_mutex = &core->commit_mutex;
+  options.file_system = core->options.file_system;
+  options.directory = core->path + "/kv";
+  options.uuid = core->format.uuid_view();
+  options.is_read_only = core->is_read_only();
+  options.bytes_max = core->options.kv_bytes_max;
+  options.segment_bytes_max = std::max<int64_t>(
+      2 * kKvAlignment,
+      std::min(core->options.kv_segment_bytes_max, core->options.kv_bytes_max / 8));
+  options.policy = core->options.kv_eviction;
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<KvCore> kv, KvCore::Open(options));
+  core->kv = std::make_unique<KvStore>(std::move(kv));
+  return Status::Ok();
+}
+
+// Removes what a dropped collection still holds, a batch of documents per commit.
+Status PurgeCollection(DatabaseCore* core, CollectionId collection) {
+  for (;;) {
+    Commit commit(core);
+    const std::string prefix = ListingPrefix(collection);
+    RowCursor row = core->rocks->ScanPrefix(Family::kDocuments, prefix, nullptr);
+    int64_t num_documents = 0;
+    for (; row.Valid() && num_documents < kPurgeBatch; row.Next(), ++num_documents) {
+      const DocumentId id = IdInKey(row.key(), prefix.size());
+      INTARSIA_ASSIGN_OR_RETURN(const std::string body,
+                                core->rocks->Get(Family::kDocuments, DocumentKey(id), nullptr));
+      INTARSIA_ASSIGN_OR_RETURN(const Document document, DecodeDocument(body));
+      INTARSIA_RETURN_IF_ERROR(commit.RemoveDocument(document));
+    }
+    INTARSIA_RETURN_IF_ERROR(row.status());
+    if (num_documents == 0) {
+      commit.batch()->Delete(Family::kMeta, DroppedKey(collection));
+      commit.batch()->Delete(Family::kMeta, StatsKey(collection));
+      return commit.Finish(Durability::kSync);
+    }
+    INTARSIA_RETURN_IF_ERROR(commit.Finish(Durability::kBuffer));
+  }
+}
+
+Status PurgeDropped(DatabaseCore* core) {
+  std::vector<CollectionId> dropped;
+  RowCursor row = core->rocks->ScanPrefix(Family::kMeta, "x", nullptr);
+  for (; row.Valid(); row.Next()) dropped.push_back(IdInKey(row.key(), 1));
+  INTARSIA_RETURN_IF_ERROR(row.status());
+  for (const CollectionId collection : dropped) {
+    INTARSIA_RETURN_IF_ERROR(PurgeCollection(core, collection));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Database::Database(std::unique_ptr<DatabaseCore> core) : core_(std::move(core)) {}
+
+Database::~Database() {
+  INTARSIA_CHECK(core_->num_views.load() == 0);  // A ReadView outlives its database.
+}
+
+Result<std::unique_ptr<Database>> Database::Open(const std::string& path,
+                                                 const DatabaseOptions& options) {
+  INTARSIA_RETURN_IF_ERROR(CheckOptions(options));
+  auto core = std::make_unique<DatabaseCore>();
+  core->path = path;
+  while (core->path.size() > 1 && core->path.back() == '/') core->path.pop_back();
+  if (core->path.empty()) {
+    return Status(StatusCode::kInvalidArgument, "a database needs the path of a directory");
+  }
+  core->options = options;
+  INTARSIA_RETURN_IF_ERROR(PrepareDirectory(core.get()));
+  INTARSIA_RETURN_IF_ERROR(OpenRocks(core.get()));
+  INTARSIA_RETURN_IF_ERROR(ReadMeta(core.get()));
+  if (!core->is_read_only()) {
+    INTARSIA_ASSIGN_OR_RETURN(core->mark,
+                              CommitMark::Open(core->path + "/COMMITS", core->format.uuid_view()));
+    INTARSIA_RETURN_IF_ERROR(core->mark->Write(core->last_commit));
+  }
+  INTARSIA_RETURN_IF_ERROR(OpenKv(core.get()));
+  if (!core->is_read_only()) INTARSIA_RETURN_IF_ERROR(PurgeDropped(core.get()));
+  return std::make_unique<Database>(std::move(core));
+}
+
+const std::string& Database::path() const { return core_->path; }
+AccessMode Database::access() const { return core_->options.access; }
+std::string Database::uuid() const { return core_->format.UuidHex(); }
+ReadView Database::Read() const { return ReadView(core_.get()); }
+KvStore* Database::kv() { return core_->kv.get(); }
+
+Status Database::CheckWritable() const {
+  if (!core_->is_read_only()) return Status::Ok();
+  return Status(StatusCode::kUnsupported, "the database is open read-only: " + core_->path);
+}
+
+Status Database::DropCollection(CollectionId id) {
+  INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  {
+    Commit commit(core_.get());
+    const Result<std::string> body =
+        core_->rocks->Get(Family::kCatalog, CollectionKey(id), nullptr);
+    if (!body.ok() && body.status().code() == StatusCode::kNotFound) {
+      return Status(StatusCode::kNotFound, "no such collection: id=" + std::to_string(id));
+    }
+    INTARSIA_RETURN_IF_ERROR(body.status());
+    INTARSIA_ASSIGN_OR_RETURN(const CollectionInfo collection, DecodeCollection(*body));
+    commit.batch()->Delete(Family::kCatalog, CollectionKey(id));
+    commit.batch()->Delete(Family::kCatalog, CollectionNameKey(collection.name));
+    commit.batch()->PutKey(Family::kMeta, DroppedKey(id));
+    INTARSIA_RETURN_IF_ERROR(commit.kv()->RemoveOwners(KvCollectionPrefix(id)));
+    INTARSIA_RETURN_IF_ERROR(commit.Finish(Durability::kSync));
+  }
+  return PurgeCollection(core_.get(), id);
+}
+
+Result<int64_t> Database::Compact() {
+  INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t rows, core_->rocks->Compact());
+  // As good as every dead byte: a user who asks for the space wants it.
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t caches, core_->kv->Compact({.dead_share_min = 0.001}));
+  return rows + caches;
+}
+
+}  // namespace intarsia::storage

@@ -1,0 +1,147 @@
+// Database: a directory that holds collections of documents, their chunks, vectors and KV caches.
+//
+// One process writes at a time, guarded by a lock that dies with it; any number of others may open
+// the directory to read. Writes go through this class and are atomic and durable when they return;
+// reads go through a ReadView. What a crash can lose is only what was not acknowledged, and if the
+// disk loses more than that, Open says so instead of going on with less.
+//
+// Thread safety: thread-safe. Writes run one after another, reads beside them.
+// Lifetime: outlives its ReadViews and KvHandles.
+// Format: docs/formats/directory.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "storage/catalog.h"
+#include "storage/document.h"
+#include "storage/kv_eviction.h"
+#include "storage/kv_store.h"
+#include "storage/read_view.h"
+
+namespace intarsia::storage {
+
+enum class AccessMode : uint8_t {
+  kReadWrite,
+  kReadOnly,  // Sees the state at Open, changes no byte and needs no lock.
+};
+
+enum class DamagedTail : uint8_t {
+  kRefuse,  // Open fails with kCorruption if acknowledged commits are gone.
+  kDrop,    // Open goes on with what is left. For an operator who has no backup.
+};
+
+struct DatabaseOptions {
+  AccessMode access = AccessMode::kReadWrite;
+  DamagedTail damaged_tail = DamagedTail::kRefuse;
+  // Said to whoever finds the directory locked.
+  std::string program = "intarsia";
+  // For segment files and FORMAT. RocksDB and the lock use the machine's own. Outlives the
+  // database.
+  FileSystem* file_system = FileSystem::Local();
+  // Cache of RocksDB blocks, in bytes. Must be > 0.
+  int64_t block_cache_bytes_max = int64_t{64} << 20;
+  // Bytes of KV caches on disk, dead space included. 0 stores none.
+  int64_t kv_bytes_max = int64_t{10} << 30;
+  // A segment file is closed once it is larger; an eighth of the budget if that is less.
+  int64_t kv_segment_bytes_max = int64_t{256} << 20;
+  // Outlives the database.
+  const KvEvictionPolicy* kv_eviction = KvEvictionPolicy::LeastRecentlyUsed();
+};
+
+class Database {
+ public:
+  // Opens the database in the directory `path`, creating it if the path is absent or empty and the
+  // access is kReadWrite.
+  // Errors: kUnavailable if another process writes to it, with its pid and program; kUnsupported if
+  // a newer program wrote it; kInvalidArgument if the directory holds something else; kNotFound
+  // if absent and read-only; kCorruption; kResourceExhausted; kIo.
+  static Result<std::unique_ptr<Database>> Open(const std::string& path,
+                                                const DatabaseOptions& options);
+  explicit Database(std::unique_ptr<DatabaseCore> core);
+  ~Database();
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+
+  const std::string& path() const;
+  AccessMode access() const;
+  // 32 hexadecimal digits, drawn when the directory was created.
+  std::string uuid() const;
+
+  // The state after the last commit.
+  ReadView Read() const;
+
+  // The caches of chunks. Valid as long as this Database.
+  KvStore* kv();
+
+  // Writes. Errors of all, besides those named: kUnsupported if read-only, kResourceExhausted if
+  // the disk is full, kIo, kCorruption. After an error nothing has changed.
+
+  // Adds a model and returns its id; `model.id` is ignored.
+  // Errors: kAlreadyExists for the name, kInvalidArgument for an empty or over-long one.
+  Result<ModelId> CreateModel(const ModelInfo& model);
+  // Replaces the record of `model.id`. Errors: kNotFound, kAlreadyExists for the name.
+  Status UpdateModel(const ModelInfo& model);
+  // Removes the model, its vectors in every collection and its KV caches. Errors: kNotFound.
+  Status DropModel(ModelId id);
+
+  // As CreateModel; also kInvalidArgument for two columns of one name or of an unknown type.
+  Result<CollectionId> CreateCollection(const CollectionInfo& collection);
+  // Replaces the record of `collection.id`. Errors: as CreateCollection, kNotFound.
+  Status UpdateCollection(const CollectionInfo& collection);
+  // Removes the collection with all that it holds. It is gone for readers at once; its documents
+  // are removed piecemeal, by the next Open if this process ends meanwhile. Errors: kNotFound.
+  Status DropCollection(CollectionId id);
+
+  Status PutSetting(std::string_view name, std::string_view value);
+  Status RemoveSetting(std::string_view name);  // No error if absent.
+
+  // Adds documents in one commit, each replacing the one with the same source: its text, chunks,
+  // vectors and KV caches go. Returns one row per document. A batch costs one sync, so larger
+  // batches load faster; it is held in memory twice.
+  // Errors: kNotFound for the collection or a model; kInvalidArgument for text that is not UTF-8, a
+  // chunk outside its text, chunks with another dimension than the model's vectors before, two
+  // documents with one source.
+  Result<std::vector<StoredDocument>> PutDocuments(CollectionId collection,
+                                                   std::span<const NewDocument> documents);
+
+  // Removes documents with their chunks, vectors and KV caches in one commit; ids that do not exist
+  // are passed over. Returns how many existed.
+  Result<int64_t> DeleteDocuments(std::span<const DocumentId> ids);
+
+  struct ChunkTokens {
+    ChunkId chunk = 0;
+    TokenIds tokens;
+  };
+  struct ChunkVector {
+    ChunkId chunk = 0;
+    std::vector<float> values;
+  };
+
+  // Adds or replaces token ids; chunks that no longer exist are passed over. Returns how many were
+  // written. Durable with the next commit that syncs: token ids can be computed again.
+  Result<int64_t> PutTokens(std::span<const ChunkTokens> rows);
+  // Adds or replaces vectors of `model`, for a change of the embedding model; chunks that are not
+  // in the collection are passed over. Returns how many were written. Errors: as PutDocuments.
+  Result<int64_t> PutVectors(CollectionId collection, ModelId model,
+                             std::span<const ChunkVector> rows);
+  // Removes the vectors of `model` in the collection.
+  Status DeleteVectors(CollectionId collection, ModelId model);
+
+  // Returns the space of deleted rows to the file system, the segments' too. Returns the bytes
+  // freed. Blocks for long on a large database.
+  Result<int64_t> Compact();
+
+ private:
+  Status CheckWritable() const;
+
+  std::unique_ptr<DatabaseCore> core_;
+};
+
+}  // namespace intarsia::storage

@@ -1,0 +1,101 @@
+#include "storage/directory_format.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/hash.h"
+
+namespace intarsia::storage {
+namespace {
+
+constexpr std::string_view kMagic = "INTARSIA";
+
+bool HasEntry(const std::vector<DirectoryEntry>& entries, std::string_view name) {
+  return std::any_of(entries.begin(), entries.end(),
+                     [&](const DirectoryEntry& entry) { return entry.name == name; });
+}
+
+}  // namespace
+
+std::string DirectoryFormat::UuidHex() const {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : uuid) {
+    text.push_back(kDigits[byte >> 4]);
+    text.push_back(kDigits[byte & 15]);
+  }
+  return text;
+}
+
+DirectoryFormat NewDirectoryFormat() {
+  DirectoryFormat format;
+  std::random_device random;
+  for (size_t i = 0; i < format.uuid.size(); i += sizeof(uint32_t)) {
+    const uint32_t word = random();
+    std::memcpy(format.uuid.data() + i, &word, sizeof(word));
+  }
+  return format;
+}
+
+std::string EncodeDirectoryFormat(const DirectoryFormat& format) {
+  ByteWriter writer;
+  writer.WriteBytes(kMagic);
+  writer.Write(format.version);
+  writer.WriteBytes(format.uuid_view());
+  const Checksum checksum = ChecksumOf(writer.bytes());
+  writer.Write(checksum.low);
+  writer.Write(checksum.high);
+  return std::move(writer).TakeBytes();
+}
+
+Result<DirectoryFormat> DecodeDirectoryFormat(const std::string& path, std::string_view bytes) {
+  ByteReader reader(bytes, path);
+  const std::string_view magic = reader.ReadBytes(static_cast<int64_t>(kMagic.size()));
+  if (magic != kMagic) {
+    return Status(StatusCode::kCorruption, "not the FORMAT file of a database: " + path);
+  }
+  DirectoryFormat format;
+  format.version = reader.Read<uint32_t>();
+  // Looked at before the checksum, because a newer version may check differently.
+  if (!reader.failed() && format.version > kFormatVersion) {
+    return Status(StatusCode::kUnsupported,
+                  "the database was written by a newer program; use that one: " + path +
+                      " version=" + std::to_string(format.version) +
+                      " known=" + std::to_string(kFormatVersion));
+  }
+  const std::string_view uuid = reader.ReadBytes(static_cast<int64_t>(format.uuid.size()));
+  const std::string_view checked = bytes.substr(0, static_cast<size_t>(reader.offset()));
+  const auto low = reader.Read<uint64_t>();
+  const auto high = reader.Read<uint64_t>();
+  INTARSIA_RETURN_IF_ERROR(reader.status());
+  const Checksum want{.low = low, .high = high};
+  if (ChecksumOf(checked) != want || reader.remaining() != 0 || format.version == 0) {
+    return Status(StatusCode::kCorruption, "checksum mismatch: " + path);
+  }
+  std::memcpy(format.uuid.data(), uuid.data(), uuid.size());
+  return format;
+}
+
+Result<DirectoryState> InspectDirectory(FileSystem* file_system, const std::string& path) {
+  if (!file_system->Exists(path)) return DirectoryState::kAbsent;
+  Result<std::vector<DirectoryEntry>> entries = file_system->List(path);
+  if (!entries.ok()) return std::move(entries).status();
+  if (entries->empty()) return DirectoryState::kAbsent;
+  if (HasEntry(*entries, "FORMAT")) return DirectoryState::kComplete;
+  // What a creation leaves that did not come to its end: nothing but names of ours, LOCK first.
+  static constexpr std::string_view kNames[] = {"LOCK", "COMMITS", "FORMAT.new", "rocksdb", "kv"};
+  for (const DirectoryEntry& entry : *entries) {
+    if (std::find(std::begin(kNames), std::end(kNames), entry.name) == std::end(kNames) ||
+        !HasEntry(*entries, "LOCK")) {
+      return Status(StatusCode::kInvalidArgument,
+                    "the directory is not empty and not a database; choose another: " + path +
+                        " holds=" + entry.name);
+    }
+  }
+  return DirectoryState::kIncomplete;
+}
+
+}  // namespace intarsia::storage

@@ -1,0 +1,304 @@
+#include "storage/kv_core.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace intarsia::storage {
+namespace {
+
+using Lock = std::lock_guard<std::mutex>;
+
+Status Missing(const Digest& identity, std::string_view why) {
+  return Status(StatusCode::kNotFound,
+                "no kv cache (" + std::string(why) + "): identity=" + identity.ToHex());
+}
+
+}  // namespace
+
+KvCore::KvCore(const KvCoreOptions& options, std::unique_ptr<KvSegments> segments)
+    : options_(options), segments_(std::move(segments)), bytes_max_(options.bytes_max) {}
+
+KvCore::~KvCore() {
+  INTARSIA_CHECK(table_.num_pins() == 0);  // A KvHandle outlives its database.
+  if (options_.is_read_only) return;
+  RowBatch batch(options_.rocks);
+  StageUses(&batch);
+  // How often entries were used only ranks them; to lose some of it costs nothing.
+  options_.rocks->Write(&batch, Durability::kBuffer).IgnoreError();
+}
+
+Result<std::unique_ptr<KvCore>> KvCore::Open(const KvCoreOptions& options) {
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<KvSegments> segments,
+                            KvSegments::Open({.file_system = options.file_system,
+                                              .directory = options.directory,
+                                              .uuid = options.uuid,
+                                              .segment_bytes_max = options.segment_bytes_max}));
+  auto core = std::make_unique<KvCore>(options, std::move(segments));
+  INTARSIA_RETURN_IF_ERROR(core->Load());
+  return core;
+}
+
+Status KvCore::Load() {
+  Status status = LoadEntries();
+  if (status.code() == StatusCode::kCorruption) {
+    // What RocksDB itself cannot read any more. All of it can be computed again.
+    Log(LogLevel::kWarning, "all kv caches dropped: " + status.ToString());
+    ++num_quarantines_;
+    for (const Digest& identity : table_.ListIdentities()) table_.Remove(identity);
+    status = Status::Ok();
+    if (!options_.is_read_only) {
+      INTARSIA_RETURN_IF_ERROR(options_.rocks->Recreate(Family::kKvIndex));
+      INTARSIA_RETURN_IF_ERROR(options_.rocks->Recreate(Family::kKvRefs));
+    }
+  }
+  INTARSIA_RETURN_IF_ERROR(status);
+  if (options_.is_read_only) return Status::Ok();
+  RemoveEmptySegments();
+  const std::map<uint64_t, int64_t> files = segments_->FileBytes();
+  if (!files.empty() && files.rbegin()->second < options_.segment_bytes_max) {
+    // If the last segment is damaged or the disk is full, the next Put starts another one.
+    segments_->Resume(files.rbegin()->first).IgnoreError();
+  }
+  return Status::Ok();
+}
+
+Status KvCore::LoadEntries() {
+  std::map<Digest, KvUseRecord> uses;
+  RowCursor use_row = options_.rocks->ScanPrefix(Family::kKvIndex, "u", nullptr);
+  for (; use_row.Valid(); use_row.Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(use_row.key()));
+    const Result<std::string_view> body = use_row.Body();
+    if (!body.ok()) continue;  // The entry then counts as never used.
+    if (const auto use = DecodeKvUse(*body); use.ok()) uses[identity] = *use;
+  }
+  INTARSIA_RETURN_IF_ERROR(use_row.status());
+
+  RowBatch batch(options_.rocks);
+  KvRefRemoval removal(options_.rocks, &batch);
+  RowCursor row = options_.rocks->ScanPrefix(Family::kKvIndex, "e", nullptr);
+  for (; row.Valid(); row.Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
+    const Result<std::string_view> body = row.Body();
+    Result<KvEntry> entry = body.ok() ? DecodeKvEntry(identity, *body) : body.status();
+    Status status = entry.status();
+    if (status.ok()) {
+      segments_->ReserveNumbersBelow(entry->segment + 1);
+      status = CheckExtents(*entry);
+    }
+    if (status.ok()) {
+      table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), uses[identity]);
+      continue;
+    }
+    Log(LogLevel::kWarning, "kv cache dropped: " + status.ToString());
+    ++num_quarantines_;
+    INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(identity));
+  }
+  INTARSIA_RETURN_IF_ERROR(row.status());
+
+  if (const auto body = options_.rocks->Get(Family::kKvIndex, KvNextSegmentKey(), nullptr);
+      body.ok()) {
+    if (const auto next = DecodeNumber(*body); next.ok()) segments_->ReserveNumbersBelow(*next);
+  }
+  return options_.is_read_only ? Status::Ok() : options_.rocks->Write(&batch, Durability::kBuffer);
+}
+
+Status KvCore::CheckExtents(const KvEntry& entry) const {
+  const std::map<uint64_t, int64_t> files = segments_->FileBytes();
+  const auto file = files.find(entry.segment);
+  if (file == files.end()) return Missing(entry.identity, "its segment is gone");
+  if (entry.extents.empty()) return Missing(entry.identity, "it has no layers");
+  for (const KvExtent& extent : entry.extents) {
+    if (extent.offset + extent.num_bytes > file->second) {
+      return Missing(entry.identity, "its segment is too short");
+    }
+  }
+  return Status::Ok();
+}
+
+Result<KvHandle> KvCore::Find(const Digest& identity) {
+  KvTable::Pinned pinned = table_.Pin(identity);
+  if (pinned.slot == nullptr) {
+    ++num_misses_;
+    return Missing(identity, "never stored or removed");
+  }
+  // Compaction may move the entry and remove its segment between the lookup and the opening.
+  Result<std::shared_ptr<const RandomAccessFile>> file = segments_->Reader(pinned.entry->segment);
+  while (!file.ok()) {
+    std::shared_ptr<const KvEntry> now = table_.EntryOf(*pinned.slot);
+    if (now == pinned.entry) break;
+    pinned.entry = std::move(now);
+    file = segments_->Reader(pinned.entry->segment);
+  }
+  if (!file.ok()) {
+    ++num_misses_;
+    Quarantine(*pinned.slot, file.status());
+    table_.Unpin(pinned.slot.get());
+    return Missing(identity, file.status().message());
+  }
+  ++num_hits_;
+  return KvHandle(std::make_unique<KvPin>(this, std::move(pinned), *std::move(file)));
+}
+
+Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target) {
+  const KvEntry& entry = *pin.entry;
+  if (layer < 0 || layer >= entry.shape.num_layers) {
+    return Status(StatusCode::kInvalidArgument,
+                  "no such layer in a kv cache: layer=" + std::to_string(layer) +
+                      " layers=" + std::to_string(entry.shape.num_layers));
+  }
+  const KvExtent& extent = entry.extents[static_cast<size_t>(layer)];
+  if (static_cast<int64_t>(target.size()) != extent.num_bytes) {
+    return Status(StatusCode::kInvalidArgument,
+                  "a target of another size than the layer: size=" + std::to_string(target.size()) +
+                      " layer_bytes=" + std::to_string(extent.num_bytes));
+  }
+  if (!pin.slot->is_live.load()) return Missing(entry.identity, "removed while in use");
+  Status status = pin.file->ReadAt(extent.offset, extent.num_bytes, target.data());
+  if (status.ok()) {
+    const Checksum got = ChecksumOf({reinterpret_cast<const char*>(target.data()), target.size()});
+    if (got != extent.checksum) {
+      status = Status(StatusCode::kCorruption,
+                      "checksum mismatch: segment=" + std::to_string(entry.segment) +
+                          " offset=" + std::to_string(extent.offset) +
+                          " want=" + extent.checksum.ToHex() + " got=" + got.ToHex());
+    }
+  }
+  if (!status.ok()) {
+    Quarantine(*pin.slot, status);
+    return Missing(entry.identity, status.message());
+  }
+  if (!pin.slot->is_live.load()) return Missing(entry.identity, "removed while in use");
+  return Status::Ok();
+}
+
+void KvCore::Quarantine(const KvSlot& slot, const Status& cause) {
+  const Lock commit(*options_.commit_mutex);
+  const Digest identity = table_.EntryOf(slot)->identity;
+  if (!table_.RemoveSlot(slot)) return;  // Deleted, or found damaged by another reader.
+  ++num_quarantines_;
+  Log(LogLevel::kWarning,
+      "kv cache dropped: identity=" + identity.ToHex() + " cause=" + cause.ToString());
+  if (options_.is_read_only) return;
+  RowBatch batch(options_.rocks);
+  KvRefRemoval removal(options_.rocks, &batch);
+  Status status = removal.RemoveEntry(identity);
+  if (status.ok()) status = options_.rocks->Write(&batch, Durability::kBuffer);
+  // It stays in RocksDB then, and is found damaged again after the next Open.
+  if (!status.ok()) Log(LogLevel::kWarning, "cannot drop a kv cache: " + status.ToString());
+}
+
+template <typename Stage>
+Result<int64_t> KvCore::Delete(const Stage& stage) {
+  INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  const Lock commit(*options_.commit_mutex);
+  // A Put that began before carries a smaller generation and is refused.
+  const uint64_t generation = ++generation_;
+  RowBatch batch(options_.rocks);
+  KvRefRemoval removal(options_.rocks, &batch);
+  INTARSIA_RETURN_IF_ERROR(stage(generation, &removal));
+  INTARSIA_RETURN_IF_ERROR(removal.Finish());
+  INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kSync));
+  return Forget(removal.gone());
+}
+
+Result<int64_t> KvCore::DeleteByDocument(CollectionId collection, DocumentId document) {
+  return Delete([&](uint64_t generation, KvRefRemoval* removal) {
+    collections_cleared_[collection] = generation;
+    return removal->RemoveOwners(KvDocumentPrefix(collection, document));
+  });
+}
+
+Result<int64_t> KvCore::DeleteByCollection(CollectionId collection) {
+  return Delete([&](uint64_t generation, KvRefRemoval* removal) {
+    collections_cleared_[collection] = generation;
+    return removal->RemoveOwners(KvCollectionPrefix(collection));
+  });
+}
+
+Result<int64_t> KvCore::DeleteByModel(ModelId model) {
+  return Delete([&](uint64_t generation, KvRefRemoval* removal) {
+    models_cleared_[model] = generation;
+    return removal->RemoveModel(model);
+  });
+}
+
+Result<int64_t> KvCore::DeleteAll() {
+  INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  const Lock append(append_mutex_);
+  int64_t num_gone = 0;
+  {
+    const Lock commit(*options_.commit_mutex);
+    all_cleared_ = ++generation_;
+    RowBatch batch(options_.rocks);
+    batch.DeleteRange(Family::kKvIndex, "e", "f");
+    batch.DeleteRange(Family::kKvIndex, "u", "v");
+    batch.DeleteRange(Family::kKvRefs, "d", "s");
+    INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kSync));
+    for (const Digest& identity : table_.ListIdentities()) num_gone += table_.Remove(identity);
+  }
+  segments_->CloseActive();
+  RemoveEmptySegments();
+  return num_gone;
+}
+
+int64_t KvCore::Forget(const std::set<Digest>& gone) {
+  int64_t num_gone = 0;
+  for (const Digest& identity : gone) num_gone += table_.Remove(identity);
+  RemoveEmptySegments();
+  return num_gone;
+}
+
+void KvCore::RemoveEmptySegments() {
+  const std::map<uint64_t, KvTable::SegmentUse> uses = table_.SegmentUses();
+  for (const auto& [number, num_bytes] : segments_->FileBytes()) {
+    if (uses.contains(number) || number == segments_->active()) continue;
+    // It is dead and counted as such; the next Open tries again.
+    if (const Status status = segments_->Remove(number); !status.ok()) {
+      Log(LogLevel::kWarning, status.ToString());
+    }
+  }
+}
+
+int64_t KvCore::live_bytes() const {
+  return table_.live_bytes() + kKvAlignment * static_cast<int64_t>(table_.SegmentUses().size());
+}
+
+KvStats KvCore::stats() const {
+  KvStats stats;
+  stats.num_entries = table_.num_entries();
+  stats.live_bytes = table_.live_bytes();
+  stats.num_segments = static_cast<int64_t>(segments_->FileBytes().size());
+  stats.dead_bytes = std::max<int64_t>(
+      0, segments_->disk_bytes() - kKvAlignment * stats.num_segments - stats.live_bytes);
+  stats.bytes_max = bytes_max_.load();
+  stats.num_pins = table_.num_pins();
+  stats.hits = num_hits_.load();
+  stats.misses = num_misses_.load();
+  stats.puts = num_puts_.load();
+  stats.evictions = num_evictions_.load();
+  stats.quarantines = num_quarantines_.load();
+  return stats;
+}
+
+Result<KvUsage> KvCore::UsageBelow(const std::string& prefix) const {
+  std::set<Digest> identities;
+  RowCursor row = options_.rocks->ScanPrefix(Family::kKvRefs, prefix, nullptr);
+  for (; row.Valid(); row.Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
+    identities.insert(identity);
+  }
+  INTARSIA_RETURN_IF_ERROR(row.status());
+  KvUsage usage;
+  for (const Digest& identity : identities) {
+    const int64_t num_bytes = table_.PayloadBytes(identity);
+    usage.num_entries += num_bytes > 0 ? 1 : 0;
+    usage.num_bytes += num_bytes;
+  }
+  return usage;
+}
+
+}  // namespace intarsia::storage

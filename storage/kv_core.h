@@ -1,0 +1,137 @@
+// KvCore: what KvStore does: entries in RocksDB, extents in segments, the table in memory.
+//
+// Locks are taken in this order: append_mutex_ (who writes segments), the database's commit mutex
+// (who writes RocksDB), then those inside KvTable and KvSegments.
+//
+// Thread safety: thread-safe, but for what says that the commit mutex is held.
+// Lifetime: Rocks, the commit mutex, the file system and the policy outlive it.
+// Format: docs/formats/kv_segments.md
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "base/file.h"
+#include "storage/kv_eviction.h"
+#include "storage/kv_refs.h"
+#include "storage/kv_segments.h"
+#include "storage/kv_store.h"
+#include "storage/kv_table.h"
+#include "storage/rocks.h"
+
+namespace intarsia::storage {
+
+struct KvCoreOptions {
+  Rocks* rocks = nullptr;
+  std::mutex* commit_mutex = nullptr;
+  FileSystem* file_system = nullptr;
+  std::string directory;
+  std::string uuid;  // 16 bytes.
+  bool is_read_only = false;
+  int64_t bytes_max = 0;
+  int64_t segment_bytes_max = 0;
+  const KvEvictionPolicy* policy = nullptr;
+};
+
+class KvCore {
+ public:
+  // Loads the entries, drops those whose segments are missing or too short, and removes segments
+  // that nobody names. Errors: kIo.
+  static Result<std::unique_ptr<KvCore>> Open(const KvCoreOptions& options);
+  KvCore(const KvCoreOptions& options, std::unique_ptr<KvSegments> segments);
+  ~KvCore();
+
+  // As in KvStore.
+  uint64_t generation() const { return generation_.load(); }
+  Result<KvPutOutcome> Put(const KvPut& put);
+  Result<KvHandle> Find(const Digest& identity);
+  bool Contains(const Digest& identity) const { return table_.Contains(identity); }
+  Status ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target);
+  Result<int64_t> DeleteByDocument(CollectionId collection, DocumentId document);
+  Result<int64_t> DeleteByCollection(CollectionId collection);
+  Result<int64_t> DeleteByModel(ModelId model);
+  Result<int64_t> DeleteAll();
+  Result<int64_t> Compact(double dead_share_min);
+  void SetBudget(int64_t bytes_max) { bytes_max_.store(bytes_max); }
+  KvStats stats() const;
+  Result<KvUsage> UsageBelow(const std::string& prefix) const;
+
+  void Unpin(KvSlot* slot) { table_.Unpin(slot); }
+
+  // For the database's own commits: takes out of memory what a written batch removed.
+  // The commit mutex is held. Returns how many there were.
+  int64_t Forget(const std::set<Digest>& gone);
+
+ private:
+  Status Load();
+  Status LoadEntries();
+  // Why an entry cannot be served from its segment, or OK.
+  Status CheckExtents(const KvEntry& entry) const;
+  Status CheckWritable() const;
+  Status CheckPut(const KvPut& put) const;
+
+  Result<bool> OwnerExists(const KvPut& put) const;
+  Result<KvPutOutcome> AddOwner(const KvPut& put);
+  Result<KvPutOutcome> Commit(const KvPut& put, std::shared_ptr<const KvEntry> entry);
+  void StageUses(RowBatch* batch);
+  // Removes the entry of `slot` from disk and memory, because its bytes are missing or wrong.
+  void Quarantine(const KvSlot& slot, const Status& cause);
+  // What the three deletions by owner share; `stage` fills the removal.
+  template <typename Stage>
+  Result<int64_t> Delete(const Stage& stage);
+
+  // These are called with append_mutex_ held.
+  // Makes `num_bytes` fit into the budget; false if that cannot be done.
+  Result<bool> MakeRoom(int64_t num_bytes);
+  Status Evict(int64_t live_bytes_goal);
+  // Moves the entries of a segment elsewhere and removes it. Returns the bytes freed.
+  Result<int64_t> CompactSegment(uint64_t number);
+  Status MoveEntry(const KvEntry& entry, const RandomAccessFile& file);
+  // Live bytes with the headers of their segments.
+  int64_t live_bytes() const;
+
+  // Removes the segments that hold no entry and take no appends.
+  void RemoveEmptySegments();
+
+  const KvCoreOptions options_;
+  const std::unique_ptr<KvSegments> segments_;
+  KvTable table_;
+  std::mutex append_mutex_;
+
+  // Guarded by the commit mutex: the generation at which the caches of an owner were last deleted.
+  std::map<CollectionId, uint64_t> collections_cleared_;
+  std::map<ModelId, uint64_t> models_cleared_;
+  uint64_t all_cleared_ = 0;
+
+  std::atomic<int64_t> bytes_max_;
+  std::atomic<uint64_t> generation_{1};
+  std::atomic<int64_t> num_hits_{0};
+  std::atomic<int64_t> num_misses_{0};
+  std::atomic<int64_t> num_puts_{0};
+  std::atomic<int64_t> num_evictions_{0};
+  std::atomic<int64_t> num_quarantines_{0};
+};
+
+// What a KvHandle holds.
+struct KvPin {
+  KvPin(KvCore* owner, KvTable::Pinned pinned, std::shared_ptr<const RandomAccessFile> segment)
+      : core(owner),
+        slot(std::move(pinned.slot)),
+        entry(std::move(pinned.entry)),
+        file(std::move(segment)) {}
+  ~KvPin() { core->Unpin(slot.get()); }
+  KvPin(const KvPin&) = delete;
+  KvPin& operator=(const KvPin&) = delete;
+
+  KvCore* const core;
+  const std::shared_ptr<KvSlot> slot;
+  const std::shared_ptr<const KvEntry> entry;  // As found: its bytes stay readable in `file`.
+  const std::shared_ptr<const RandomAccessFile> file;
+};
+
+}  // namespace intarsia::storage

@@ -1,0 +1,63 @@
+#include "storage/kv_store.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "storage/kv_core.h"
+
+namespace intarsia::storage {
+
+KvHandle::KvHandle(std::unique_ptr<KvPin> pin) : pin_(std::move(pin)) {}
+KvHandle::~KvHandle() = default;
+KvHandle::KvHandle(KvHandle&& other) noexcept = default;
+KvHandle& KvHandle::operator=(KvHandle&& other) noexcept = default;
+
+const Digest& KvHandle::identity() const { return pin_->entry->identity; }
+const KvShape& KvHandle::shape() const { return pin_->entry->shape; }
+int64_t KvHandle::layer_bytes(int64_t layer) const {
+  INTARSIA_CHECK(layer >= 0 && layer < shape().num_layers);
+  return pin_->entry->extents[static_cast<size_t>(layer)].num_bytes;
+}
+int64_t KvHandle::total_bytes() const { return pin_->entry->payload_bytes(); }
+bool KvHandle::is_live() const { return pin_->slot->is_live.load(); }
+
+KvStore::KvStore(std::unique_ptr<KvCore> core) : core_(std::move(core)) {}
+KvStore::~KvStore() = default;
+
+uint64_t KvStore::generation() const { return core_->generation(); }
+Result<KvPutOutcome> KvStore::Put(const KvPut& put) { return core_->Put(put); }
+Result<KvHandle> KvStore::Find(const Digest& identity) { return core_->Find(identity); }
+bool KvStore::Contains(const Digest& identity) const { return core_->Contains(identity); }
+
+Status KvStore::ReadLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target) {
+  INTARSIA_CHECK(handle.valid());
+  return core_->ReadLayer(handle.pin(), layer, target);
+}
+
+Result<int64_t> KvStore::DeleteByDocument(CollectionId collection, DocumentId document) {
+  return core_->DeleteByDocument(collection, document);
+}
+Result<int64_t> KvStore::DeleteByCollection(CollectionId collection) {
+  return core_->DeleteByCollection(collection);
+}
+Result<int64_t> KvStore::DeleteByModel(ModelId model) { return core_->DeleteByModel(model); }
+Result<int64_t> KvStore::DeleteAll() { return core_->DeleteAll(); }
+
+Result<int64_t> KvStore::Compact(const KvCompactOptions& options) {
+  return core_->Compact(options.dead_share_min);
+}
+
+void KvStore::SetBudget(int64_t bytes_max) {
+  INTARSIA_CHECK(bytes_max >= 0);
+  core_->SetBudget(bytes_max);
+}
+
+KvStats KvStore::stats() const { return core_->stats(); }
+Result<KvUsage> KvStore::UsageOfCollection(CollectionId collection) const {
+  return core_->UsageBelow(KvCollectionPrefix(collection));
+}
+Result<KvUsage> KvStore::UsageOfModel(ModelId model) const {
+  return core_->UsageBelow(KvModelPrefix(model));
+}
+
+}  // namespace intarsia::storage

@@ -1,0 +1,170 @@
+// KvStore: the attention KV caches of chunks, on disk, found by the identity of what they hold.
+//
+// The bytes lie in segment files, one extent per layer, so that layer l + 1 can be read while
+// layer l is computed. An entry in RocksDB names the extents and makes them visible; it is written
+// after them. KV caches are derived data, so whatever is missing, torn or damaged is a miss:
+//   1. ReadLayer returns exactly the bytes that were put, or an error; never anything else.
+//   2. An entry is visible only with all its extents written, its owners and its checksums.
+//   3. What a deletion removed cannot come back through a Put or a ReadLayer that began before it.
+//   4. The files stay within `kv_bytes_max`, but for one segment while space is reclaimed.
+//
+// Thread safety: thread-safe. Reads run beside writes, deletions, eviction and compaction.
+// Lifetime: belongs to its Database; a KvHandle must be gone before the Database is.
+// Format: docs/formats/kv_segments.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/hash.h"
+#include "base/result.h"
+#include "storage/ids.h"
+
+namespace intarsia::storage {
+
+class KvCore;
+struct KvPin;
+
+struct KvShape {
+  int64_t num_layers = 0;
+  int64_t num_tokens = 0;
+  uint32_t quantizer = 0;  // The engine's number for how the payload is coded.
+
+  bool operator==(const KvShape&) const = default;
+};
+
+// Whom an entry belongs to. With a chunk, the entry goes when its last chunk goes; it always goes
+// when its model goes. 0 means "not bound to one", for example a prompt header that has no chunk.
+struct KvOwner {
+  CollectionId collection = 0;
+  DocumentId document = 0;
+  ChunkId chunk = 0;
+  ModelId model = 0;
+
+  bool operator==(const KvOwner&) const = default;
+};
+
+struct KvPut {
+  Digest identity;
+  KvShape shape;
+  std::span<const std::string_view> layers;  // [num_layers] payloads, each 1 byte to 4 GiB.
+  KvOwner owner;
+  // KvStore::generation() before the work that led to `layers` began.
+  uint64_t generation = 0;
+};
+
+enum class KvPutOutcome : uint8_t {
+  kStored,
+  kAlreadyStored,  // The identity was there; `owner` owns it too now.
+  kOwnerGone,      // The owner was deleted, or its caches were, since `generation`.
+  kOverBudget,     // Larger than the budget, or everything else is in use.
+};
+
+// An entry in use: eviction leaves it alone while a handle lives, and compaction leaves it
+// readable. Move-only. Thread safety: const calls may be concurrent.
+class KvHandle {
+ public:
+  KvHandle() = default;  // Empty: valid() is false and nothing else may be called.
+  explicit KvHandle(std::unique_ptr<KvPin> pin);
+  ~KvHandle();
+  KvHandle(KvHandle&& other) noexcept;
+  KvHandle& operator=(KvHandle&& other) noexcept;
+
+  bool valid() const { return pin_ != nullptr; }
+  const Digest& identity() const;
+  const KvShape& shape() const;
+  // Bytes of one layer's payload. REQUIRES: 0 <= layer < shape().num_layers.
+  int64_t layer_bytes(int64_t layer) const;
+  int64_t total_bytes() const;
+  // False once the entry was deleted or found damaged. Whoever copies it elsewhere asks again
+  // after the copy is in place.
+  bool is_live() const;
+
+  const KvPin& pin() const { return *pin_; }
+
+ private:
+  std::unique_ptr<KvPin> pin_;
+};
+
+struct KvStats {
+  int64_t num_entries = 0;
+  int64_t live_bytes = 0;  // Of extents that an entry names, with their alignment.
+  int64_t dead_bytes = 0;  // In the files, named by nobody; Compact() frees them.
+  int64_t bytes_max = 0;
+  int64_t num_segments = 0;
+  int64_t num_pins = 0;
+  // Since the database was opened.
+  int64_t hits = 0;
+  int64_t misses = 0;
+  int64_t puts = 0;
+  int64_t evictions = 0;
+  int64_t quarantines = 0;  // Entries dropped because their bytes were missing or wrong.
+};
+
+// What the caches of one collection or model take.
+struct KvUsage {
+  int64_t num_entries = 0;
+  int64_t num_bytes = 0;
+};
+
+struct KvCompactOptions {
+  // Segments with at least this share of dead bytes are rewritten, in (0, 1].
+  double dead_share_min = 0.5;
+};
+
+class KvStore {
+ public:
+  explicit KvStore(std::unique_ptr<KvCore> core);
+  ~KvStore();
+  KvStore(const KvStore&) = delete;
+  KvStore& operator=(const KvStore&) = delete;
+
+  // Grows with every deletion by collection, document, model or all. See KvPut::generation.
+  uint64_t generation() const;
+
+  // Stores an entry, evicting others first if the budget asks for it. The bytes are not synced:
+  // after a power failure the entry may be a miss.
+  // Errors: kInvalidArgument, kUnsupported if read-only, kResourceExhausted if the disk is full,
+  // kIo; after an error nothing is visible and the store stays usable. Blocks on the disk.
+  Result<KvPutOutcome> Put(const KvPut& put);
+
+  // Finds an entry and counts its use. Errors: kNotFound. Does not touch the disk, but to open a
+  // segment for the first time.
+  Result<KvHandle> Find(const Digest& identity);
+
+  // Whether Find would succeed; counts nothing.
+  bool Contains(const Digest& identity) const;
+
+  // Reads layer `layer` into `target` and verifies its checksum.
+  // Errors: kNotFound if the entry was deleted meanwhile, or if its bytes are missing or wrong,
+  // which removes the entry; kInvalidArgument if `layer` or the size of `target`, which is
+  // layer_bytes(layer), is wrong; kIo. `target` holds garbage after an error.
+  Status ReadLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target);
+
+  // Deletions return the number of entries that went. An entry with owners elsewhere stays theirs.
+  // Errors: kUnsupported if read-only, kIo.
+  Result<int64_t> DeleteByDocument(CollectionId collection, DocumentId document);
+  Result<int64_t> DeleteByCollection(CollectionId collection);
+  Result<int64_t> DeleteByModel(ModelId model);
+  Result<int64_t> DeleteAll();
+
+  // Bytes that compaction gave back to the file system. Errors: kUnsupported if read-only, kIo,
+  // kResourceExhausted; what was reclaimed before stays reclaimed.
+  Result<int64_t> Compact(const KvCompactOptions& options);
+
+  // Changes the budget; a smaller one takes effect with the next Put. REQUIRES: bytes_max >= 0.
+  void SetBudget(int64_t bytes_max);
+
+  KvStats stats() const;
+  Result<KvUsage> UsageOfCollection(CollectionId collection) const;
+  Result<KvUsage> UsageOfModel(ModelId model) const;
+
+  KvCore* core() { return core_.get(); }  // For storage/ itself.
+
+ private:
+  std::unique_ptr<KvCore> core_;
+};
+
+}  // namespace intarsia::storage

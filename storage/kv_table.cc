@@ -1,0 +1,177 @@
+#include "storage/kv_table.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace intarsia::storage {
+
+using Lock = std::lock_guard<std::mutex>;
+
+void KvTable::Count(const KvEntry& entry, int64_t sign) {
+  const int64_t num_bytes = sign * entry.disk_bytes();
+  SegmentUse& use = segments_[entry.segment];
+  use.live_bytes += num_bytes;
+  use.num_entries += sign;
+  live_bytes_ += num_bytes;
+  if (use.num_entries == 0) segments_.erase(entry.segment);
+}
+
+void KvTable::Erase(Slots::iterator found) {
+  found->second->is_live.store(false);
+  Count(*found->second->entry, -1);
+  slots_.erase(found);
+}
+
+void KvTable::Insert(std::shared_ptr<const KvEntry> entry, const KvUseRecord& use) {
+  const Lock lock(mutex_);
+  clock_ = std::max(clock_, use.last_use);
+  auto slot = std::make_shared<KvSlot>();
+  slot->entry = std::move(entry);
+  slot->use = use;
+  Count(*slot->entry, 1);
+  const Digest identity = slot->entry->identity;
+  INTARSIA_CHECK(slots_.emplace(identity, std::move(slot)).second);
+}
+
+void KvTable::InsertNew(std::shared_ptr<const KvEntry> entry) {
+  const uint64_t now = clock() + 1;
+  Insert(std::move(entry), {.last_use = now, .num_uses = 1});
+}
+
+bool KvTable::Contains(const Digest& identity) const {
+  const Lock lock(mutex_);
+  return slots_.contains(identity);
+}
+
+KvTable::Pinned KvTable::Pin(const Digest& identity) {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(identity);
+  if (found == slots_.end()) return {};
+  KvSlot& slot = *found->second;
+  slot.use.last_use = ++clock_;
+  slot.use.num_uses += 1;
+  slot.num_pins += 1;
+  num_pins_ += 1;
+  if (!slot.is_dirty) dirty_.push_back(identity);
+  slot.is_dirty = true;
+  return {.slot = found->second, .entry = slot.entry};
+}
+
+void KvTable::Unpin(KvSlot* slot) {
+  const Lock lock(mutex_);
+  slot->num_pins -= 1;
+  num_pins_ -= 1;
+}
+
+std::shared_ptr<KvSlot> KvTable::SlotOf(const KvEntry& entry) const {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(entry.identity);
+  if (found == slots_.end() || found->second->entry.get() != &entry) return nullptr;
+  return found->second;
+}
+
+std::shared_ptr<const KvEntry> KvTable::EntryOf(const KvSlot& slot) const {
+  const Lock lock(mutex_);
+  return slot.entry;
+}
+
+bool KvTable::Remove(const Digest& identity) {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(identity);
+  if (found == slots_.end()) return false;
+  Erase(found);
+  return true;
+}
+
+bool KvTable::RemoveSlot(const KvSlot& slot) {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(slot.entry->identity);
+  if (found == slots_.end() || found->second.get() != &slot) return false;
+  Erase(found);
+  return true;
+}
+
+bool KvTable::Relocate(const KvEntry* entry, std::shared_ptr<const KvEntry> moved) {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(entry->identity);
+  if (found == slots_.end() || found->second->entry.get() != entry) return false;
+  Count(*entry, -1);
+  Count(*moved, 1);
+  found->second->entry = std::move(moved);
+  return true;
+}
+
+std::vector<KvTable::Unused> KvTable::ListUnused() const {
+  const Lock lock(mutex_);
+  std::vector<Unused> unused;
+  for (const auto& [identity, slot] : slots_) {
+    if (slot->num_pins != 0) continue;
+    unused.push_back(
+        {.identity = identity, .use = slot->use, .disk_bytes = slot->entry->disk_bytes()});
+  }
+  return unused;
+}
+
+std::vector<std::shared_ptr<const KvEntry>> KvTable::EntriesOf(uint64_t segment) const {
+  const Lock lock(mutex_);
+  std::vector<std::shared_ptr<const KvEntry>> entries;
+  for (const auto& [identity, slot] : slots_) {
+    if (slot->entry->segment == segment) entries.push_back(slot->entry);
+  }
+  // In the order of the file, which reads fastest.
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+    return a->extents.front().offset < b->extents.front().offset;
+  });
+  return entries;
+}
+
+std::vector<Digest> KvTable::ListIdentities() const {
+  const Lock lock(mutex_);
+  std::vector<Digest> identities;
+  for (const auto& [identity, slot] : slots_) identities.push_back(identity);
+  return identities;
+}
+
+std::map<uint64_t, KvTable::SegmentUse> KvTable::SegmentUses() const {
+  const Lock lock(mutex_);
+  return segments_;
+}
+
+std::vector<std::pair<Digest, KvUseRecord>> KvTable::TakeDirty() {
+  const Lock lock(mutex_);
+  std::vector<std::pair<Digest, KvUseRecord>> uses;
+  for (const Digest& identity : dirty_) {
+    const auto found = slots_.find(identity);
+    if (found == slots_.end()) continue;
+    found->second->is_dirty = false;
+    uses.emplace_back(identity, found->second->use);
+  }
+  dirty_.clear();
+  return uses;
+}
+
+int64_t KvTable::PayloadBytes(const Digest& identity) const {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(identity);
+  return found == slots_.end() ? 0 : found->second->entry->payload_bytes();
+}
+
+uint64_t KvTable::clock() const {
+  const Lock lock(mutex_);
+  return clock_;
+}
+int64_t KvTable::num_entries() const {
+  const Lock lock(mutex_);
+  return static_cast<int64_t>(slots_.size());
+}
+int64_t KvTable::live_bytes() const {
+  const Lock lock(mutex_);
+  return live_bytes_;
+}
+int64_t KvTable::num_pins() const {
+  const Lock lock(mutex_);
+  return num_pins_;
+}
+
+}  // namespace intarsia::storage

@@ -1,0 +1,109 @@
+// KvTable: the entries of a KvStore in memory: where each lies, how often it was used, who uses it.
+//
+// It answers lookups without the disk and keeps the books: live bytes per segment, pins, uses.
+//
+// Thread safety: thread-safe; the members of a KvSlot are the table's, but for is_live.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "storage/kv_entry.h"
+#include "storage/record_codec.h"
+
+namespace intarsia::storage {
+
+struct KvSlot {
+  std::shared_ptr<const KvEntry> entry;
+  KvUseRecord use;
+  int64_t num_pins = 0;
+  bool is_dirty = false;            // `use` has changed since it was written.
+  std::atomic<bool> is_live{true};  // False for good once the entry left the table.
+};
+
+class KvTable {
+ public:
+  // REQUIRES: the identity is not in the table.
+  void Insert(std::shared_ptr<const KvEntry> entry, const KvUseRecord& use);
+  // As a new entry: used once, now.
+  void InsertNew(std::shared_ptr<const KvEntry> entry);
+  bool Contains(const Digest& identity) const;
+
+  struct Pinned {
+    std::shared_ptr<KvSlot> slot;  // Null if there is no such entry.
+    std::shared_ptr<const KvEntry> entry;
+  };
+  // Counts a use and pins the entry until Unpin.
+  Pinned Pin(const Digest& identity);
+  void Unpin(KvSlot* slot);
+  // The slot of `entry` as long as it lies where it says, else null. Counts nothing.
+  std::shared_ptr<KvSlot> SlotOf(const KvEntry& entry) const;
+  // Where the entry lies now.
+  std::shared_ptr<const KvEntry> EntryOf(const KvSlot& slot) const;
+
+  // Returns whether the identity was there.
+  bool Remove(const Digest& identity);
+  // Removes the entry if `slot` is still it.
+  bool RemoveSlot(const KvSlot& slot);
+  // Puts `moved` in the place of `entry`; false if `entry` is not in the table any more.
+  bool Relocate(const KvEntry* entry, std::shared_ptr<const KvEntry> moved);
+
+  // The entries that nobody uses now.
+  struct Unused {
+    Digest identity;
+    KvUseRecord use;
+    int64_t disk_bytes = 0;
+  };
+  std::vector<Unused> ListUnused() const;
+  std::vector<std::shared_ptr<const KvEntry>> EntriesOf(uint64_t segment) const;
+  std::vector<Digest> ListIdentities() const;
+
+  // Live bytes by segment; a segment without entries is absent.
+  struct SegmentUse {
+    int64_t live_bytes = 0;
+    int64_t num_entries = 0;
+  };
+  std::map<uint64_t, SegmentUse> SegmentUses() const;
+
+  // The uses that changed since the last call.
+  std::vector<std::pair<Digest, KvUseRecord>> TakeDirty();
+  // Bytes of the entry's payload; 0 if it is not there.
+  int64_t PayloadBytes(const Digest& identity) const;
+
+  uint64_t clock() const;
+  int64_t num_entries() const;
+  int64_t live_bytes() const;
+  int64_t num_pins() const;
+
+ private:
+  struct DigestHash {
+    size_t operator()(const Digest& digest) const {
+      size_t hash = 0;
+      std::memcpy(&hash, digest.bytes.data(), sizeof(hash));
+      return hash;
+    }
+  };
+  using Slots = std::unordered_map<Digest, std::shared_ptr<KvSlot>, DigestHash>;
+
+  // These are called with mutex_ held.
+  void Count(const KvEntry& entry, int64_t sign);
+  void Erase(Slots::iterator found);
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  Slots slots_;
+  std::map<uint64_t, SegmentUse> segments_;
+  std::vector<Digest> dirty_;
+  uint64_t clock_ = 0;  // Uses so far.
+  int64_t live_bytes_ = 0;
+  int64_t num_pins_ = 0;
+};
+
+}  // namespace intarsia::storage

@@ -1,0 +1,256 @@
+#include "storage/read_view.h"
+
+#include <cstring>
+#include <utility>
+
+#include "storage/database_core.h"
+
+namespace intarsia::storage {
+namespace {
+
+Status NotFound(std::string_view what, std::string_view name) {
+  return Status(StatusCode::kNotFound, "no such " + std::string(what) + ": " + std::string(name));
+}
+
+// Says in the user's words what was not found.
+template <typename T>
+Result<T> Named(Result<T> result, std::string_view what, std::string_view name) {
+  if (result.ok() || result.status().code() != StatusCode::kNotFound) return result;
+  return NotFound(what, name);
+}
+
+}  // namespace
+
+struct ReadView::State {
+  explicit State(const DatabaseCore* owner)
+      : core(owner), rocks(owner->rocks.get()), snapshot(rocks->TakeSnapshot()) {
+    ++core->num_views;
+  }
+  ~State() {
+    rocks->ReleaseSnapshot(snapshot);
+    --core->num_views;
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  template <typename T>
+  Result<T> Get(Family family, const std::string& key,
+                Result<T> (*decode)(std::string_view)) const {
+    INTARSIA_ASSIGN_OR_RETURN(const std::string body, rocks->Get(family, key, snapshot));
+    return decode(body);
+  }
+  RowCursor Scan(Family family, const std::string& prefix) const {
+    return rocks->ScanPrefix(family, prefix, snapshot);
+  }
+  // Every record below `prefix`.
+  template <typename T>
+  Result<std::vector<T>> List(Family family, const std::string& prefix,
+                              Result<T> (*decode)(std::string_view)) const {
+    std::vector<T> records;
+    RowCursor row = Scan(family, prefix);
+    for (; row.Valid(); row.Next()) {
+      INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, row.Body());
+      INTARSIA_ASSIGN_OR_RETURN(T record, decode(body));
+      records.push_back(std::move(record));
+    }
+    INTARSIA_RETURN_IF_ERROR(row.status());
+    return records;
+  }
+
+  const DatabaseCore* const core;
+  const Rocks* const rocks;
+  const rocksdb::Snapshot* const snapshot;
+};
+
+ReadView::ReadView(const DatabaseCore* core) : state_(std::make_unique<State>(core)) {}
+ReadView::~ReadView() = default;
+ReadView::ReadView(ReadView&&) noexcept = default;
+ReadView& ReadView::operator=(ReadView&&) noexcept = default;
+
+Result<ModelInfo> ReadView::GetModel(ModelId id) const {
+  return Named(state_->Get(Family::kCatalog, ModelKey(id), DecodeModel), "model",
+               "id=" + std::to_string(id));
+}
+
+Result<ModelInfo> ReadView::FindModel(std::string_view name) const {
+  INTARSIA_ASSIGN_OR_RETURN(
+      const uint64_t id,
+      Named(state_->Get(Family::kCatalog, ModelNameKey(name), DecodeNumber), "model", name));
+  return GetModel(id);
+}
+
+Result<std::vector<ModelInfo>> ReadView::ListModels() const {
+  return state_->List(Family::kCatalog, "m", DecodeModel);
+}
+
+Result<CollectionInfo> ReadView::GetCollection(CollectionId id) const {
+  return Named(state_->Get(Family::kCatalog, CollectionKey(id), DecodeCollection), "collection",
+               "id=" + std::to_string(id));
+}
+
+Result<CollectionInfo> ReadView::FindCollection(std::string_view name) const {
+  INTARSIA_ASSIGN_OR_RETURN(
+      const uint64_t id, Named(state_->Get(Family::kCatalog, CollectionNameKey(name), DecodeNumber),
+                               "collection", name));
+  return GetCollection(id);
+}
+
+Result<std::vector<CollectionInfo>> ReadView::ListCollections() const {
+  return state_->List(Family::kCatalog, "c", DecodeCollection);
+}
+
+Result<CollectionStats> ReadView::GetStats(CollectionId id) const {
+  // A collection that is being dropped keeps its statistics until its documents are gone.
+  INTARSIA_RETURN_IF_ERROR(GetCollection(id).status());
+  return state_->Get(Family::kMeta, StatsKey(id), DecodeStats);
+}
+
+Result<std::string> ReadView::GetSetting(std::string_view name) const {
+  return Named(state_->rocks->Get(Family::kCatalog, SettingKey(name), state_->snapshot), "setting",
+               name);
+}
+
+Result<Options> ReadView::ListSettings() const {
+  Options settings;
+  RowCursor row = state_->Scan(Family::kCatalog, "s");
+  for (; row.Valid(); row.Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, row.Body());
+    settings.emplace(row.key().substr(1), body);
+  }
+  INTARSIA_RETURN_IF_ERROR(row.status());
+  return settings;
+}
+
+Result<Document> ReadView::GetDocument(DocumentId id) const {
+  return Named(state_->Get(Family::kDocuments, DocumentKey(id), DecodeDocument), "document",
+               "id=" + std::to_string(id));
+}
+
+Result<Document> ReadView::GetDocumentBySource(CollectionId collection,
+                                               std::string_view source) const {
+  INTARSIA_ASSIGN_OR_RETURN(
+      const uint64_t id,
+      Named(state_->Get(Family::kDocuments, SourceKey(collection, source), DecodeNumber),
+            "document", source));
+  return GetDocument(id);
+}
+
+Result<std::string> ReadView::GetText(const Digest& text_digest) const {
+  return Named(state_->rocks->Get(Family::kText, TextKey(text_digest), state_->snapshot), "text",
+               text_digest.ToHex());
+}
+
+Result<std::string> ReadView::GetTextRange(const Digest& text_digest, int64_t begin,
+                                           int64_t end) const {
+  INTARSIA_ASSIGN_OR_RETURN(std::string text, GetText(text_digest));
+  if (begin < 0 || end < begin || end > static_cast<int64_t>(text.size())) {
+    return Status(StatusCode::kInvalidArgument,
+                  "a range outside of the text: begin=" + std::to_string(begin) +
+                      " end=" + std::to_string(end) + " size=" + std::to_string(text.size()));
+  }
+  return text.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+}
+
+Result<Chunk> ReadView::GetChunk(ChunkId id) const {
+  return Named(state_->Get(Family::kChunks, ChunkKey(id), DecodeChunk), "chunk",
+               "id=" + std::to_string(id));
+}
+
+Result<std::vector<Chunk>> ReadView::GetChunks(std::span<const ChunkId> ids) const {
+  std::vector<Chunk> chunks;
+  chunks.reserve(ids.size());
+  for (const ChunkId id : ids) {
+    Result<Chunk> chunk = GetChunk(id);
+    if (chunk.ok()) {
+      chunks.push_back(*std::move(chunk));
+    } else if (chunk.status().code() != StatusCode::kNotFound) {
+      return std::move(chunk).status();
+    }
+  }
+  return chunks;
+}
+
+Result<std::vector<int32_t>> ReadView::GetTokens(ChunkId chunk, const Digest& tokenizer) const {
+  return Named(state_->Get(Family::kChunks, TokensKey(chunk, tokenizer), DecodeTokens), "token ids",
+               "chunk=" + std::to_string(chunk));
+}
+
+Result<std::vector<float>> ReadView::GetVector(CollectionId collection, ModelId model,
+                                               ChunkId chunk) const {
+  return Named(state_->Get(Family::kVectors, VectorKey(model, collection, chunk), DecodeVector),
+               "vector", "chunk=" + std::to_string(chunk) + " model=" + std::to_string(model));
+}
+
+Result<VectorSet> ReadView::LoadVectors(CollectionId collection, ModelId model) const {
+  INTARSIA_ASSIGN_OR_RETURN(const CollectionStats stats, GetStats(collection));
+  VectorSet set;
+  int64_t num_vectors = 0;
+  for (const CollectionStats::Vectors& row : stats.vectors) {
+    if (row.model != model) continue;
+    set.dimension = row.dimension;
+    num_vectors = row.num_vectors;
+  }
+  if (num_vectors == 0) return set;
+  const auto row_bytes = static_cast<size_t>(set.dimension) * sizeof(float);
+  const std::string prefix = VectorsPrefix(model, collection);
+  // The count is ours and may be trusted for a reservation, not for the content.
+  set.ids.reserve(static_cast<size_t>(num_vectors));
+  set.values.reserve(static_cast<size_t>(num_vectors * set.dimension));
+  RowCursor row = state_->Scan(Family::kVectors, prefix);
+  for (; row.Valid(); row.Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, row.Body());
+    if (body.size() != row_bytes) {
+      return Status(StatusCode::kCorruption, "a vector of another dimension: chunk=" +
+                                                 std::to_string(IdInKey(row.key(), prefix.size())) +
+                                                 " bytes=" + std::to_string(body.size()) +
+                                                 " dimension=" + std::to_string(set.dimension));
+    }
+    set.ids.push_back(IdInKey(row.key(), prefix.size()));
+    set.values.resize(set.values.size() + static_cast<size_t>(set.dimension));
+    std::memcpy(set.values.data() + set.values.size() - static_cast<size_t>(set.dimension),
+                body.data(), body.size());
+  }
+  INTARSIA_RETURN_IF_ERROR(row.status());
+  return set;
+}
+
+Status ReadView::ForEachDocument(CollectionId collection, const VisitDocument& visit) const {
+  const std::string prefix = ListingPrefix(collection);
+  RowCursor row = state_->Scan(Family::kDocuments, prefix);
+  for (; row.Valid(); row.Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const Document document,
+                              GetDocument(IdInKey(row.key(), prefix.size())));
+    INTARSIA_RETURN_IF_ERROR(visit(document));
+  }
+  return row.status();
+}
+
+Status ReadView::ForEachChunk(CollectionId collection, const VisitChunk& visit) const {
+  return ForEachDocument(collection,
+                         [&](const Document& document) { return ForEachChunkOf(document, visit); });
+}
+
+Status ReadView::ForEachChunkOf(const Document& document, const VisitChunk& visit) const {
+  RowCursor row = state_->rocks->Scan(
+      Family::kChunks, ChunkKey(document.first_chunk),
+      ChunkKey(document.first_chunk + static_cast<uint64_t>(document.num_chunks)),
+      state_->snapshot);
+  int64_t num_chunks = 0;
+  for (; row.Valid(); row.Next(), ++num_chunks) {
+    INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, row.Body());
+    INTARSIA_ASSIGN_OR_RETURN(const Chunk chunk, DecodeChunk(body));
+    INTARSIA_RETURN_IF_ERROR(visit(chunk));
+  }
+  INTARSIA_RETURN_IF_ERROR(row.status());
+  if (num_chunks == document.num_chunks) return Status::Ok();
+  // Nothing is missing where `document` comes from an older view.
+  if (const auto now = GetDocument(document.id);
+      !now.ok() || now->first_chunk != document.first_chunk) {
+    return NotFound("document", "id=" + std::to_string(document.id));
+  }
+  return Status(StatusCode::kCorruption,
+                "chunks are missing: document=" + std::to_string(document.id) + " want=" +
+                    std::to_string(document.num_chunks) + " got=" + std::to_string(num_chunks));
+}
+
+}  // namespace intarsia::storage

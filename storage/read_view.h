@@ -1,0 +1,73 @@
+// ReadView: one consistent state of a database's documents and catalog, for reading.
+//
+// Everything read through one view is of one commit, however many commits follow. A view is cheap
+// to take; while it lives, the space of what was deleted since is not reclaimed, so it belongs to a
+// statement and not to a session.
+//
+// Thread safety: const calls may be concurrent.
+// Lifetime: must be gone before its Database is.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "storage/catalog.h"
+#include "storage/document.h"
+
+namespace intarsia::storage {
+
+struct DatabaseCore;
+
+// Errors of all: kNotFound if there is no such thing, kCorruption with the record's name if a
+// checksum fails, kIo. All may block on the disk.
+class ReadView {
+ public:
+  explicit ReadView(const DatabaseCore* core);
+  ~ReadView();
+  ReadView(ReadView&&) noexcept;
+  ReadView& operator=(ReadView&&) noexcept;
+
+  Result<ModelInfo> GetModel(ModelId id) const;
+  Result<ModelInfo> FindModel(std::string_view name) const;
+  Result<std::vector<ModelInfo>> ListModels() const;  // By id.
+  Result<CollectionInfo> GetCollection(CollectionId id) const;
+  Result<CollectionInfo> FindCollection(std::string_view name) const;
+  Result<std::vector<CollectionInfo>> ListCollections() const;  // By id.
+  Result<CollectionStats> GetStats(CollectionId id) const;
+  Result<std::string> GetSetting(std::string_view name) const;
+  Result<Options> ListSettings() const;
+
+  Result<Document> GetDocument(DocumentId id) const;
+  Result<Document> GetDocumentBySource(CollectionId collection, std::string_view source) const;
+  Result<std::string> GetText(const Digest& text_digest) const;
+  // Bytes [begin, end) of the text. Errors: kInvalidArgument for a range outside of it.
+  Result<std::string> GetTextRange(const Digest& text_digest, int64_t begin, int64_t end) const;
+
+  Result<Chunk> GetChunk(ChunkId id) const;
+  // The chunks of `ids` in that order, without those that do not exist.
+  Result<std::vector<Chunk>> GetChunks(std::span<const ChunkId> ids) const;
+  Result<std::vector<int32_t>> GetTokens(ChunkId chunk, const Digest& tokenizer) const;
+  Result<std::vector<float>> GetVector(CollectionId collection, ModelId model, ChunkId chunk) const;
+  // Every vector of `model` in the collection; an empty set if there is none.
+  Result<VectorSet> LoadVectors(CollectionId collection, ModelId model) const;
+
+  // Calls `visit` for each, by ascending id, until one returns an error, which is returned.
+  // The documents' texts are not read.
+  using VisitDocument = std::function<Status(const Document&)>;
+  using VisitChunk = std::function<Status(const Chunk&)>;
+  Status ForEachDocument(CollectionId collection, const VisitDocument& visit) const;
+  Status ForEachChunk(CollectionId collection, const VisitChunk& visit) const;
+  Status ForEachChunkOf(const Document& document, const VisitChunk& visit) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace intarsia::storage

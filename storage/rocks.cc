@@ -1,0 +1,322 @@
+#include "storage/rocks.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdarg>
+#include <cstdio>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <rocksdb/cache.h>
+#include <rocksdb/convenience.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include "base/log.h"
+#include "storage/record.h"
+
+namespace intarsia::storage {
+namespace {
+
+Status FromRocks(const rocksdb::Status& status, std::string_view doing) {
+  if (status.ok()) return Status::Ok();
+  StatusCode code = StatusCode::kIo;
+  if (status.IsNotFound()) code = StatusCode::kNotFound;
+  if (status.IsCorruption()) code = StatusCode::kCorruption;
+  if (status.IsNoSpace() || status.IsMemoryLimit()) code = StatusCode::kResourceExhausted;
+  if (status.IsInvalidArgument() || status.IsNotSupported()) code = StatusCode::kInternal;
+  if (status.IsBusy() || status.IsTryAgain()) code = StatusCode::kUnavailable;
+  return Status(code, "cannot " + std::string(doing) + ": " + status.ToString());
+}
+
+rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view FromSlice(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+// Passes RocksDB's errors on to our log and drops the rest, instead of files in the directory.
+class ErrorLog : public rocksdb::Logger {
+ public:
+  ErrorLog() : rocksdb::Logger(rocksdb::InfoLogLevel::ERROR_LEVEL) {}
+  using rocksdb::Logger::Logv;
+  void Logv(const rocksdb::InfoLogLevel level, const char* format, va_list arguments) override {
+    if (level < rocksdb::InfoLogLevel::ERROR_LEVEL) return;
+    if (level == rocksdb::InfoLogLevel::HEADER_LEVEL) return;
+    Logv(format, arguments);
+  }
+  void Logv(const char* format, va_list arguments) override {
+    char line[1024];
+    std::vsnprintf(line, sizeof(line), format, arguments);
+    Log(LogLevel::kWarning, std::string("rocksdb: ") + line);
+  }
+};
+
+rocksdb::ColumnFamilyOptions OptionsOf(Family family,
+                                       const std::shared_ptr<rocksdb::Cache>& cache) {
+  rocksdb::ColumnFamilyOptions options;
+  options.write_buffer_size = size_t{16} << 20;
+  // Floats do not compress; text does, and is read once per answer.
+  options.compression =
+      family == Family::kVectors ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
+  if (family == Family::kText) options.bottommost_compression = rocksdb::kZSTD;
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = cache;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  table.format_version = 5;
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
+  rocksdb::DBOptions result;
+  result.create_if_missing = options.mode == RocksOptions::Mode::kCreate;
+  result.create_missing_column_families = options.mode != RocksOptions::Mode::kReadOnly;
+  result.wal_recovery_mode = options.wal_recovery == WalRecovery::kStrict
+                                 ? rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords
+                                 : rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  result.track_and_verify_wals_in_manifest =
+      options.wal_recovery == WalRecovery::kStrict && options.mode != RocksOptions::Mode::kReadOnly;
+  result.info_log = std::make_shared<ErrorLog>();
+  result.max_total_wal_size = uint64_t{128} << 20;
+  result.bytes_per_sync = uint64_t{1} << 20;
+  return result;
+}
+
+}  // namespace
+
+struct Rocks::State {
+  std::string path;
+  std::unique_ptr<rocksdb::DB> db;
+  std::vector<rocksdb::ColumnFamilyHandle*> families;  // By Family, then the default one; owned.
+  std::atomic<bool> has_failed{false};
+
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    for (rocksdb::ColumnFamilyHandle* family : families) {
+      // It only reports handles that are not the database's own.
+      db->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+    }
+  }
+  rocksdb::ColumnFamilyHandle* Handle(Family family) const {
+    return families[static_cast<size_t>(family)];
+  }
+};
+
+struct RowBatch::State {
+  explicit State(const Rocks::State& owner) : rocks(owner) {}
+
+  const Rocks::State& rocks;
+  rocksdb::WriteBatch batch;
+  rocksdb::Status status;  // The first refusal.
+
+  void Keep(const rocksdb::Status& next) {
+    if (status.ok()) status = next;
+  }
+};
+
+struct RowCursor::State {
+  Family family;
+  std::string end;
+  rocksdb::Slice end_slice;
+  std::unique_ptr<rocksdb::Iterator> iterator;
+};
+
+RowBatch::RowBatch(const Rocks* rocks) : state_(std::make_unique<State>(rocks->state())) {}
+RowBatch::~RowBatch() = default;
+
+void RowBatch::Put(Family family, std::string_view key, std::string_view body) {
+  const std::string value = SealRecord(key, body);
+  state_->Keep(state_->batch.Put(state_->rocks.Handle(family), ToSlice(key), value));
+}
+void RowBatch::PutKey(Family family, std::string_view key) {
+  state_->Keep(state_->batch.Put(state_->rocks.Handle(family), ToSlice(key), rocksdb::Slice()));
+}
+void RowBatch::Delete(Family family, std::string_view key) {
+  state_->Keep(state_->batch.Delete(state_->rocks.Handle(family), ToSlice(key)));
+}
+void RowBatch::DeleteRange(Family family, std::string_view begin, std::string_view end) {
+  state_->Keep(
+      state_->batch.DeleteRange(state_->rocks.Handle(family), ToSlice(begin), ToSlice(end)));
+}
+int64_t RowBatch::num_bytes() const { return static_cast<int64_t>(state_->batch.GetDataSize()); }
+
+RowCursor::RowCursor(std::unique_ptr<State> state) : state_(std::move(state)) {}
+RowCursor::~RowCursor() = default;
+RowCursor::RowCursor(RowCursor&&) noexcept = default;
+
+bool RowCursor::Valid() const { return state_->iterator->Valid(); }
+void RowCursor::Next() { state_->iterator->Next(); }
+std::string_view RowCursor::key() const { return FromSlice(state_->iterator->key()); }
+Result<std::string_view> RowCursor::Body() const {
+  return OpenRecord(FamilyName(state_->family), key(), FromSlice(state_->iterator->value()));
+}
+Status RowCursor::status() const {
+  return FromRocks(state_->iterator->status(),
+                   "read rows of " + std::string(FamilyName(state_->family)));
+}
+
+Rocks::Rocks(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Rocks::~Rocks() = default;
+
+namespace {
+
+// Refuses families that we do not know. OK where there is no database yet.
+Status CheckFamilies(const rocksdb::DBOptions& options, const std::string& path) {
+  std::vector<std::string> present;
+  const rocksdb::Status status = rocksdb::DB::ListColumnFamilies(options, path, &present);
+  if (!status.ok()) {
+    return options.create_if_missing ? Status::Ok() : FromRocks(status, "open " + path);
+  }
+  for (const std::string& name : present) {
+    bool is_known = name == rocksdb::kDefaultColumnFamilyName;
+    for (int i = 0; i < kNumFamilies; ++i) {
+      is_known = is_known || name == FamilyName(static_cast<Family>(i));
+    }
+    if (!is_known) {
+      return Status(StatusCode::kUnsupported,
+                    "the database holds rows that this program does not know: family=" + name);
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksOptions& options) {
+  const rocksdb::DBOptions db_options = DatabaseOptionsOf(options);
+  INTARSIA_RETURN_IF_ERROR(CheckFamilies(db_options, path));
+  const std::shared_ptr<rocksdb::Cache> cache =
+      rocksdb::NewLRUCache(static_cast<size_t>(options.block_cache_bytes_max));
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (int i = 0; i < kNumFamilies; ++i) {
+    const auto family = static_cast<Family>(i);
+    descriptors.emplace_back(std::string(FamilyName(family)), OptionsOf(family, cache));
+  }
+  descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, OptionsOf(Family::kMeta, cache));
+
+  // Beside a writer, files may go between reading their names and opening them.
+  const int num_tries = options.mode == RocksOptions::Mode::kReadOnly ? 5 : 1;
+  auto state = std::make_unique<State>();
+  state->path = path;
+  rocksdb::Status status;
+  for (int i = 0; i < num_tries; ++i) {
+    rocksdb::DB* db = nullptr;
+    status =
+        options.mode == RocksOptions::Mode::kReadOnly
+            ? rocksdb::DB::OpenForReadOnly(db_options, path, descriptors, &state->families, &db)
+            : rocksdb::DB::Open(db_options, path, descriptors, &state->families, &db);
+    state->db.reset(db);
+    if (status.ok() || !status.IsIOError()) break;
+    if (i + 1 < num_tries) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  if (!status.ok()) return FromRocks(status, "open " + path);
+  return std::make_unique<Rocks>(std::move(state));
+}
+
+Result<std::string> Rocks::Get(Family family, std::string_view key,
+                               const rocksdb::Snapshot* snapshot) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  rocksdb::PinnableSlice value;
+  const rocksdb::Status status =
+      state_->db->Get(options, state_->Handle(family), ToSlice(key), &value);
+  if (status.IsNotFound()) {
+    return Status(StatusCode::kNotFound, "no such record: " + RecordName(FamilyName(family), key));
+  }
+  if (!status.ok()) return FromRocks(status, "read " + RecordName(FamilyName(family), key));
+  INTARSIA_ASSIGN_OR_RETURN(const std::string_view body,
+                            OpenRecord(FamilyName(family), key, FromSlice(value)));
+  return std::string(body);
+}
+
+Result<bool> Rocks::Exists(Family family, std::string_view key) const {
+  rocksdb::PinnableSlice value;
+  const rocksdb::Status status =
+      state_->db->Get(rocksdb::ReadOptions(), state_->Handle(family), ToSlice(key), &value);
+  if (status.IsNotFound()) return false;
+  if (!status.ok()) return FromRocks(status, "read " + RecordName(FamilyName(family), key));
+  return true;
+}
+
+RowCursor Rocks::Scan(Family family, std::string_view begin, std::string_view end,
+                      const rocksdb::Snapshot* snapshot) const {
+  auto cursor = std::make_unique<RowCursor::State>();
+  cursor->family = family;
+  cursor->end = end;
+  cursor->end_slice = cursor->end;
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  options.iterate_upper_bound = &cursor->end_slice;
+  options.fill_cache = family != Family::kVectors && family != Family::kText;
+  cursor->iterator.reset(state_->db->NewIterator(options, state_->Handle(family)));
+  cursor->iterator->Seek(ToSlice(begin));
+  return RowCursor(std::move(cursor));
+}
+
+Status Rocks::Write(RowBatch* batch, Durability durability) {
+  INTARSIA_RETURN_IF_ERROR(FromRocks(batch->state()->status, "build a write"));
+  // After a failed write RocksDB refuses all others until it is told that the cause may be gone.
+  if (state_->has_failed.exchange(false)) {
+    if (const rocksdb::Status status = state_->db->Resume(); !status.ok()) {
+      state_->has_failed = true;
+      return FromRocks(status, "write " + state_->path);
+    }
+  }
+  rocksdb::WriteOptions options;
+  options.sync = durability == Durability::kSync;
+  const rocksdb::Status status = state_->db->Write(options, &batch->state()->batch);
+  if (!status.ok()) state_->has_failed = true;
+  return FromRocks(status, "write " + state_->path);
+}
+
+const rocksdb::Snapshot* Rocks::TakeSnapshot() const { return state_->db->GetSnapshot(); }
+void Rocks::ReleaseSnapshot(const rocksdb::Snapshot* snapshot) const {
+  state_->db->ReleaseSnapshot(snapshot);
+}
+
+Status Rocks::Recreate(Family family) {
+  const std::string name(FamilyName(family));
+  rocksdb::ColumnFamilyHandle*& handle = state_->families[static_cast<size_t>(family)];
+  const rocksdb::ColumnFamilyOptions options = state_->db->GetOptions(handle);
+  // If the process ends between the two, the next Open creates the family.
+  INTARSIA_RETURN_IF_ERROR(
+      FromRocks(state_->db->DropColumnFamily(handle), "drop the rows of " + name));
+  rocksdb::ColumnFamilyHandle* fresh = nullptr;
+  INTARSIA_RETURN_IF_ERROR(
+      FromRocks(state_->db->CreateColumnFamily(options, name, &fresh), "create " + name));
+  const rocksdb::Status status = state_->db->DestroyColumnFamilyHandle(handle);
+  handle = fresh;
+  return FromRocks(status, "release the rows of " + name);
+}
+
+Result<int64_t> Rocks::Compact() {
+  const auto table_bytes = [this] {
+    uint64_t sum = 0;
+    for (rocksdb::ColumnFamilyHandle* family : state_->families) {
+      uint64_t bytes = 0;
+      if (state_->db->GetIntProperty(family, rocksdb::DB::Properties::kTotalSstFilesSize, &bytes)) {
+        sum += bytes;
+      }
+    }
+    return static_cast<int64_t>(sum);
+  };
+  rocksdb::FlushOptions flush;
+  INTARSIA_RETURN_IF_ERROR(
+      FromRocks(state_->db->Flush(flush, state_->families), "flush " + state_->path));
+  const int64_t bytes_before = table_bytes();
+  rocksdb::CompactRangeOptions options;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  for (rocksdb::ColumnFamilyHandle* family : state_->families) {
+    INTARSIA_RETURN_IF_ERROR(FromRocks(state_->db->CompactRange(options, family, nullptr, nullptr),
+                                       "compact " + state_->path));
+  }
+  return std::max<int64_t>(0, bytes_before - table_bytes());
+}
+
+}  // namespace intarsia::storage

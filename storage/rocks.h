@@ -1,0 +1,129 @@
+// Rocks: the RocksDB database below ours, in our words: sealed records, families, batches, cursors.
+//
+// RocksDB's own types end in rocks.cc. Every value goes in and out through storage/record.h; rows
+// that exist for their key alone have an empty value.
+//
+// Thread safety: Rocks is thread-safe; a RowBatch and a RowCursor are owned by one thread.
+// Lifetime: a Rocks outlives its batches, cursors and snapshots.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "storage/keys.h"
+
+namespace rocksdb {
+class Snapshot;
+}
+
+namespace intarsia::storage {
+
+enum class WalRecovery : uint8_t {
+  kStrict,       // An incomplete last record is dropped; damage before it is kCorruption.
+  kPointInTime,  // What follows the first damage is dropped.
+};
+
+enum class Durability : uint8_t {
+  kSync,    // Survives a power failure.
+  kBuffer,  // Survives the end of the process.
+};
+
+struct RocksOptions {
+  enum class Mode : uint8_t { kCreate, kOpen, kReadOnly };
+  Mode mode = Mode::kOpen;
+  WalRecovery wal_recovery = WalRecovery::kStrict;
+  int64_t block_cache_bytes_max = int64_t{64} << 20;
+};
+
+class Rocks;
+
+// Changes that become visible together.
+class RowBatch {
+ public:
+  struct State;
+  explicit RowBatch(const Rocks* rocks);
+  ~RowBatch();
+  RowBatch(const RowBatch&) = delete;
+  RowBatch& operator=(const RowBatch&) = delete;
+
+  void Put(Family family, std::string_view key, std::string_view body);
+  void PutKey(Family family, std::string_view key);  // With an empty value.
+  void Delete(Family family, std::string_view key);
+  void DeleteRange(Family family, std::string_view begin, std::string_view end);
+  int64_t num_bytes() const;
+
+  State* state() { return state_.get(); }  // For Rocks.
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+// Walks the rows of a family in [begin, end).
+//   for (RowCursor row = rocks.Scan(...); row.Valid(); row.Next()) ...; return row.status();
+class RowCursor {
+ public:
+  struct State;
+  explicit RowCursor(std::unique_ptr<State> state);
+  ~RowCursor();
+  RowCursor(RowCursor&&) noexcept;
+
+  bool Valid() const;
+  void Next();
+  std::string_view key() const;  // Valid until Next().
+  // The row's body, valid until Next(). Errors: kCorruption, kUnsupported.
+  Result<std::string_view> Body() const;
+  // Why the walk ended early, or OK.
+  Status status() const;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+class Rocks {
+ public:
+  struct State;
+  explicit Rocks(std::unique_ptr<State> state);
+
+  // Errors: kCorruption, kUnsupported for families that only a newer program knows, kIo,
+  // kResourceExhausted.
+  static Result<std::unique_ptr<Rocks>> Open(const std::string& path, const RocksOptions& options);
+  ~Rocks();
+  Rocks(const Rocks&) = delete;
+  Rocks& operator=(const Rocks&) = delete;
+
+  // The body of a record. A null snapshot reads the newest. Errors: kNotFound with the record's
+  // name, kCorruption, kUnsupported, kIo.
+  Result<std::string> Get(Family family, std::string_view key,
+                          const rocksdb::Snapshot* snapshot) const;
+  Result<bool> Exists(Family family, std::string_view key) const;
+  RowCursor Scan(Family family, std::string_view begin, std::string_view end,
+                 const rocksdb::Snapshot* snapshot) const;
+  RowCursor ScanPrefix(Family family, const std::string& prefix,
+                       const rocksdb::Snapshot* snapshot) const {
+    return Scan(family, prefix, KeyAfterPrefix(prefix), snapshot);
+  }
+
+  // Errors: kResourceExhausted if the disk is full, kIo; nothing is visible then, and the next
+  // call tries anew.
+  Status Write(RowBatch* batch, Durability durability);
+
+  const rocksdb::Snapshot* TakeSnapshot() const;
+  void ReleaseSnapshot(const rocksdb::Snapshot* snapshot) const;
+
+  // Empties a family without reading it, for one that is damaged and can be built anew.
+  // REQUIRES: nobody else uses this object meanwhile.
+  Status Recreate(Family family);
+
+  // Rewrites all families without what was deleted; returns the bytes freed.
+  Result<int64_t> Compact();
+
+  const State& state() const { return *state_; }  // For RowBatch.
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace intarsia::storage
