@@ -108,6 +108,15 @@ std::string RenderDiagnostic(const Diagnostic& diagnostic, std::string_view sql,
 // and query_id. Line and column are those of the last Locate.
 std::string DiagnosticToJson(const Diagnostic& diagnostic);
 
+template <typename T>
+class Outcome;
+
+// What an Outcome<T> takes as its value: anything that converts to T and is not an outcome itself.
+template <typename U, typename T>
+concept OutcomeValueOf = !std::same_as<std::remove_cvref_t<U>, Outcome<T>> &&
+                         !std::same_as<std::remove_cvref_t<U>, Diagnostic> &&
+                         !std::same_as<std::remove_cvref_t<U>, Status> && std::convertible_to<U, T>;
+
 // A value of T, or the Diagnostic that says why there is none.
 //
 // Takes a Status too, so that INTARSIA_RETURN_IF_ERROR and INTARSIA_ASSIGN_OR_RETURN work in a
@@ -115,14 +124,9 @@ std::string DiagnosticToJson(const Diagnostic& diagnostic);
 template <typename T>
 class [[nodiscard]] Outcome {
  public:
-  template <typename U = T>
-  requires(!std::same_as<std::remove_cvref_t<U>, Outcome<T>> &&
-           !std::same_as<std::remove_cvref_t<U>, Diagnostic> &&
-           !std::same_as<std::remove_cvref_t<U>, Status> && std::convertible_to<U, T>)
-      // NOLINTNEXTLINE(google-explicit-constructor, bugprone-forwarding-reference-overload):
-      // intended.
-      Outcome(U&& value)
-      : state_(std::in_place_index<0>, std::forward<U>(value)) {}
+  template <OutcomeValueOf<T> U = T>
+  // NOLINTNEXTLINE(google-explicit-constructor, bugprone-forwarding-reference-overload): intended.
+  Outcome(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}
   // NOLINTNEXTLINE(google-explicit-constructor): `return diagnostic;` is the point.
   Outcome(Diagnostic diagnostic) : state_(std::in_place_index<1>, std::move(diagnostic)) {}
   // REQUIRES: !status.ok().

@@ -50,8 +50,8 @@ int64_t Distance(const FoldedName& a, const FoldedName& b) {
 
 bool IsBeginningOf(const FoldedName& name, const FoldedName& candidate) {
   return name.size >= 3 && name.size < candidate.size &&
-         std::equal(name.code_points.begin(), name.code_points.begin() + name.size,
-                    candidate.code_points.begin());
+         std::equal(name.code_points.data(), name.code_points.data() + name.size,
+                    candidate.code_points.data());
 }
 
 }  // namespace
@@ -68,7 +68,7 @@ std::string_view NearestName(std::string_view name, std::span<const std::string_
     const auto longer = static_cast<int64_t>(std::max(folded.size, other.size));
     if (distance > std::max<int64_t>(1, longer / 3)) {
       if (!IsBeginningOf(folded, other)) continue;
-      distance = kCodePointsMax + distance;  // Behind every name that is near by its letters.
+      distance += int64_t{kCodePointsMax};  // Behind every name that is near by its letters.
     }
     if (distance < nearest_distance) {
       nearest = candidate;

@@ -74,6 +74,19 @@ std::string_view ValueKindName(ValueKind kind) {
   return kNames[static_cast<size_t>(kind)];
 }
 
+// Out of the header: a Field holds a Value, so it is complete only behind that class.
+Value::Value() = default;
+Value::Value(bool value) : state_(value) {}
+Value::Value(int value) : state_(int64_t{value}) {}
+Value::Value(int64_t value) : state_(value) {}
+Value::Value(double value) : state_(value) {}
+Value::Value(Timestamp value) : state_(value) {}
+Value::Value(std::string value) : state_(std::move(value)) {}
+Value::Value(std::string_view value) : state_(std::string(value)) {}
+Value::Value(const char* value) : state_(std::string(value)) {}
+Value::Value(List value) : state_(std::move(value)) {}
+Value::Value(Object value) : state_(std::move(value)) {}
+
 const Value* Value::Find(std::string_view name) const {
   if (kind() != ValueKind::kObject) return nullptr;
   for (const Field& field : AsObject()) {

@@ -37,7 +37,8 @@ std::string_view ValueKindName(ValueKind kind);
 // Microseconds since 1970-01-01T00:00:00Z.
 struct Timestamp {
   int64_t micros = 0;
-  auto operator<=>(const Timestamp&) const = default;
+  bool operator==(const Timestamp&) const = default;
+  bool operator<(const Timestamp& other) const { return micros < other.micros; }
 };
 
 // Reads `YYYY-MM-DD`, optionally followed by a blank or `T` and `HH:MM[:SS[.ffffff]]` and by `Z` or
@@ -54,17 +55,17 @@ class Value {
   using List = std::vector<Value>;
   using Object = std::vector<Field>;  // In the order of writing; names are unique.
 
-  Value() = default;  // Null.
-  explicit Value(bool value) : state_(value) {}
-  explicit Value(int value) : state_(int64_t{value}) {}
-  explicit Value(int64_t value) : state_(value) {}
-  explicit Value(double value) : state_(value) {}
-  explicit Value(Timestamp value) : state_(value) {}
-  explicit Value(std::string value) : state_(std::move(value)) {}
-  explicit Value(std::string_view value) : state_(std::string(value)) {}
-  explicit Value(const char* value) : state_(std::string(value)) {}
-  explicit Value(List value) : state_(std::move(value)) {}
-  explicit Value(Object value) : state_(std::move(value)) {}
+  Value();  // Null.
+  explicit Value(bool value);
+  explicit Value(int value);
+  explicit Value(int64_t value);
+  explicit Value(double value);
+  explicit Value(Timestamp value);
+  explicit Value(std::string value);
+  explicit Value(std::string_view value);
+  explicit Value(const char* value);
+  explicit Value(List value);
+  explicit Value(Object value);
 
   ValueKind kind() const { return static_cast<ValueKind>(state_.index()); }
   bool is_null() const { return kind() == ValueKind::kNull; }

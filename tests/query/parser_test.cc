@@ -16,7 +16,7 @@ namespace {
 std::string Canonical(std::string_view sql) {
   const Outcome<Statement> statement = ParseStatement(sql);
   if (!statement.ok()) return RenderDiagnostic(statement.diagnostic(), sql);
-  const std::string canonical = ToSql(*statement);
+  std::string canonical = ToSql(*statement);
   const Outcome<Statement> again = ParseStatement(canonical);
   if (!again.ok()) return canonical + " -> " + RenderDiagnostic(again.diagnostic(), canonical);
   EXPECT_TRUE(*statement == *again) << canonical;
