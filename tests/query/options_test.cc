@@ -32,13 +32,11 @@ TEST(OptionsTest, DefaultsOfEveryTableAreValid) {
 }
 
 TEST(OptionsTest, GivenValuesReplaceDefaults) {
-  const auto options =
-      BindAnswer("k = 4, ratio = 0, order = 'ENDS_FIRST', citations = off, seed = 7");
+  const auto options = BindAnswer("k = 4, ratio = 0, order = 'REVERSE', seed = 7");
   ASSERT_TRUE(options.ok()) << options.diagnostic().message;
   EXPECT_EQ(options->GetInteger("k"), 4);
   EXPECT_EQ(options->GetDouble("ratio"), 0.0);
-  EXPECT_EQ(options->GetText("order"), "ends_first");
-  EXPECT_FALSE(options->GetBoolean("citations"));
+  EXPECT_EQ(options->GetText("order"), "reverse");
   EXPECT_EQ(options->GetInteger("max_tokens"), 300);
   EXPECT_TRUE(options->is_given("seed"));
   EXPECT_FALSE(options->is_given("max_tokens"));
@@ -68,9 +66,22 @@ TEST(OptionsTest, OnAndOffMayBeWrittenAsBooleans) {
   EXPECT_EQ(value->AsString(), "off");
 }
 
+TEST(OptionsTest, BooleansAreFourWords) {
+  const auto bind = [](Value value) {
+    const auto spec = FindOption(OptionTable::kSettings, {"kv.write_behind", {}});
+    return BindOptionValue(**spec, {std::move(value), /*is_word=*/false, {}});
+  };
+  EXPECT_TRUE(bind(Value(true))->AsBoolean());
+  EXPECT_TRUE(bind(Value("ON"))->AsBoolean());
+  EXPECT_FALSE(bind(Value("off"))->AsBoolean());
+  EXPECT_FALSE(bind(Value("False"))->AsBoolean());
+  EXPECT_EQ(bind(Value(1)).diagnostic().message, "kv.write_behind must be true or false, not 1");
+  EXPECT_FALSE(bind(Value("maybe")).ok());
+}
+
 TEST(OptionsTest, BytesHaveUnits) {
   const auto bind = [](std::string_view text) {
-    const auto spec = FindOption(OptionTable::kSettings, {"kv.memory_bytes_max", {}});
+    const auto spec = FindOption(OptionTable::kSettings, {"kv.disk_bytes_max", {}});
     return BindOptionValue(**spec, {Value(text), /*is_word=*/false, {}});
   };
   EXPECT_EQ(bind("512MB")->AsInteger(), 512'000'000);
@@ -104,8 +115,6 @@ TEST(OptionsTest, MistakesSayWhatIsAllowed) {
       {"ratio = 1.5", "1.5", "ratio must be a number from 0 to 1, not 1.5", ""},
       {"on_no_evidence = 'refuze'", "'refuze'",
        "on_no_evidence must be 'refuse' or 'answer', not 'refuze'", "Did you mean \"refuse\"?"},
-      {"citations = maybe", "maybe", "citations must be true or false, not maybe", ""},
-      {"citations = 1", "1", "citations must be true or false, not 1", ""},
   };
   for (const ErrorCase& error : cases) {
     std::string sql;
@@ -124,14 +133,14 @@ TEST(OptionsTest, MistakesSayWhatIsAllowed) {
 TEST(OptionsTest, StrangeOptionListsAllNames) {
   const auto options = BindAnswer("weather = 1");
   ASSERT_FALSE(options.ok());
-  EXPECT_TRUE(options.diagnostic().hint.starts_with("It takes k, mode, candidates"));
+  EXPECT_TRUE(options.diagnostic().hint.starts_with("It takes k, scan, order"));
 }
 
 TEST(OptionsTest, DescriptionHasARowForEachOption) {
   const ResultSet described = DescribeOptions(OptionTable::kSearch);
   ASSERT_EQ(described.rows.size(), OptionsOf(OptionTable::kSearch).size());
-  EXPECT_EQ(described.rows[0][0].AsString(), "mode");
-  EXPECT_EQ(described.rows[0][1].AsString(), "'hybrid', 'text' or 'vector'");
+  EXPECT_EQ(described.rows[0][0].AsString(), "scan");
+  EXPECT_EQ(described.rows[0][1].AsString(), "'auto', 'flat' or 'binary'");
 }
 
 }  // namespace
