@@ -22,11 +22,16 @@ namespace {
 
 using dnnl::memory;
 
-constexpr int64_t kTileRows = 128;     // of a full tile: enough to hide the reading of weights
-constexpr int64_t kRowsRounding = 16;  // heights of the other tiles, so that they are few
-constexpr int64_t kSliceOutputsMax =
-    512;                               // [kTileRows, kSliceOutputsMax] f32 stays in the L2 cache
-constexpr int64_t kPackOutputs = 256;  // outputs packed at a time
+static_assert(DNNL_VERSION_MAJOR == 2, "oneDNN 3 has another interface of descriptors");
+
+// Rows of a full tile: enough to hide the reading of weights.
+constexpr int64_t kTileRows = 128;
+// Heights of the other tiles are multiples of it, so that oneDNN generates code for a few only.
+constexpr int64_t kRowsRounding = 16;
+// [kTileRows, kSliceOutputsMax] of f32 stays in the second-level cache until it is copied.
+constexpr int64_t kSliceOutputsMax = 512;
+// Outputs packed at a time.
+constexpr int64_t kPackOutputs = 256;
 constexpr int64_t kAlignment = 64;
 
 int64_t RoundUp(int64_t value, int64_t multiple) {
@@ -181,6 +186,12 @@ const Product& PackedMatrix::State::ProductFor(int64_t num_rows, int64_t outputs
 
 namespace {
 
+// Whether oneDNN may use all the instructions of `wanted` here; its enumerators are sets of bits.
+bool HasIsa(dnnl::cpu_isa wanted) {
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  return (isa & static_cast<unsigned>(wanted)) == static_cast<unsigned>(wanted);
+}
+
 Status CheckSizes(int64_t num_outputs, int64_t num_inputs, const ThreadPool* pool) {
   // Far above any model, far below where a product of sizes overflows.
   constexpr int64_t kSizeMax = int64_t{1} << 28;
@@ -221,17 +232,16 @@ int64_t PackedMatrix::num_bytes() const {
   return static_cast<int64_t>(state_->weights_desc.get_size()) + state_->num_outputs * 4;
 }
 
-bool HasFastBf16() {
-  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (isa & wanted) == wanted;
-}
+bool HasFastBf16() { return HasIsa(dnnl::cpu_isa::avx512_core_bf16); }
 
 Result<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(int64_t num_outputs, int64_t num_inputs,
                                                          ComputeType type,
                                                          const ReadRows& read_rows,
                                                          ThreadPool* pool) {
   INTARSIA_RETURN_IF_ERROR(CheckSizes(num_outputs, num_inputs, pool));
+  if (type == ComputeType::kBf16 && !HasIsa(dnnl::cpu_isa::avx512_core)) {
+    return Status(StatusCode::kUnsupported, "bf16 products need AVX-512; pack as f32 instead");
+  }
   auto state = std::make_unique<State>();
   state->num_outputs = num_outputs;
   state->num_inputs = num_inputs;
