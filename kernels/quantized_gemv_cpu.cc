@@ -8,8 +8,10 @@
 #include "kernels/half_float.h"
 #include "kernels/quantized_gemv.h"
 
-// Vectors are kept in arrays, which those of run-time length cannot be.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+// Vectors are kept in arrays, which those of run-time length cannot be. Those of SSE are too short
+// to be worth the time that compiling for them takes.
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/quantized_gemv_cpu.cc"
 #include <hwy/cache_control.h>
@@ -49,43 +51,60 @@ struct Job {
   const float* x[kGemvRowsMax];
 };
 
+// Adds what `sum`, over the first `num_summed` inputs, leaves out, and stores the output.
+void StoreOutput(const Job& job, int64_t output, int64_t row, int64_t num_summed, float sum) {
+  const QuantizedGemvParams& params = *job.params;
+  if (row >= params.num_rows) return;
+  const auto* weights = static_cast<const uint8_t*>(params.weights) + output * job.row_bytes;
+  for (int64_t i = num_summed; i < params.num_inputs; ++i) {
+    sum += TailWeight(params.type, weights, i) * job.x[row][i];
+  }
+  if (params.bias != nullptr) sum += params.bias[output];
+  params.y[row * params.num_outputs + output] = sum;
+}
+
+constexpr int kLineBytes = 64;
 // How far ahead weights are asked for. The hardware's own prefetch stops at pages and is confused
 // by the alternation of two short rows: without this, each pair of outputs waits for memory twice.
 constexpr int64_t kPrefetchBytes = 8'192;
 
-// Outputs [output, output + kOutputs) of kRows rows.
+// The outputs that are computed together: kCount of them, the last one repeated if there are fewer.
+template <int kCount>
+struct Outputs {
+  int64_t index[kCount];
+  const uint8_t* weights[kCount];
+};
+
+// Products of kOutputs outputs with kRows rows.
 template <class Codec, int kRows, int kOutputs>
-HWY_INLINE void MultiplyOutputs(const Job& job, int64_t output) {
-  // Chains of additions an output and row has, to hide their latency.
+HWY_NOINLINE void MultiplyOutputs(const Job& job, const Outputs<kOutputs>& outputs) {
+  // Chains of additions that an output and row has, to hide their latency.
   constexpr int kChains = kRows <= 4 ? 2 : 1;
   constexpr int kVectors = Codec::kStep / kLanes;
   const DF d;
-  const QuantizedGemvParams& params = *job.params;
-  const auto* first = static_cast<const uint8_t*>(params.weights) + output * job.row_bytes;
   VF sums[kOutputs][kRows][kChains];
   INTARSIA_UNROLL
   for (int i = 0; i < kOutputs * kRows * kChains; ++i) {
     sums[i / (kRows * kChains)][i / kChains % kRows][i % kChains] = hn::Zero(d);
   }
-  const int64_t num_blocks = params.num_inputs / Codec::kBlockSize;
-  for (int64_t block = 0; block < num_blocks; ++block) {
-    const uint8_t* blocks = first + block * Codec::kBlockBytes;
-    INTARSIA_UNROLL
-    for (int o = 0; o < kOutputs; ++o) {
-      const uint8_t* ahead = blocks + o * job.row_bytes + kPrefetchBytes;
-      INTARSIA_UNROLL
-      for (int byte = 0; byte < Codec::kBlockBytes; byte += 64) hwy::Prefetch(ahead + byte);
-    }
+  const int64_t num_blocks = job.params->num_inputs / Codec::kBlockSize;
+  for (int64_t index = 0; index < num_blocks; ++index) {
+    const uint8_t* blocks[kOutputs];
     typename Codec::State states[kOutputs];
     INTARSIA_UNROLL
-    for (int o = 0; o < kOutputs; ++o) Codec::Begin(blocks + o * job.row_bytes, &states[o]);
+    for (int o = 0; o < kOutputs; ++o) {
+      blocks[o] = outputs.weights[o] + index * Codec::kBlockBytes;
+      INTARSIA_UNROLL
+      for (int byte = 0; byte < Codec::kBlockBytes; byte += kLineBytes) {
+        hwy::Prefetch(blocks[o] + kPrefetchBytes + byte);
+      }
+      Codec::Begin(blocks[o], &states[o]);
+    }
     for (int step = 0; step < Codec::kBlockSize / Codec::kStep; ++step) {
-      const int64_t x_offset = block * Codec::kBlockSize + step * Codec::kStep;
+      const int64_t x_offset = index * Codec::kBlockSize + step * Codec::kStep;
       VF weights[kOutputs][kVectors];
       INTARSIA_UNROLL
-      for (int o = 0; o < kOutputs; ++o) {
-        Codec::Decode(states[o], blocks + o * job.row_bytes, step, weights[o]);
-      }
+      for (int o = 0; o < kOutputs; ++o) Codec::Decode(states[o], blocks[o], step, weights[o]);
       INTARSIA_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         INTARSIA_UNROLL
@@ -100,29 +119,29 @@ HWY_INLINE void MultiplyOutputs(const Job& job, int64_t output) {
       }
     }
   }
-  for (int o = 0; o < kOutputs; ++o) {
-    const uint8_t* row = first + o * job.row_bytes;
-    for (int r = 0; r < kRows && r < params.num_rows; ++r) {
-      VF sum = sums[o][r][0];
-      if constexpr (kChains == 2) sum = hn::Add(sum, sums[o][r][1]);
-      float total = hn::GetLane(hn::SumOfLanes(d, sum));
-      for (int64_t i = num_blocks * Codec::kBlockSize; i < params.num_inputs; ++i) {
-        total += TailWeight(params.type, row, i) * job.x[r][i];
-      }
-      if (params.bias != nullptr) total += params.bias[output + o];
-      params.y[r * params.num_outputs + output + o] = total;
-    }
+  INTARSIA_UNROLL
+  for (int i = 0; i < kOutputs * kRows; ++i) {
+    const int o = i / kRows;
+    const int r = i % kRows;
+    VF sum = sums[o][r][0];
+    if constexpr (kChains == 2) sum = hn::Add(sum, sums[o][r][1]);
+    const float total = hn::GetLane(hn::SumOfLanes(d, sum));
+    StoreOutput(job, outputs.index[o], r, num_blocks * Codec::kBlockSize, total);
   }
 }
 
 template <class Codec, int kRows>
 void MultiplyRange(const Job& job, int64_t begin, int64_t end) {
   constexpr int kOutputs = kRows <= 2 ? 2 : 1;
-  int64_t output = begin;
-  for (; output + kOutputs <= end; output += kOutputs) {
-    MultiplyOutputs<Codec, kRows, kOutputs>(job, output);
+  const auto* weights = static_cast<const uint8_t*>(job.params->weights);
+  for (int64_t output = begin; output < end; output += kOutputs) {
+    Outputs<kOutputs> outputs;
+    for (int o = 0; o < kOutputs; ++o) {
+      outputs.index[o] = std::min(output + o, end - 1);
+      outputs.weights[o] = weights + outputs.index[o] * job.row_bytes;
+    }
+    MultiplyOutputs<Codec, kRows, kOutputs>(job, outputs);
   }
-  for (; output < end; ++output) MultiplyOutputs<Codec, kRows, 1>(job, output);
 }
 
 template <class Codec>
