@@ -83,6 +83,7 @@ Status OpenRocks(DatabaseCore* core) {
 // Makes a database of a directory that is empty or that a creation left unfinished. FORMAT comes
 // last, so that it stands for a whole database.
 Status Create(DatabaseCore* core) {
+  INTARSIA_RETURN_IF_ERROR(core->options.file_system->CreateDirectories(core->path + "/rocksdb"));
   RocksOptions options;
   options.mode = RocksOptions::Mode::kCreate;
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<Rocks> rocks,

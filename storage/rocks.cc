@@ -14,6 +14,7 @@
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -51,7 +52,19 @@ class ErrorLog : public rocksdb::Logger {
   void Logv(const char* format, va_list arguments) override {
     char line[1024];
     std::vsnprintf(line, sizeof(line), format, arguments);
-    Log(LogLevel::kWarning, std::string("rocksdb: ") + line);
+    std::string text = std::string("rocksdb: ") + line;
+    while (text.ends_with('\n')) text.pop_back();
+    Log(LogLevel::kWarning, text);
+  }
+};
+
+// Keeps RocksDB from waiting by itself until a full disk has room: Rocks::Write tries again when
+// there is something to write, and says so if it cannot.
+class NoSelfRecovery : public rocksdb::EventListener {
+ public:
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason /*reason*/, rocksdb::Status /*error*/,
+                            bool* auto_recovery) override {
+    *auto_recovery = false;
   }
 };
 
@@ -81,6 +94,9 @@ rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
   result.track_and_verify_wals_in_manifest =
       options.wal_recovery == WalRecovery::kStrict && options.mode != RocksOptions::Mode::kReadOnly;
   result.info_log = std::make_shared<ErrorLog>();
+  // A database has a handful of table files; sixteen threads per family cost more than they open.
+  result.max_file_opening_threads = 1;
+  result.listeners.push_back(std::make_shared<NoSelfRecovery>());
   result.max_total_wal_size = uint64_t{128} << 20;
   result.bytes_per_sync = uint64_t{1} << 20;
   return result;
@@ -265,7 +281,9 @@ Status Rocks::Write(RowBatch* batch, Durability durability) {
   if (state_->has_failed.exchange(false)) {
     if (const rocksdb::Status status = state_->db->Resume(); !status.ok()) {
       state_->has_failed = true;
-      return FromRocks(status, "write " + state_->path);
+      return FromRocks(status, status.IsNoSpace()
+                                   ? "write " + state_->path
+                                   : "write until the database is opened again, " + state_->path);
     }
   }
   rocksdb::WriteOptions options;

@@ -1,0 +1,277 @@
+// Processes killed and files damaged: what was acknowledged is there, or Open says that it is not.
+#include <csignal>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "storage/database.h"
+#include "tests/storage/sample_data.h"
+#include "tests/storage/temporary_directory.h"
+
+namespace intarsia::storage {
+namespace {
+
+std::string TextOf(int64_t number) {
+  std::string text = "document " + std::to_string(number) + ":";
+  for (int64_t i = 0; i < number % 7; ++i) text += " some more of its words";
+  return text;
+}
+
+// Document `number` of a collection that keeps the last ten of them, with its cache.
+std::string SourceOf(int64_t number) { return "source " + std::to_string(number % 10); }
+
+SampleCache CacheOf(int64_t number) { return {"cache " + std::to_string(number), 2, 5000}; }
+
+// Puts documents from `first` on, each acknowledged by its number on `acknowledge`, until killed.
+[[noreturn]] void WriteUntilKilled(const std::string& path, int64_t first, int acknowledge) {
+  const auto database = OpenDatabase(path);
+  const CollectionInfo collection = Must(database->Read().FindCollection("docs"));
+  for (int64_t number = first;; ++number) {
+    const auto stored =
+        PutOne(database.get(), collection.id, SampleDocument(SourceOf(number), TextOf(number), 0));
+    if (::write(acknowledge, &number, sizeof(number)) != sizeof(number)) ::_exit(1);
+    PutCache(database.get(), CacheOf(number),
+             {.collection = collection.id,
+              .document = stored.front().id,
+              .chunk = stored.front().first_chunk});
+  }
+}
+
+// The newest number that stands under each source is the acknowledged one or the one after it, and
+// everything that hangs on it is whole.
+void CheckAll(const std::string& path, int64_t last_acknowledged) {
+  const auto database = OpenDatabase(path);
+  const ReadView view = database->Read();
+  const CollectionInfo collection = Must(view.FindCollection("docs"));
+  int64_t num_documents = 0;
+  int64_t num_chunks = 0;
+  Must(view.ForEachDocument(collection.id, [&](const Document& document) {
+    ++num_documents;
+    const std::string text = Must(view.GetText(document.text_digest));
+    const int64_t number = std::stoll(text.substr(9));
+    EXPECT_EQ(text, TextOf(number));
+    EXPECT_EQ(document.source, SourceOf(number));
+    EXPECT_GT(number, last_acknowledged - 10);
+    EXPECT_LE(number, last_acknowledged + 1);
+    IsServed(database->kv(), CacheOf(number));  // A miss is fine; other bytes end the program.
+    return view.ForEachChunkOf(document, [&](const Chunk& chunk) {
+      ++num_chunks;
+      EXPECT_EQ(Must(view.GetTokens(chunk.id, SampleTokenizer())).size(), 3U);
+      return Status::Ok();
+    });
+  }));
+  EXPECT_GE(num_documents, std::min<int64_t>(10, last_acknowledged));
+  const CollectionStats stats = Must(view.GetStats(collection.id));
+  EXPECT_EQ(stats.num_documents, num_documents);
+  EXPECT_EQ(stats.num_chunks, num_chunks);
+  EXPECT_EQ(database->kv()->stats().quarantines, 0);
+}
+
+TEST(CrashTest, KilledWriterLosesNothingThatItAcknowledged) {
+  constexpr uint64_t kSeed = 20240607;
+  std::mt19937_64 random(kSeed);
+  SCOPED_TRACE("seed=" + std::to_string(kSeed));
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  Must(OpenDatabase(path)->CreateCollection(SampleCollection("docs")));
+  int64_t last_acknowledged = 0;
+  for (int round = 0; round < 20; ++round) {
+    SCOPED_TRACE("round=" + std::to_string(round));
+    int pipe_ends[2];
+    ASSERT_EQ(::pipe(pipe_ends), 0);
+    const pid_t child = ::fork();
+    if (child == 0) WriteUntilKilled(path, last_acknowledged + 1, pipe_ends[1]);
+    ::close(pipe_ends[1]);
+    std::this_thread::sleep_for(std::chrono::microseconds(20'000 + random() % 60'000));
+    ::kill(child, SIGKILL);
+    int64_t number = 0;
+    while (::read(pipe_ends[0], &number, sizeof(number)) == sizeof(number)) {
+      last_acknowledged = number;
+    }
+    ::close(pipe_ends[0]);
+    ::waitpid(child, nullptr, 0);
+    CheckAll(path, last_acknowledged);
+  }
+  EXPECT_GT(last_acknowledged, 0);
+}
+
+// Writes eight documents in a process that ends without closing the database, so that all of them
+// stand in RocksDB's log, and returns the path of the log.
+std::string WriteLog(const std::string& path) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto database = OpenDatabase(path);
+    const CollectionId docs = Must(database->CreateCollection(SampleCollection("docs")));
+    for (int64_t number = 1; number <= 8; ++number) {
+      PutOne(database.get(), docs, SampleDocument(SourceOf(number), TextOf(number), 0));
+    }
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, 0);
+  std::string largest;
+  for (const auto& entry : std::filesystem::directory_iterator(path + "/rocksdb")) {
+    if (entry.path().extension() != ".log") continue;
+    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) {
+      largest = entry.path().string();
+    }
+  }
+  return largest;
+}
+
+TEST(CrashTest, DamageInTheLogIsReportedWhereverItIs) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  const std::string log = WriteLog(path);
+  ASSERT_FALSE(log.empty());
+  const int64_t log_bits = static_cast<int64_t>(std::filesystem::file_size(log)) * 8;
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 60; ++round) {
+    const std::string copy = directory / ("copy" + std::to_string(round));
+    std::filesystem::copy(path, copy, std::filesystem::copy_options::recursive);
+    const int64_t bit = static_cast<int64_t>(random() % static_cast<uint64_t>(log_bits));
+    FlipBit(copy + log.substr(path.size()), bit);
+    for (const AccessMode access : {AccessMode::kReadOnly, AccessMode::kReadWrite}) {
+      const Status status = Database::Open(copy, {.access = access}).status();
+      EXPECT_EQ(status.code(), StatusCode::kCorruption)
+          << "bit=" << bit << " of " << log_bits << " " << status;
+    }
+    std::filesystem::remove_all(copy);
+  }
+}
+
+TEST(CrashTest, LostTailIsRefusedUntilItIsDroppedOnPurpose) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  const std::string log = WriteLog(path);
+  std::filesystem::resize_file(log, std::filesystem::file_size(log) - 10);
+  const Status status = Database::Open(path, {}).status();
+  EXPECT_EQ(status.code(), StatusCode::kCorruption);
+  EXPECT_NE(status.message().find("acknowledged commits are missing"), std::string_view::npos);
+  {
+    const auto database = OpenDatabase(path, {.damaged_tail = DamagedTail::kDrop});
+    EXPECT_EQ(Must(database->Read().GetStats(1)).num_documents, 7);
+  }
+  EXPECT_TRUE(Database::Open(path, {}).ok());
+}
+
+TEST(CrashTest, TornTailThatNobodyAcknowledgedIsDropped) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  const std::string log = WriteLog(path);
+  // A record that a power failure left half written: a header that promises more than there is.
+  WriteFile(log, ReadFile(log) + std::string("\x11\x22\x33\x44\xff\x01\x01 half a record", 21));
+  EXPECT_EQ(Must(OpenDatabase(path)->Read().GetStats(1)).num_documents, 8);
+}
+
+TEST(CrashTest, GarbageBehindTheLastCommitIsDropped) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  const std::string log = WriteLog(path);
+  // A whole record whose checksum is wrong, as when only some of its pages reached the disk.
+  WriteFile(log, ReadFile(log) + std::string("\x11\x22\x33\x44\x04\x00\x01", 7) + "abcd");
+  EXPECT_EQ(Must(OpenDatabase(path)->Read().GetStats(1)).num_documents, 8);
+}
+
+TEST(CrashTest, DamagedTableFilesAreReportedAndNeverAnsweredFrom) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  {
+    const auto database = OpenDatabase(path);
+    const CollectionId docs = Must(database->CreateCollection(SampleCollection("docs")));
+    for (int64_t number = 1; number <= 8; ++number) {
+      PutOne(database.get(), docs, SampleDocument(SourceOf(number), TextOf(number), 0));
+    }
+    Must(database->Compact());
+  }
+  std::vector<std::string> tables;
+  for (const auto& entry : std::filesystem::directory_iterator(path + "/rocksdb")) {
+    if (entry.path().extension() == ".sst") tables.push_back(entry.path().string());
+  }
+  ASSERT_FALSE(tables.empty());
+  std::mt19937_64 random(11);
+  for (int round = 0; round < 60; ++round) {
+    const std::string& table = tables[random() % tables.size()];
+    const std::string whole = ReadFile(table);
+    const auto bit = static_cast<int64_t>(random() % (whole.size() * 8));
+    FlipBit(table, bit);
+    const auto database = Database::Open(path, {.access = AccessMode::kReadOnly});
+    if (database.ok()) {
+      const ReadView view = (*database)->Read();
+      for (int64_t number = 1; number <= 8; ++number) {
+        const auto document = view.GetDocumentBySource(1, SourceOf(number));
+        if (!document.ok()) {
+          EXPECT_EQ(document.status().code(), StatusCode::kCorruption) << table << " bit=" << bit;
+          continue;
+        }
+        const auto text = view.GetText(document->text_digest);
+        if (text.ok()) {
+          EXPECT_EQ(*text, TextOf(number));
+        } else {
+          EXPECT_EQ(text.status().code(), StatusCode::kCorruption) << table << " bit=" << bit;
+        }
+      }
+    }
+    WriteFile(table, whole);
+  }
+}
+
+// Puts documents of a megabyte until one fails, and returns how many were taken.
+int64_t FillUp(Database* database, CollectionId docs) {
+  for (int64_t number = 0;; ++number) {
+    std::string text = TextOf(number);
+    while (text.size() < (1U << 20)) text += DigestOf(std::to_string(text.size())).ToHex();
+    NewDocument document = SampleDocument("large " + std::to_string(number), "", 0);
+    document.text = std::move(text);
+    const Status status = database->PutDocuments(docs, {&document, 1}).status();
+    if (status.ok()) continue;
+    if (status.code() != StatusCode::kResourceExhausted) Must(status);
+    return number;
+  }
+}
+
+// Mounts a file system of 64 MiB at `path` that ends with this process; false without the right to.
+bool MountSmallDisk(const std::string& path) {
+  if (::unshare(CLONE_NEWNS) != 0) {
+    const std::string user = "0 " + std::to_string(::getuid()) + " 1";
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+    WriteFile("/proc/self/uid_map", user);
+  }
+  return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         ::mount("tmpfs", path.c_str(), "tmpfs", 0, "size=64m") == 0;
+}
+
+TEST(CrashTest, FullDiskRefusesDocumentsAndTakesThemWhenThereIsRoomAgain) {
+  constexpr int kNoSmallDisk = 77;
+  const TemporaryDirectory directory;
+  const std::string disk = directory / "disk";
+  std::filesystem::create_directory(disk);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (!MountSmallDisk(disk)) ::_exit(kNoSmallDisk);
+    WriteFile(disk + "/ballast", std::string(32U << 20, 'x'));
+    const auto database = OpenDatabase(disk + "/kb");
+    const CollectionId docs = Must(database->CreateCollection(SampleCollection("docs")));
+    const int64_t num_taken = FillUp(database.get(), docs);
+    if (Must(database->Read().GetStats(docs)).num_documents != num_taken) ::_exit(2);
+    std::filesystem::remove(disk + "/ballast");
+    PutOne(database.get(), docs, SampleDocument("small", "fits now", 0));
+    if (Must(database->Read().GetStats(docs)).num_documents != num_taken + 1) ::_exit(3);
+    ::_exit(num_taken > 2 ? 0 : 4);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == kNoSmallDisk) GTEST_SKIP() << "no right to mount a small disk";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace intarsia::storage
