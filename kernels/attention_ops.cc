@@ -36,7 +36,7 @@ constexpr int kTileQueries = kLanes == 16 ? 6 : 4;
 constexpr int kTileVectors = kLanes == 16 ? 4 : 2;
 constexpr float kLog2E = 1.44269504088896340736F;
 
-// ---- Operands: how a word (4 bytes) of the packed keys and values meets the query side ----------
+// ---- Operands: how a word (4 bytes) of the packed keys and values meets the query side ----
 
 // f32 by f32: a word is one element.
 struct F32Operand {
@@ -114,8 +114,7 @@ struct NativeOperand {
 };
 #endif
 
-// ---- The product
-// ---------------------------------------------------------------------------------
+// ---- The product ----
 
 // c[query, vector] (+)= sum over steps of a[query, step] * b[step, vector]
 struct Product {
@@ -125,6 +124,7 @@ struct Product {
   int64_t b_vector;   // words from one vector of a tile to the next
   int64_t c_stride;   // floats from one query to the next
   bool is_added;      // to what c holds
+  int64_t prefetch;   // words ahead of b to ask memory for; 0: none
 };
 
 template <class Operand, int kQueries, int kVectors>
@@ -144,6 +144,10 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const typename Operand::E
     typename Operand::Keys keys[kVectors];
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) keys[j] = Operand::Load(b + j * p.b_vector);
+    if (p.prefetch != 0) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; ++j) __builtin_prefetch(b + j * p.b_vector + p.prefetch);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < kQueries; ++i) {
       const auto query = Operand::Broadcast(a + i * p.a_stride);
@@ -218,7 +222,8 @@ void Scores(const ScoresParams& params) {
                         .b_step = kKvBlockTokens,
                         .b_vector = kLanes == kKvBlockTokens ? block_words : kLanes,
                         .c_stride = params.scores_stride,
-                        .is_added = false};
+                        .is_added = false,
+                        .prefetch = params.prefetch_keys * num_steps};
   const auto* const queries = static_cast<const typename Operand::Element*>(params.queries);
   const auto* const keys = static_cast<const uint32_t*>(params.keys);
   for (int64_t key = 0; key < params.num_keys; key += kColumns) {
@@ -233,12 +238,14 @@ template <class Operand>
 void MultiplyValues(const ValuesParams& params, const typename Operand::Element* probabilities,
                     const uint32_t* values, int64_t num_steps) {
   constexpr int64_t kColumns = kTileVectors * kLanes;
-  const Product product{.num_steps = num_steps,
-                        .a_stride = params.probabilities_stride,
-                        .b_step = params.head_dim,
-                        .b_vector = kLanes,
-                        .c_stride = params.head_dim,
-                        .is_added = true};
+  const Product product{
+      .num_steps = num_steps,
+      .a_stride = params.probabilities_stride,
+      .b_step = params.head_dim,
+      .b_vector = kLanes,
+      .c_stride = params.head_dim,
+      .is_added = true,
+      .prefetch = params.prefetch_keys * params.head_dim / Operand::kElementsPerWord};
   for (int64_t i = 0; i < params.head_dim; i += kColumns) {
     const int64_t num_vectors = HWY_MIN(kColumns, params.head_dim - i) / kLanes;
     MultiplyColumns<Operand>(product, params.num_queries, num_vectors, probabilities, values + i,
@@ -263,8 +270,7 @@ void Values(const ValuesParams& params) {
   MultiplyValues<Operand>(params, probabilities + num_steps * kPerWord, pairs, 1);
 }
 
-// ---- Exponentials
-// --------------------------------------------------------------------------------
+// ---- Exponentials ----
 
 // 2^f for f in [0, 1): within 7.5e-5 relative, or within 8e-8 before rounding.
 struct CoarsePolynomial {
@@ -395,8 +401,7 @@ void Softmax(const SoftmaxParams& params) {
   }
 }
 
-// ---- The tables
-// ----------------------------------------------------------------------------------
+// ---- The tables ----
 
 void PackF32(const float* source, int64_t num_elements, float factor, void* target) {
   Scale(source, factor, num_elements, static_cast<float*>(target));

@@ -26,6 +26,7 @@ struct ScoresParams {
   int64_t head_dim = 0;
   float* scores = nullptr;  // [num_queries, num_keys], rows `scores_stride` floats apart
   int64_t scores_stride = 0;
+  int64_t prefetch_keys = 0;  // asks memory for what lies so many keys ahead; 0: nothing
 };
 
 // p[q, u] = 2^(scores[q, u] - max[q]), and sum[q] += the sum of p over u, lane by lane.
@@ -52,7 +53,8 @@ struct ValuesParams {
   int64_t num_queries = 0;
   int64_t num_keys = 0;  // no later token is read
   int64_t head_dim = 0;
-  float* output = nullptr;  // [num_queries, head_dim]
+  float* output = nullptr;    // [num_queries, head_dim]
+  int64_t prefetch_keys = 0;  // as in ScoresParams
 };
 
 struct AttentionOps {

@@ -16,8 +16,6 @@ namespace intarsia::kernels {
 namespace {
 
 constexpr int64_t kTileQueries = 48;
-// Tiles this small wait for memory, and the hardware starts anew at every block of K and of V.
-constexpr int64_t kStreamingQueries = 16;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // What a worker needs for a tile, in one piece of memory, counted in floats.
@@ -59,65 +57,37 @@ struct Call {
   Partials partials;  // empty with one split
 };
 
-void Prefetch(const void* memory, int64_t num_bytes) {
-  const auto* const bytes = static_cast<const char*>(memory);
-  for (int64_t i = 0; i < num_bytes; i += 64) __builtin_prefetch(bytes + i);
-}
-
-// The keys [key, key + num_keys) of a tile, and how many follow that are worth asking for.
-struct Block {
-  int64_t key;
-  int64_t num_keys;
-  int64_t next_bytes;  // of each of K and V
-};
-
-void RunBlock(const Call& call, const AttentionTile& tile, const Block& block,
-              const TileScratch& scratch) {
-  const int64_t head_dim = call.params.layer.head_dim;
-  const int64_t stride = call.plan.block_keys;
-  Prefetch(tile.KeysFrom(block.key + block.num_keys), block.next_bytes);
-  const IndexRange queries = tile.Score(block.key, block.num_keys, scratch.scores, stride);
-  if (queries.size() == 0) return;
-  void* const probabilities = reinterpret_cast<char*>(scratch.probabilities) +
-                              queries.begin * stride * call.ops.operand_bytes;
-  float* const output = scratch.output + queries.begin * head_dim;
-  const int64_t num_padded =
-      (block.num_keys + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens;
-  call.ops.softmax({.scores = scratch.scores + queries.begin * stride,
-                    .scores_stride = stride,
-                    .probabilities = probabilities,
-                    .num_queries = queries.size(),
-                    .num_keys = num_padded,
-                    .max = scratch.max + queries.begin,
-                    .sum = scratch.sum + queries.begin * kKvBlockTokens,
-                    .output = output,
-                    .head_dim = head_dim});
-  Prefetch(tile.ValuesFrom(block.key + block.num_keys), block.next_bytes);
-  call.ops.values({.probabilities = probabilities,
-                   .probabilities_stride = stride,
-                   .values = tile.ValuesFrom(block.key),
-                   .num_queries = queries.size(),
-                   .num_keys = block.num_keys,
-                   .head_dim = head_dim,
-                   .output = output});
-}
-
 // Runs a tile over blocks [begin, end) of its keys.
 void RunBlocks(const Call& call, const AttentionTile& tile, const IndexRange& blocks,
                const TileScratch& scratch) {
-  const int64_t block_keys = call.plan.block_keys;
-  const int64_t element_bytes = call.params.layer.type == KvType::kF32 ? 4 : 2;
-  const bool is_streaming = tile.num_queries() <= kStreamingQueries;
+  const int64_t head_dim = call.params.layer.head_dim;
+  const int64_t stride = call.plan.block_keys;
   const IndexRange keys = tile.keys();
-  for (int64_t i = blocks.begin; i < blocks.end; ++i) {
-    const int64_t key = keys.begin + i * block_keys;
-    const int64_t num_keys = std::min(block_keys, keys.end - key);
-    int64_t next_bytes = 0;
-    if (is_streaming && i + 1 < blocks.end) {
-      const int64_t num_next = std::min(block_keys, keys.end - key - num_keys);
-      next_bytes = num_next * call.params.layer.head_dim * element_bytes;
-    }
-    RunBlock(call, tile, {.key = key, .num_keys = num_keys, .next_bytes = next_bytes}, scratch);
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    const int64_t key = keys.begin + block * call.plan.block_keys;
+    const int64_t num_keys = std::min(call.plan.block_keys, keys.end - key);
+    const IndexRange queries = tile.Score(key, num_keys, scratch.scores, stride);
+    if (queries.size() == 0) continue;
+    void* const probabilities = reinterpret_cast<char*>(scratch.probabilities) +
+                                queries.begin * stride * call.ops.operand_bytes;
+    float* const output = scratch.output + queries.begin * head_dim;
+    call.ops.softmax({.scores = scratch.scores + queries.begin * stride,
+                      .scores_stride = stride,
+                      .probabilities = probabilities,
+                      .num_queries = queries.size(),
+                      .num_keys = (num_keys + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens,
+                      .max = scratch.max + queries.begin,
+                      .sum = scratch.sum + queries.begin * kKvBlockTokens,
+                      .output = output,
+                      .head_dim = head_dim});
+    call.ops.values({.probabilities = probabilities,
+                     .probabilities_stride = stride,
+                     .values = tile.ValuesFrom(key),
+                     .num_queries = queries.size(),
+                     .num_keys = num_keys,
+                     .head_dim = head_dim,
+                     .output = output,
+                     .prefetch_keys = tile.prefetch_keys()});
   }
 }
 

@@ -69,7 +69,8 @@ IndexRange AttentionTile::Score(int64_t key_begin, int64_t num_keys, float* scor
                .num_keys = num_padded,
                .head_dim = head_dim,
                .scores = scores + queries.begin * stride,
-               .scores_stride = stride});
+               .scores_stride = stride,
+               .prefetch_keys = prefetch_keys()});
   if (params_.logit_softcap > 0.0F) {
     for (int64_t query = queries.begin; query < queries.end; ++query) {
       ops_.softcap(scores + query * stride, num_padded, params_.logit_softcap);

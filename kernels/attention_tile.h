@@ -48,12 +48,18 @@ class AttentionTile {
   // where the mask forbids, up to the next multiple of 16 keys.
   // REQUIRES: key_begin is a multiple of 16, and the last key is below keys().end.
   IndexRange Score(int64_t key_begin, int64_t num_keys, float* scores, int64_t stride) const;
+  // How many keys ahead memory is asked for. Few queries wait for it, and the hardware starts anew
+  // at every block of K and of V; with many the products hide it.
+  int64_t prefetch_keys() const { return num_queries() <= kStreamingQueries ? kPrefetchKeys : 0; }
 
   // K and V of this kv head from a token on, which is a multiple of 16.
   const void* KeysFrom(int64_t token) const;
   const void* ValuesFrom(int64_t token) const;
 
  private:
+  static constexpr int64_t kStreamingQueries = 16;
+  static constexpr int64_t kPrefetchKeys = 128;
+
   int64_t FirstVisible(int64_t row) const;
   IndexRange VisibleRows(int64_t key_begin, int64_t key_end) const;
 
