@@ -13,6 +13,10 @@ JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable:/ { fit = int($$2 / 150
           END { print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo)
 # Empty where there is no CUDA compiler, or nothing to compile with it.
 NVCC ?= $(if $(wildcard kernels/*.cu),$(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>&-))
+# A run that was stopped goes on where it was; remove build/quality.jsonl to begin anew.
+QUALITY_DATA ?= $(firstword $(wildcard shared/data/musique/dev75.json \
+                                       ../shared/data/musique/dev75.json))
+QUALITY_MODEL ?= models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf
 SOURCE_FOLDERS := base kernels storage index model query engine client tests bench
 
 define build_preset
@@ -58,7 +62,11 @@ bench: build ## run the benchmarks of kernels, storage, index and model
 	@$(call run_all,build/cpu/bin/*_bench)
 
 quality: setup models build ## compare fused answers with full prefill
-	@$(call run_all,build/cpu/bin/*_quality)
+	@[[ -f "$(QUALITY_DATA)" ]] || { echo "make: no questions at '$(QUALITY_DATA)';" \
+	  "want make quality QUALITY_DATA=FILE, MuSiQue questions with contexts in JSON" >&2; exit 1; }
+	@build/cpu/bin/fusion_quality --model $(QUALITY_MODEL) --data $(QUALITY_DATA) \
+	  --out build/quality.jsonl
+	@python3 tools/quality_report.py build/quality.jsonl
 
 asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
 	@$(call build_preset,asan)

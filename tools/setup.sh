@@ -14,7 +14,7 @@ build_packages=(
   libcli11-dev libedit-dev       # the shell
   libdnnl-dev libhwy-dev         # matrix products, vector code
   libfmt-dev libspdlog-dev       # log
-  libgumbo-dev libmd4c-dev       # text of HTML and Markdown
+  libcmark-dev libgumbo-dev      # text of Markdown and HTML
   librocksdb-dev                 # catalog
   libssl-dev libxxhash-dev       # identities and checksums
   libutf8proc-dev                # Unicode
