@@ -116,7 +116,7 @@ class Rescorer {
   // At most kBatch slots.
   void Add(std::span<const int64_t> slots) {
     if (slots.empty()) return;
-    std::array<float, kBatch> scores;
+    std::array<float, kBatch> scores{};
     kernels::DotRowsParams params;
     params.query = query_.data();
     params.rows = rows_.row(0).data();
@@ -138,7 +138,7 @@ class Rescorer {
 
 // Rescores `prospects`, sorted, until none can enter. Returns how many it compared.
 int64_t Rescore(std::span<const Prospect> prospects, Rescorer* rescorer) {
-  std::array<int64_t, kBatch> slots;
+  std::array<int64_t, kBatch> slots{};
   size_t done = 0;
   while (done < prospects.size() && prospects[done].limit >= rescorer->threshold()) {
     size_t count = 0;

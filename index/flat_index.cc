@@ -193,8 +193,8 @@ Status FlatIndex::CheckParams(const SearchParams& params) const {
 
 void FlatIndex::ScanRange(const float* query, SlotFilter filter, int64_t begin, int64_t end,
                           TopK* best) const {
-  std::array<int64_t, kTileRows> slots;
-  std::array<float, kTileRows> scores;
+  std::array<int64_t, kTileRows> slots{};
+  std::array<float, kTileRows> scores{};
   for (int64_t tile = begin; tile < end; tile += kTileRows) {
     const int64_t tile_end = std::min(end, tile + kTileRows);
     kernels::DotRowsParams dot;

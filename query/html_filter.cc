@@ -75,7 +75,7 @@ char ToLower(char byte) {
 // The entry of a tag in any case, or null.
 const TagInfo* FindTag(std::string_view name) {
   if (name.size() > kNameBytesMax) return nullptr;
-  std::array<char, kNameBytesMax> lower;
+  std::array<char, kNameBytesMax> lower{};
   std::transform(name.begin(), name.end(), lower.begin(), ToLower);
   const std::string_view key(lower.data(), name.size());
   const auto* found = std::lower_bound(

@@ -162,9 +162,11 @@ std::vector<Leaf> ListLeaves(cmark_node* root) {
     if (node != root) {
       Leaf leaf{KindOf(type), 0, line, items.empty() ? nullptr : items.back()};
       const bool is_top = cmark_node_parent(node) == root;
-      if (leaf.kind == BlockKind::kHeading && is_top)
-        leaf.level = cmark_node_get_heading_level(node);
-      if (leaf.kind == BlockKind::kHeading && !is_top) leaf.kind = BlockKind::kParagraph;
+      if (leaf.kind == BlockKind::kHeading) {
+        // One in a list or a quote opens no section.
+        leaf.level = is_top ? cmark_node_get_heading_level(node) : 0;
+        if (!is_top) leaf.kind = BlockKind::kParagraph;
+      }
       const bool is_text = leaf.kind == BlockKind::kParagraph || type == CMARK_NODE_ITEM;
       if (is_text && leaf.item != nullptr) {
         leaf.kind = BlockKind::kListItem;
