@@ -290,7 +290,7 @@ struct Strips {
   int64_t num_slices = 0;  // of the outputs
 };
 
-Strips CutStrips(const PackedMatrix::State& state, int64_t num_rows, int num_threads) {
+Strips CutStrips(const PackedMatrix::State& state, int64_t num_rows, int64_t num_threads) {
   int64_t num_full = num_rows / kTileRows;
   // With few tiles, an odd one would leave threads idle; its rows are cut by outputs instead.
   if (num_full < 8 * num_threads) num_full -= num_full % num_threads;
@@ -304,7 +304,11 @@ Strips CutStrips(const PackedMatrix::State& state, int64_t num_rows, int num_thr
   const int64_t num_blocks = DivideUp(state.num_outputs, state.block_outputs);
   const int64_t wanted = std::max(DivideUp(2 * num_threads, strips.count),
                                   DivideUp(state.num_outputs, kSliceOutputsMax));
-  strips.num_slices = std::min(num_blocks, RoundUp(wanted, num_threads));
+  strips.num_slices = std::min(num_blocks, wanted);
+  // A number of equal pieces that the threads can share out evenly, if there is one.
+  while (strips.num_slices < num_blocks && strips.count * strips.num_slices % num_threads != 0) {
+    ++strips.num_slices;
+  }
   return strips;
 }
 

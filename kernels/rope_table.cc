@@ -74,6 +74,7 @@ double Frequency(const RopeOptions& options, int32_t pair) {
 Result<std::unique_ptr<RopeTable>> RopeTable::Create(const RopeOptions& options) {
   INTARSIA_RETURN_IF_ERROR(CheckOptions(options));
   std::vector<double> frequencies;
+  frequencies.reserve(static_cast<size_t>(options.rotary_dim / 2));
   for (int32_t pair = 0; pair < options.rotary_dim / 2; ++pair) {
     frequencies.push_back(Frequency(options, pair));
   }

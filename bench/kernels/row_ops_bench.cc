@@ -123,7 +123,7 @@ void BM_Rope_Fill(benchmark::State& state) {
   std::iota(positions.begin(), positions.end(), 0);
   std::vector<float> cosines(positions.size() * 32);
   std::vector<float> sines(cosines.size());
-  RunWarm(state, 6'000 * 32,
+  RunWarm(state, int64_t{6'000} * 32,
           [&] { return (*table)->Fill(positions.data(), 6'000, cosines.data(), sines.data()); });
 }
 

@@ -37,6 +37,7 @@ TEST(ElementwiseTest, SoftcapBoundsWithoutTouchingSmallValues) {
     x[2] = std::numeric_limits<float>::quiet_NaN();
     x[3] = 0.0f;
     std::vector<float> want;
+    want.reserve(x.size());
     for (const float value : x) {
       want.push_back(static_cast<float>(30.0 * std::tanh(double{value} / 30.0)));
     }

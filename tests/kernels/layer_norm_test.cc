@@ -51,7 +51,7 @@ TEST(LayerNormTest, AgreesWithTheReferenceOnEveryTarget) {
 
 TEST(LayerNormTest, ANanSpoilsItsOwnRowOnlyAndInPlaceIsAllowed) {
   ForEachTarget([] {
-    auto x = RandomFloats(3 * 33, 1);
+    auto x = RandomFloats(int64_t{3} * 33, 1);
     x[40] = std::numeric_limits<float>::quiet_NaN();
     const std::vector<float> gain(33, 2.0f);
     const std::vector<float> bias(33, -1.0f);

@@ -126,7 +126,7 @@ TEST(PackedMatrixTest, ANanStaysInItsRow) {
     const Weights weights = RandomWeights(130, 50);
     auto packed = PackedMatrix::Pack(130, 50, type, weights.Reader(), &pool);
     ASSERT_TRUE(packed.ok()) << packed.status();
-    auto x = RandomFloats(150 * 50, 9);
+    auto x = RandomFloats(int64_t{150} * 50, 9);
     x[140 * 50 + 3] = std::numeric_limits<float>::quiet_NaN();
     const auto y = Multiply(**packed, {.x = x.data(), .num_rows = 150}, &pool);
     EXPECT_TRUE(ArraysAgree(y, Expected(weights, x, {}, type), kTolerance));
@@ -138,9 +138,10 @@ TEST(PackedMatrixTest, OneMatrixServesSeveralCallersAtOnce) {
   ThreadPool pool(2);
   auto packed = PackedMatrix::Pack(192, 64, Types().back(), weights.Reader(), &pool);
   ASSERT_TRUE(packed.ok()) << packed.status();
-  const auto x = RandomFloats(70 * 64, 9);
+  const auto x = RandomFloats(int64_t{70} * 64, 9);
   std::vector<std::vector<float>> results(3);
   std::vector<std::thread> callers;
+  callers.reserve(results.size());
   for (auto& result : results) {
     callers.emplace_back([&] {
       ThreadPool own_pool(2);
@@ -160,7 +161,7 @@ TEST(PackedMatrixTest, SizesAndMemoryAreReported) {
   EXPECT_EQ((*packed)->num_outputs(), 128);
   EXPECT_EQ((*packed)->num_inputs(), 64);
   EXPECT_EQ((*packed)->type(), ComputeType::kF32);
-  EXPECT_GE((*packed)->num_bytes(), 128 * 64 * 4);
+  EXPECT_GE((*packed)->num_bytes(), int64_t{128} * 64 * 4);
 }
 
 TEST(PackedMatrixTest, BadInputIsAClearError) {

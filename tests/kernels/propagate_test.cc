@@ -57,11 +57,11 @@ TEST(PropagateTest, AgreesWithTheReferenceOnEveryTarget) {
 }
 
 TEST(PropagateTest, WithoutDeltasItConvertsTheCache) {
-  const auto values = RandomFloats(9 * 21, 1);
+  const auto values = RandomFloats(int64_t{9} * 21, 1);
   std::vector<uint16_t> cached(values.size());
-  F32ToBf16(values.data(), 9 * 21, cached.data());
+  F32ToBf16(values.data(), int64_t{9} * 21, cached.data());
   std::vector<float> want(values.size());
-  Bf16ToF32(cached.data(), 9 * 21, want.data());
+  Bf16ToF32(cached.data(), int64_t{9} * 21, want.data());
   ForEachTarget([&] {
     std::vector<float> target(values.size());
     ASSERT_TRUE(
@@ -73,9 +73,9 @@ TEST(PropagateTest, WithoutDeltasItConvertsTheCache) {
 }
 
 TEST(PropagateTest, TheTargetMayBeTheCache) {
-  auto cached = RandomFloats(50 * 70, 1);
-  const auto weights = RandomFloats(50 * 5, 2);
-  const auto deltas = RandomFloats(5 * 70, 3);
+  auto cached = RandomFloats(int64_t{50} * 70, 1);
+  const auto weights = RandomFloats(int64_t{50} * 5, 2);
+  const auto deltas = RandomFloats(int64_t{5} * 70, 3);
   std::vector<float> target(cached.size());
   PropagateParams params = {.cached = cached.data(),
                             .weights = weights.data(),
@@ -92,9 +92,9 @@ TEST(PropagateTest, TheTargetMayBeTheCache) {
 
 TEST(PropagateTest, ANanReachesTheTargetsOfItsColumnOnly) {
   ForEachTarget([] {
-    const auto cached = RandomFloats(8 * 40, 1);
-    std::vector<float> weights(8 * 2, 0.0f);
-    auto deltas = RandomFloats(2 * 40, 3);
+    const auto cached = RandomFloats(int64_t{8} * 40, 1);
+    std::vector<float> weights(int64_t{8} * 2, 0.0f);
+    auto deltas = RandomFloats(int64_t{2} * 40, 3);
     deltas[37] = std::numeric_limits<float>::quiet_NaN();
     std::vector<float> target(cached.size());
     std::vector<float> want(cached.size());

@@ -82,7 +82,7 @@ TEST(RmsNormTest, TheAddendIsKeptInTheSumAndTheOutputIsRounded) {
 
 TEST(RmsNormTest, ANanSpoilsItsOwnGroupOnly) {
   ForEachTarget([] {
-    auto x = RandomFloats(2 * 3 * 16, 1);
+    auto x = RandomFloats(int64_t{2} * 3 * 16, 1);
     x[16] = std::numeric_limits<float>::quiet_NaN();
     x[64] = std::numeric_limits<float>::infinity();
     std::vector<float> y(x.size());
@@ -97,7 +97,7 @@ TEST(RmsNormTest, ANanSpoilsItsOwnGroupOnly) {
 }
 
 TEST(RmsNormTest, InPlaceGivesTheSameBits) {
-  auto x = RandomFloats(5 * 100, 1);
+  auto x = RandomFloats(int64_t{5} * 100, 1);
   std::vector<float> y(x.size());
   RmsNormParams params = {.x = x.data(), .y = y.data(), .num_rows = 5, .dim = 100};
   ASSERT_TRUE(RmsNorm(params, nullptr).ok());

@@ -27,6 +27,7 @@ TEST(SoftmaxTest, AgreesWithDoublePrecision) {
         double sum = 0.0;
         for (const float value : x) sum += std::exp((value - largest) / temperature);
         std::vector<float> want;
+        want.reserve(x.size());
         for (const float value : x) {
           want.push_back(static_cast<float>(std::exp((value - largest) / temperature) / sum));
         }

@@ -105,7 +105,7 @@ TEST(SpdSolveTest, AMatrixThatIsNotPositiveDefiniteIsRefusedWithItsRow) {
 }
 
 TEST(SpdSolveTest, ARankDeficientMatrixIsRefused) {
-  std::vector<double> a(50 * 50, 1.0);
+  std::vector<double> a(int64_t{50} * 50, 1.0);
   EXPECT_EQ(Cholesky({a.data(), 50, 50}).code(), StatusCode::kInvalidArgument);
 }
 
