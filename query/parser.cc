@@ -62,35 +62,42 @@ Outcome<Statement> ParseStatement(std::string_view sql) {
   return diagnostic;
 }
 
-ScriptSplit SplitScript(std::string_view sql) {
-  ScriptSplit split;
-  Lexer lexer(sql);
-  SourceRange piece{-1, -1};
-  while (true) {
-    const Token token = lexer.Next();
-    switch (token.kind) {
-      case TokenKind::kEnd:
-        split.rest = piece.begin < 0 ? token.range : piece;
-        return split;
-      case TokenKind::kSemicolon:
-      case TokenKind::kVertical:
-        if (piece.begin >= 0) {
-          split.statements.push_back({piece, token.kind == TokenKind::kVertical
-                                                 ? Terminator::kVertical
-                                                 : Terminator::kSemicolon});
-        }
-        piece = {-1, -1};
-        break;
-      case TokenKind::kUnterminatedString:
-      case TokenKind::kUnterminatedName:
-      case TokenKind::kUnterminatedComment:
-        split.is_inside_token = true;
-        [[fallthrough]];
-      default:
-        if (piece.begin < 0) piece.begin = token.range.begin;
-        piece.end = token.range.end;
+std::optional<ScriptPiece> NextPiece(std::string_view sql, int64_t offset) {
+  Lexer lexer(sql, offset);
+  ScriptPiece piece;
+  for (Token token = lexer.Next(); token.kind != TokenKind::kEnd; token = lexer.Next()) {
+    const bool is_vertical = token.kind == TokenKind::kVertical;
+    if (token.kind != TokenKind::kSemicolon && !is_vertical) {
+      if (piece.range.begin < 0) piece.range.begin = token.range.begin;
+      piece.range.end = token.range.end;
+    } else if (piece.range.begin >= 0) {
+      piece.terminator = is_vertical ? Terminator::kVertical : Terminator::kSemicolon;
+      piece.next = token.range.end;
+      return piece;
     }
   }
+  return std::nullopt;
+}
+
+ScriptSplit SplitScript(std::string_view sql) {
+  ScriptSplit split;
+  int64_t offset = 0;
+  while (const std::optional<ScriptPiece> piece = NextPiece(sql, offset)) {
+    split.statements.push_back(*piece);
+    offset = piece->next;
+  }
+  Lexer lexer(sql, offset);
+  for (Token token = lexer.Next(); token.kind != TokenKind::kEnd; token = lexer.Next()) {
+    if (token.kind == TokenKind::kSemicolon || token.kind == TokenKind::kVertical) continue;
+    split.is_inside_token = token.kind == TokenKind::kUnterminatedString ||
+                            token.kind == TokenKind::kUnterminatedName ||
+                            token.kind == TokenKind::kUnterminatedComment;
+    if (split.rest.begin < 0) split.rest.begin = token.range.begin;
+    split.rest.end = token.range.end;
+  }
+  const auto size = static_cast<int64_t>(sql.size());
+  if (split.rest.begin < 0) split.rest = {size, size};
+  return split;
 }
 
 }  // namespace intarsia::query

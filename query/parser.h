@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -42,7 +43,12 @@ enum class Terminator : uint8_t {
 struct ScriptPiece {
   SourceRange range;  // Without the terminator and the blanks around; not empty.
   Terminator terminator = Terminator::kSemicolon;
+  int64_t next = 0;  // The byte behind the terminator.
 };
+
+// The first piece at or behind `offset`, or nothing if no terminator follows it. Looks at tokens
+// only; the piece may be no statement.
+std::optional<ScriptPiece> NextPiece(std::string_view sql, int64_t offset);
 
 struct ScriptSplit {
   std::vector<ScriptPiece> statements;  // Each ended by its terminator.
@@ -55,8 +61,8 @@ struct ScriptSplit {
   bool has_rest() const { return rest.begin < rest.end || is_inside_token; }
 };
 
-// Cuts a script at its terminators by looking at tokens only; the pieces may be no statements. For
-// an interactive prompt input is complete once has_rest() is false.
+// Cuts a script at its terminators. For an interactive prompt, input is complete once has_rest() is
+// false.
 ScriptSplit SplitScript(std::string_view sql);
 
 }  // namespace intarsia::query

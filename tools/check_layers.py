@@ -30,6 +30,7 @@ ALLOWED = {  # folder -> our folders that it may include, besides itself
 GRANTS = (  # files below a path -> one more path that they may include
     ("engine/server/", "client/idl/"),  # the server speaks the generated wire types
     ("client/shell/", "engine/"),  # the shell and the loader can embed the engine
+    ("client/shell/", "query/"),  # the shell splits statements and shows values and errors
     ("client/ingest/", "engine/"),
 )
 OWNERS = (  # third party, include pattern, paths that may name it

@@ -1,0 +1,127 @@
+#include "client/shell/help_text.h"
+
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "client/shell/dot_command.h"
+#include "client/shell/result_format.h"
+#include "client/shell/terminal_text.h"
+#include "query/lexer.h"
+#include "query/options.h"
+#include "query/suggest.h"
+
+namespace intarsia::client {
+namespace {
+
+using query::OptionTable;
+
+struct Topic {
+  std::string_view name;
+  std::string_view help;
+  std::string_view syntax;
+  std::optional<OptionTable> options;
+};
+
+constexpr std::array<Topic, 14> kTopics = {{
+    {"answer", "Answers a question from a collection, with citations.",
+     "ANSWER 'question' FROM collection [WHERE condition] [USING model]\n  [WITH (option = value, "
+     "...)];",
+     OptionTable::kAnswer},
+    {"search", "Finds the chunks that fit a text.",
+     "SEARCH 'text' IN collection [WHERE condition] [LIMIT n] [WITH (option = value, ...)];",
+     OptionTable::kSearch},
+    {"select", "Shows chunks and their columns.",
+     "SELECT column, ... | * | COUNT(*) FROM collection [WHERE condition]\n  [ORDER BY column "
+     "[ASC|DESC], ...] [LIMIT n] [OFFSET n];",
+     std::nullopt},
+    {"copy", "Reads files into a collection.",
+     "COPY collection FROM 'path or pattern', ... [METADATA (column = value, ...)]\n  [WITH "
+     "(option "
+     "= value, ...)];",
+     OptionTable::kCopy},
+    {"insert", "Adds documents from text.",
+     "INSERT INTO collection (id, content, column, ...) VALUES ('...', '...', value, ...), ...;",
+     std::nullopt},
+    {"delete", "Removes documents.", "DELETE FROM collection WHERE condition;", std::nullopt},
+    {"create collection", "Makes a collection.",
+     "CREATE COLLECTION [IF NOT EXISTS] name [(column TYPE, ...)] [WITH (option = value, ...)];\n"
+     "  TYPE: VARCHAR, INT, DOUBLE, BOOLEAN, TIMESTAMP, or one of them with []",
+     OptionTable::kCreateCollection},
+    {"create model", "Registers a model file.",
+     "CREATE MODEL [IF NOT EXISTS] name [TYPE GENERATE|EMBEDDING] FROM 'path'\n  [WITH (option = "
+     "value, ...)];\nSET DEFAULT GENERATE|EMBEDDING model;",
+     OptionTable::kCreateModel},
+    {"drop", "Removes a model or a collection with its documents.",
+     "DROP MODEL [IF EXISTS] name;\nDROP COLLECTION [IF EXISTS] name;", std::nullopt},
+    {"show", "Lists what there is.",
+     "SHOW MODELS;\nSHOW COLLECTIONS;\nSHOW CACHE [FOR collection];\nSHOW SETTINGS [LIKE "
+     "'pattern'];\nDESCRIBE collection;",
+     std::nullopt},
+    {"cache", "Computes and removes attention caches.",
+     "CACHE COLLECTION collection [WHERE condition] [USING model];\nCLEAR CACHE [KV] [FOR "
+     "collection];",
+     std::nullopt},
+    {"explain", "Shows how a statement runs; ANALYZE runs it.",
+     "EXPLAIN [ANALYZE] SEARCH ... | ANSWER ...;", std::nullopt},
+    {"where", "Conditions on columns.",
+     "column = != < <= > >= value    column [NOT] BETWEEN a AND b\n"
+     "column [NOT] IN (a, b, ...)    column [NOT] LIKE 'pattern with % and _'\n"
+     "column [NOT] CONTAINS value    column IS [NOT] NULL | EMPTY\n"
+     "AND, OR, NOT, ( ); TIMESTAMP '2025-01-31T12:00:00Z'; lists in brackets: ['a', 'b']",
+     std::nullopt},
+    {"settings", "Settings of this session.", "SET name = value;", OptionTable::kSettings},
+}};
+
+const Topic* FindTopic(std::string_view name) {
+  for (const Topic& topic : kTopics) {
+    if (query::EqualsIgnoringCase(topic.name, name)) return &topic;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string HelpOverview(int64_t columns_max) {
+  constexpr int64_t kNameColumns = 26;
+  std::vector<std::string> lines = {
+      "Statements end with ; or with \\G for rows one below the other."
+      " .help answer shows the syntax of one."};
+  for (const Topic& topic : kTopics) {
+    lines.push_back("  " + Pad(topic.name, kNameColumns, Alignment::kLeft) +
+                    std::string(topic.help));
+  }
+  lines.emplace_back("Commands, which may be shortened:");
+  for (const DotCommandSpec& command : DotCommands()) {
+    const std::string name = std::string(command.name) + " " + std::string(command.arguments);
+    lines.push_back("  " + Pad(name, kNameColumns, Alignment::kLeft) + std::string(command.help));
+  }
+  std::string text;
+  for (const std::string& line : lines) {
+    text += (columns_max > 0 ? CutToWidth(line, columns_max) : line) + "\n";
+  }
+  return text;
+}
+
+query::Outcome<std::string> HelpTopic(std::string_view name, int64_t columns_max) {
+  const Topic* topic = FindTopic(name);
+  if (topic == nullptr) {
+    std::vector<std::string_view> names;
+    for (const Topic& other : kTopics) names.push_back(other.name);
+    std::string hint = query::DidYouMean(query::NearestName(name, names));
+    if (hint.empty()) hint = "There is help for " + query::JoinAlternatives(names) + ".";
+    return query::InputError({}, "no help for: " + std::string(name.substr(0, 64)),
+                             std::move(hint));
+  }
+  std::string text = std::string(topic->help) + "\n\n" + std::string(topic->syntax) + "\n";
+  if (topic->options) {
+    FormatOptions options;
+    options.columns_max = columns_max;
+    options.null_text = "";
+    text += "\n" + FormatResult(query::DescribeOptions(*topic->options), options);
+  }
+  return text;
+}
+
+}  // namespace intarsia::client

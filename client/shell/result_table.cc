@@ -1,0 +1,231 @@
+#include "client/shell/result_table.h"
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "base/utf8.h"
+#include "client/shell/terminal_text.h"
+
+namespace intarsia::client {
+namespace {
+
+using query::ResultSet;
+using query::Row;
+using query::Value;
+using query::ValueKind;
+
+constexpr int64_t kColumnWidthMin = 4;
+constexpr int64_t kCellLinesMax = 4;
+// A cell wider than this in a table of several columns is wrapped also where no terminal sets a
+// width.
+constexpr int64_t kColumnWidthMax = 120;
+
+// A column's alignment: numbers to the right, if there is nothing else in it.
+std::vector<Alignment> AlignmentsOf(const ResultSet& result) {
+  std::vector<Alignment> alignments(result.columns.size(), Alignment::kLeft);
+  for (size_t i = 0; i < alignments.size(); ++i) {
+    bool has_number = false;
+    bool has_other = false;
+    for (const Row& row : result.rows) {
+      const ValueKind kind = row[i].kind();
+      if (kind == ValueKind::kInteger || kind == ValueKind::kDouble) {
+        has_number = true;
+      } else if (kind != ValueKind::kNull) {
+        has_other = true;
+      }
+    }
+    if (has_number && !has_other) alignments[i] = Alignment::kRight;
+  }
+  return alignments;
+}
+
+// A frame of four corners around rows and columns.
+std::string Border(const std::vector<int64_t>& widths, std::string_view left,
+                   std::string_view middle, std::string_view right) {
+  std::string line(left);
+  for (size_t i = 0; i < widths.size(); ++i) {
+    if (i > 0) line += middle;
+    for (int64_t dash = 0; dash < widths[i] + 2; ++dash) line += "─";
+  }
+  return line + std::string(right) + "\n";
+}
+
+// The columns that a text takes if it is not wrapped.
+int64_t NaturalWidth(std::string_view text) {
+  int64_t width = 0;
+  while (true) {
+    const size_t newline = text.find('\n');
+    width = std::max(width, DisplayWidth(SafeLine(text.substr(0, newline))));
+    if (newline == std::string_view::npos) return width;
+    text.remove_prefix(newline + 1);
+  }
+}
+
+// Takes columns from the widest until all fit into `available`, and never below kColumnWidthMin.
+void ShrinkWidths(int64_t available, std::vector<int64_t>* widths) {
+  int64_t low = kColumnWidthMin;
+  int64_t high = std::max(low, *std::max_element(widths->begin(), widths->end()));
+  const auto total = [widths](int64_t cap) {
+    return std::accumulate(
+        widths->begin(), widths->end(), int64_t{0},
+        [cap](int64_t sum, int64_t width) { return sum + std::min(width, cap); });
+  };
+  while (low < high) {
+    const int64_t cap = (low + high + 1) / 2;
+    if (total(cap) <= available) {
+      low = cap;
+    } else {
+      high = cap - 1;
+    }
+  }
+  int64_t spare = available - total(low);
+  for (int64_t& width : *widths) {
+    if (width <= low) continue;
+    width = low + (spare > 0 ? 1 : 0);  // The remainder, a column each.
+    --spare;
+  }
+}
+
+class BoxWriter {
+ public:
+  BoxWriter(const ResultSet& result, const FormatOptions& options)
+      : result_(result),
+        options_(options),
+        alignments_(AlignmentsOf(result)),
+        num_rows_(static_cast<int64_t>(result.rows.size())) {
+    if (options.rows_max > 0) num_rows_ = std::min(num_rows_, options.rows_max);
+    const bool stands_alone = result.columns.size() == 1;
+    cell_lines_max_ = stands_alone ? INT64_MAX : kCellLinesMax;
+    MeasureColumns(stands_alone ? INT64_MAX : kColumnWidthMax);
+  }
+
+  // Whether the table fits into columns_max.
+  bool FitWidth() {
+    if (options_.columns_max <= 0) return true;
+    const auto num_columns = static_cast<int64_t>(widths_.size());
+    const int64_t available = options_.columns_max - 3 * num_columns - 1;
+    int64_t needed = 0;
+    for (const int64_t width : widths_) needed += std::min(width, kColumnWidthMin);
+    if (needed > available) return false;
+    ShrinkWidths(available, &widths_);
+    return true;
+  }
+
+  std::string Write() const {
+    std::string text = Border(widths_, "┌", "┬", "┐");
+    std::vector<std::string> names;
+    for (const query::ResultColumn& column : result_.columns) names.push_back(column.name);
+    AppendRow(names, &text);
+    text += Border(widths_, "├", "┼", "┤");
+    for (int64_t i = 0; i < num_rows_; ++i) {
+      std::vector<std::string> cells;
+      for (const Value& value : result_.rows[static_cast<size_t>(i)]) cells.push_back(Cell(value));
+      AppendRow(cells, &text);
+    }
+    text += Border(widths_, "└", "┴", "┘");
+    const int64_t num_left = static_cast<int64_t>(result_.rows.size()) - num_rows_;
+    if (num_left > 0) text += "... " + GroupDigits(num_left) + " more rows\n";
+    return text;
+  }
+
+ private:
+  std::string Cell(const Value& value) const { return ToText(value, options_.null_text); }
+
+  void MeasureColumns(int64_t width_max) {
+    for (size_t i = 0; i < result_.columns.size(); ++i) {
+      int64_t width = NaturalWidth(result_.columns[i].name);
+      for (int64_t row = 0; row < num_rows_ && width < width_max; ++row) {
+        width = std::max(width, NaturalWidth(Cell(result_.rows[static_cast<size_t>(row)][i])));
+      }
+      widths_.push_back(std::clamp<int64_t>(width, 1, width_max));
+    }
+  }
+
+  void AppendRow(const std::vector<std::string>& cells, std::string* text) const {
+    std::vector<std::vector<std::string>> wrapped;
+    size_t num_lines = 1;
+    for (size_t i = 0; i < cells.size(); ++i) {
+      wrapped.push_back(WrapToWidth(cells[i], widths_[i], cell_lines_max_));
+      num_lines = std::max(num_lines, wrapped.back().size());
+    }
+    for (size_t line = 0; line < num_lines; ++line) {
+      for (size_t i = 0; i < cells.size(); ++i) {
+        const std::string_view part = line < wrapped[i].size() ? wrapped[i][line] : "";
+        *text += "│ " + Pad(part, widths_[i], alignments_[i]) + " ";
+      }
+      *text += "│\n";
+    }
+  }
+
+  const ResultSet& result_;
+  const FormatOptions& options_;
+  const std::vector<Alignment> alignments_;
+  int64_t num_rows_ = 0;
+  int64_t cell_lines_max_ = kCellLinesMax;
+  std::vector<int64_t> widths_;
+};
+
+// A cell of a pipe table: one line, with its own pipes escaped.
+std::string MarkdownCell(std::string_view text) {
+  std::string cell;
+  for (const char c : SafeLine(text)) {
+    if (c == '|' || c == '\\') cell += '\\';
+    cell += c;
+  }
+  return cell;
+}
+
+}  // namespace
+
+std::string FormatBox(const ResultSet& result, const FormatOptions& options) {
+  if (result.columns.empty()) return {};
+  BoxWriter writer(result, options);
+  return writer.FitWidth() ? writer.Write() : FormatLines(result, options);
+}
+
+std::string FormatMarkdown(const ResultSet& result, const FormatOptions& options) {
+  if (result.columns.empty()) return {};
+  const std::vector<Alignment> alignments = AlignmentsOf(result);
+  std::string text = "|";
+  for (const query::ResultColumn& column : result.columns) {
+    text += " " + MarkdownCell(column.name) + " |";
+  }
+  text += "\n|";
+  for (const Alignment alignment : alignments) {
+    text += alignment == Alignment::kRight ? " ---: |" : " --- |";
+  }
+  text += "\n";
+  for (const Row& row : result.rows) {
+    text += "|";
+    for (const Value& value : row) {
+      text += " " + MarkdownCell(ToText(value, options.null_text)) + " |";
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+std::string FormatLines(const ResultSet& result, const FormatOptions& options) {
+  int64_t width = 0;
+  for (const query::ResultColumn& column : result.columns) {
+    width = std::max(width, DisplayWidth(SafeLine(column.name)));
+  }
+  const std::string indent(static_cast<size_t>(width) + 3, ' ');
+  std::string text;
+  for (const Row& row : result.rows) {
+    if (!text.empty()) text += "\n";
+    for (size_t i = 0; i < row.size(); ++i) {
+      text += Pad(SafeLine(result.columns[i].name), width, Alignment::kRight) + " = ";
+      for (const char c : SafeText(ToText(row[i], options.null_text))) {
+        text += c;
+        if (c == '\n') text += indent;
+      }
+      text += "\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace intarsia::client

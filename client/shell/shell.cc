@@ -1,0 +1,346 @@
+#include "client/shell/shell.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <utility>
+
+#include "base/file.h"
+#include "client/shell/answer_view.h"
+#include "client/shell/help_text.h"
+#include "client/shell/progress_line.h"
+#include "client/shell/terminal_text.h"
+#include "query/ast_printer.h"
+#include "query/lexer.h"
+
+namespace intarsia::client {
+namespace {
+
+using query::Diagnostic;
+using query::Failure;
+using query::InputError;
+using query::ResultSet;
+using query::ScriptPiece;
+using query::Terminator;
+using query::Token;
+using query::TokenKind;
+
+constexpr std::string_view kPrompt = "intarsia> ";
+constexpr std::string_view kMorePrompt = "     ...> ";
+constexpr int64_t kReadDepthMax = 16;
+constexpr int64_t kScriptFileBytesMax = int64_t{1} << 30;
+constexpr int64_t kErrorColumns = 100;  // Where no terminal says.
+
+std::string_view Slice(std::string_view text, int64_t begin, int64_t end) {
+  return text.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+}
+
+// Whether only blanks stand before `offset` on its line.
+bool IsFirstOnLine(std::string_view script, int64_t offset) {
+  while (offset > 0) {
+    const char c = script[static_cast<size_t>(--offset)];
+    if (c == '\n') return true;
+    if (c != ' ' && c != '\t' && c != '\r') return false;
+  }
+  return true;
+}
+
+// The rest of a script as a statement, without the blanks behind it.
+ScriptPiece LastPiece(std::string_view script, int64_t begin) {
+  ScriptPiece piece;
+  const size_t last = script.find_last_not_of(" \t\r\n");
+  piece.range = {begin, static_cast<int64_t>(last) + 1};
+  piece.next = static_cast<int64_t>(script.size());
+  return piece;
+}
+
+// Shows an answer while it is generated.
+class AnswerStream final : public TextSink {
+ public:
+  AnswerStream(std::ostream* out, ProgressLine* progress) : out_(*out), progress_(progress) {}
+
+  void Write(std::string_view text) override {
+    if (text.empty()) return;
+    if (progress_ != nullptr) progress_->Clear();
+    has_written_ = true;
+    out_ << SafeText(text) << std::flush;
+  }
+
+  bool has_written() const { return has_written_; }
+
+ private:
+  std::ostream& out_;
+  ProgressLine* const progress_;
+  bool has_written_ = false;
+};
+
+std::string Footer(const ResultSet& result, int64_t duration_ms) {
+  if (!result.footer.empty()) return SafeLine(result.footer);
+  const std::string time = HumanDuration(duration_ms);
+  if (result.columns.empty()) return "OK, " + time;
+  const auto num_rows = static_cast<int64_t>(result.rows.size());
+  return GroupDigits(num_rows) + (num_rows == 1 ? " row, " : " rows, ") + time;
+}
+
+}  // namespace
+
+Shell::Shell(StatementRunner* runner, std::ostream* out, std::ostream* err, ShellOptions options)
+    : runner_(*runner),
+      out_(*out),
+      err_(*err),
+      options_(std::move(options)),
+      format_(options_.format) {}
+
+ScriptOutcome Shell::RunScript(std::string_view script) {
+  int64_t offset = 0;
+  return Consume(script, MoreInput::kNone, &offset);
+}
+
+void Shell::RunInteractive(LineReader* reader) {
+  std::string pending;
+  while (true) {
+    const ReadLine read = reader->Read(pending.empty() ? kPrompt : kMorePrompt);
+    if (read.outcome == ReadOutcome::kEnd) return;
+    if (read.outcome == ReadOutcome::kInterrupted) {
+      pending.clear();
+      continue;
+    }
+    if (read.line.find_first_not_of(" \t") != std::string::npos) reader->AddHistory(read.line);
+    pending += read.line;
+    pending += '\n';
+    int64_t offset = 0;
+    const ScriptOutcome outcome = Consume(pending, MoreInput::kMayCome, &offset);
+    if (outcome == ScriptOutcome::kExit) return;
+    if (outcome == ScriptOutcome::kFailed) offset = static_cast<int64_t>(pending.size());
+    pending.erase(0, static_cast<size_t>(offset));
+  }
+}
+
+ScriptOutcome Shell::Consume(std::string_view script, MoreInput more, int64_t* offset) {
+  const auto size = static_cast<int64_t>(script.size());
+  while (true) {
+    const Token first = query::Lexer(script, *offset).Next();
+    if (first.kind == TokenKind::kEnd) {
+      *offset = size;
+      return ScriptOutcome::kOk;
+    }
+    ScriptOutcome outcome = ScriptOutcome::kOk;
+    if (first.kind == TokenKind::kSemicolon || first.kind == TokenKind::kVertical) {
+      *offset = first.range.end;
+    } else if (first.kind == TokenKind::kDot && IsFirstOnLine(script, first.range.begin)) {
+      const size_t newline = script.find('\n', static_cast<size_t>(first.range.begin));
+      const int64_t end = newline == std::string_view::npos ? size : static_cast<int64_t>(newline);
+      outcome = RunCommand(Slice(script, first.range.begin, end));
+      *offset = end;
+    } else {
+      std::optional<ScriptPiece> piece = query::NextPiece(script, first.range.begin);
+      if (!piece) {
+        if (more == MoreInput::kMayCome) return ScriptOutcome::kOk;
+        piece = LastPiece(script, first.range.begin);
+      }
+      outcome = RunPiece(script, *piece);
+      *offset = piece->next;
+    }
+    if (outcome != ScriptOutcome::kOk) return outcome;
+  }
+}
+
+bool Shell::is_shown_to_person(Terminator terminator) const {
+  return options_.is_interactive && output_ == nullptr && format_.mode == OutputMode::kBox &&
+         terminator == Terminator::kSemicolon;
+}
+
+ScriptOutcome Shell::RunPiece(std::string_view script, const ScriptPiece& piece) {
+  CancelToken cancel;
+  ProgressLine progress(&err_, {.columns = options_.error_columns(), .now_ms = options_.now_ms});
+  AnswerStream stream(&out_, &progress);
+  RunContext context;
+  context.cancel = &cancel;
+  if (options_.shows_progress) context.progress = &progress;
+  if (is_shown_to_person(piece.terminator)) context.answer_text = &stream;
+
+  if (options_.interrupts != nullptr) options_.interrupts->BeginStatement(&cancel);
+  const int64_t begin_ms = options_.now_ms();
+  auto outcome = runner_.Run(Slice(script, piece.range.begin, piece.range.end), context);
+  const int64_t duration_ms = options_.now_ms() - begin_ms;
+  if (options_.interrupts != nullptr) options_.interrupts->EndStatement();
+  progress.Clear();
+  if (stream.has_written()) out_ << "\n" << std::flush;
+
+  if (!outcome.ok()) {
+    Shift(piece.range.begin, &outcome.diagnostic());
+    return Report(outcome.diagnostic(), script);
+  }
+  ShowResult(*outcome, piece.terminator, stream.has_written(), duration_ms);
+  if (results().good()) return ScriptOutcome::kOk;
+  results().clear();
+  Diagnostic diagnostic = InputError({}, "the result cannot be written");
+  diagnostic.error_class = query::ErrorClass::kIo;
+  return Report(diagnostic, {});
+}
+
+ScriptOutcome Shell::RunStatement(const std::string& sql) {
+  return RunPiece(sql, LastPiece(sql, 0));
+}
+
+void Shell::ShowResult(const ResultSet& result, Terminator terminator, bool was_streamed,
+                       int64_t duration_ms) {
+  for (const std::string& notice : result.notices) err_ << "Notice: " << SafeLine(notice) << "\n";
+  err_ << std::flush;
+  FormatOptions format = format_;
+  format.columns_max = output_ != nullptr ? 0 : options_.columns();
+  if (terminator == Terminator::kVertical) format.mode = OutputMode::kLine;
+  if (is_shown_to_person(terminator) && IsAnswer(result)) {
+    out_ << FormatAnswer(result, was_streamed ? AnswerText::kAlreadyShown : AnswerText::kShow,
+                         format.columns_max);
+  } else {
+    results() << FormatResult(result, format);
+  }
+  results() << std::flush;
+  if (options_.is_interactive) {
+    out_ << Footer(result, duration_ms) << "\n" << std::flush;
+  } else if (shows_time_) {
+    err_ << "Time: " << HumanDuration(duration_ms) << "\n" << std::flush;
+  }
+}
+
+ScriptOutcome Shell::Report(const Diagnostic& diagnostic, std::string_view script) {
+  const int64_t columns = options_.error_columns();
+  // Messages quote names and paths, which may hold anything.
+  err_ << SafeText(RenderDiagnostic(diagnostic, script, columns > 0 ? columns : kErrorColumns))
+       << std::flush;
+  return ScriptOutcome::kFailed;
+}
+
+ScriptOutcome Shell::RunCommand(std::string_view line) {
+  const auto command = ParseDotCommand(line);
+  if (!command.ok()) return Report(command.diagnostic(), {});
+  return RunCommand(*command);
+}
+
+ScriptOutcome Shell::RunCommand(const DotCommand& command) {
+  const std::string argument = command.arguments.empty() ? "" : command.arguments.front();
+  Failure failure;
+  switch (command.kind) {
+    case DotCommandKind::kCache:
+      return RunStatement(argument.empty() ? "SHOW CACHE"
+                                           : "SHOW CACHE FOR " + query::QuoteName(argument));
+    case DotCommandKind::kCollections:
+      return RunStatement("SHOW COLLECTIONS");
+    case DotCommandKind::kExit:
+      return ScriptOutcome::kExit;
+    case DotCommandKind::kModels:
+      return RunStatement("SHOW MODELS");
+    case DotCommandKind::kSettings:
+      return RunStatement(argument.empty() ? "SHOW SETTINGS"
+                                           : "SHOW SETTINGS LIKE " + query::QuoteText(argument));
+    case DotCommandKind::kSchema:
+      if (!argument.empty()) return RunStatement("DESCRIBE " + query::QuoteName(argument));
+      failure = InputError({}, "which collection?", ".schema COLLECTION");
+      break;
+    case DotCommandKind::kRead:
+      if (!argument.empty()) return ReadScript(argument);
+      failure = InputError({}, "which file?", ".read FILE");
+      break;
+    case DotCommandKind::kHelp:
+      failure = ShowHelp(command);
+      break;
+    case DotCommandKind::kMaxRows:
+      failure = SetMaxRows(command);
+      break;
+    case DotCommandKind::kMode:
+      failure = SetMode(command);
+      break;
+    case DotCommandKind::kNullValue:
+      format_.null_text = argument;
+      break;
+    case DotCommandKind::kOutput:
+      failure = SetOutput(command);
+      break;
+    case DotCommandKind::kTimer:
+      failure = SetTimer(command);
+      break;
+  }
+  out_ << std::flush;
+  return failure ? Report(*failure, {}) : ScriptOutcome::kOk;
+}
+
+Failure Shell::ShowHelp(const DotCommand& command) {
+  if (command.arguments.empty()) {
+    out_ << HelpOverview(options_.columns());
+    return {};
+  }
+  std::string topic = command.arguments[0];
+  if (command.arguments.size() > 1) topic += " " + command.arguments[1];
+  INTARSIA_ASSIGN_OR_FAIL(const std::string text, HelpTopic(topic, options_.columns()));
+  out_ << text;
+  return {};
+}
+
+Failure Shell::SetMode(const DotCommand& command) {
+  if (command.arguments.empty()) {
+    out_ << OutputModeName(format_.mode) << "\n";
+    return {};
+  }
+  const std::optional<OutputMode> mode = OutputModeNamed(command.arguments.front());
+  if (!mode) {
+    return InputError({}, "unknown mode: " + command.arguments.front(),
+                      "It may be " + OutputModeNames() + ".");
+  }
+  format_.mode = *mode;
+  return {};
+}
+
+Failure Shell::SetMaxRows(const DotCommand& command) {
+  if (command.arguments.empty()) {
+    out_ << format_.rows_max << "\n";
+    return {};
+  }
+  const std::string& text = command.arguments.front();
+  int64_t rows_max = 0;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), rows_max);
+  if (result.ec != std::errc() || result.ptr != text.data() + text.size() || rows_max < 0) {
+    return InputError({}, "not a number of rows: " + text, ".maxrows 40, or .maxrows 0 for all.");
+  }
+  format_.rows_max = rows_max;
+  return {};
+}
+
+Failure Shell::SetOutput(const DotCommand& command) {
+  output_.reset();
+  if (command.arguments.empty()) return {};
+  auto file = std::make_unique<std::ofstream>(command.arguments.front(),
+                                              std::ios::binary | std::ios::trunc);
+  if (!file->is_open()) {
+    return InputError({}, "file cannot be written: " + command.arguments.front());
+  }
+  output_ = std::move(file);
+  return {};
+}
+
+Failure Shell::SetTimer(const DotCommand& command) {
+  if (command.arguments.empty()) {
+    out_ << (shows_time_ ? "on" : "off") << "\n";
+    return {};
+  }
+  const std::string& text = command.arguments.front();
+  if (text != "on" && text != "off") {
+    return InputError({}, "neither on nor off: " + text, ".timer on");
+  }
+  shows_time_ = text == "on";
+  return {};
+}
+
+ScriptOutcome Shell::ReadScript(const std::string& path) {
+  if (read_depth_ == kReadDepthMax) {
+    return Report(InputError({}, "files read one another too deep: " + path), {});
+  }
+  const Result<std::string> script = FileSystem::Local()->ReadAll(path, kScriptFileBytesMax);
+  if (!script.ok()) return Report(query::FromStatus(script.status()), {});
+  ++read_depth_;
+  const ScriptOutcome outcome = RunScript(*script);
+  --read_depth_;
+  return outcome;
+}
+
+}  // namespace intarsia::client

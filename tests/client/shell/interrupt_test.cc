@@ -1,0 +1,64 @@
+#include "client/shell/interrupt.h"
+
+#include <csignal>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace intarsia::client {
+namespace {
+
+TEST(InterruptTest, FirstInterruptCancelsTheStatement) {
+  InterruptHandler interrupts;
+  CancelToken token;
+  token.Cancel();
+  interrupts.BeginStatement(&token);
+  EXPECT_FALSE(token.is_cancelled());
+  std::raise(SIGINT);
+  EXPECT_TRUE(token.is_cancelled());
+  interrupts.EndStatement();
+  EXPECT_TRUE(interrupts.TakeInterrupt());
+  EXPECT_FALSE(interrupts.TakeInterrupt());
+}
+
+TEST(InterruptTest, InterruptAtThePromptCancelsNothing) {
+  InterruptHandler interrupts;
+  CancelToken token;
+  interrupts.BeginStatement(&token);
+  interrupts.EndStatement();
+  std::raise(SIGINT);
+  std::raise(SIGINT);
+  EXPECT_FALSE(token.is_cancelled());
+  EXPECT_TRUE(interrupts.TakeInterrupt());
+}
+
+TEST(InterruptTest, SecondInterruptLeaves) {
+  EXPECT_EXIT(
+      {
+        InterruptHandler interrupts;
+        CancelToken token;
+        interrupts.BeginStatement(&token);
+        std::raise(SIGINT);
+        std::raise(SIGINT);
+        _exit(0);
+      },
+      ::testing::ExitedWithCode(130), "");
+}
+
+TEST(InterruptTest, InterruptsOfTwoStatementsAreNoSecond) {
+  EXPECT_EXIT(
+      {
+        InterruptHandler interrupts;
+        CancelToken token;
+        for (int i = 0; i < 3; ++i) {
+          interrupts.BeginStatement(&token);
+          std::raise(SIGINT);
+          interrupts.EndStatement();
+        }
+        _exit(0);
+      },
+      ::testing::ExitedWithCode(0), "");
+}
+
+}  // namespace
+}  // namespace intarsia::client

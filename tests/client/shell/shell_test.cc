@@ -1,0 +1,278 @@
+#include "client/shell/shell.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace intarsia::client {
+namespace {
+
+using query::Outcome;
+using query::ResultSet;
+using query::Value;
+
+// Answers statements from a table and writes down what it was asked.
+class FakeRunner final : public StatementRunner {
+ public:
+  using Behaviour = std::function<Outcome<ResultSet>(const RunContext&)>;
+
+  Outcome<ResultSet> Run(std::string_view sql, const RunContext& context) override {
+    statements_.emplace_back(sql);
+    const auto found = behaviours_.find(std::string(sql));
+    return found == behaviours_.end() ? ResultSet{} : found->second(context);
+  }
+  Status Finish(const CancelToken*) override { return Status::Ok(); }
+  std::string Banner() const override { return "fake"; }
+
+  std::vector<std::string> statements_;
+  std::map<std::string, Behaviour> behaviours_;
+};
+
+// Gives lines from a list.
+class FakeReader final : public LineReader {
+ public:
+  explicit FakeReader(std::vector<ReadLine> lines) : lines_(std::move(lines)) {}
+  ReadLine Read(std::string_view prompt) override {
+    prompts_.emplace_back(prompt);
+    return next_ < lines_.size() ? lines_[next_++] : ReadLine{};
+  }
+  void AddHistory(std::string_view line) override { history_.emplace_back(line); }
+
+  std::vector<std::string> prompts_;
+  std::vector<std::string> history_;
+
+ private:
+  const std::vector<ReadLine> lines_;
+  size_t next_ = 0;
+};
+
+ReadLine Line(std::string text) { return {ReadOutcome::kLine, std::move(text)}; }
+
+class ShellTest : public ::testing::Test {
+ protected:
+  Shell Make(OutputMode mode, bool is_interactive = false) {
+    ShellOptions options;
+    options.format.mode = mode;
+    options.is_interactive = is_interactive;
+    options.columns = [] { return int64_t{80}; };
+    options.error_columns = [] { return int64_t{80}; };
+    options.now_ms = [this] { return now_ms_; };
+    return Shell(&runner_, &out_, &err_, std::move(options));
+  }
+
+  void SetUp() override {
+    directory_ = std::filesystem::path(::testing::TempDir()) /
+                 ("intarsia_shell_test_" + std::to_string(getpid()));
+    std::filesystem::create_directories(directory_);
+    runner_.behaviours_["one"] = [](const RunContext&) {
+      ResultSet result;
+      result.columns = {{"n"}};
+      result.rows.push_back({Value(1)});
+      result.notices = {"fewer rows than LIMIT"};
+      return result;
+    };
+    runner_.behaviours_["bad x"] = [](const RunContext&) -> Outcome<ResultSet> {
+      return query::BinderError({4, 5}, "fact", "Hint.");
+    };
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::string WriteFile(const std::string& name, const std::string& text) {
+    const std::filesystem::path path = directory_ / name;
+    std::ofstream(path) << text;
+    return path.string();
+  }
+
+  using Words = std::vector<std::string>;
+
+  FakeRunner runner_;
+  std::ostringstream out_;
+  std::ostringstream err_;
+  int64_t now_ms_ = 0;
+  std::filesystem::path directory_;
+};
+
+TEST_F(ShellTest, ScriptRunsStatementsInOrder) {
+  Shell shell = Make(OutputMode::kJson);
+  EXPECT_EQ(shell.RunScript("a 'x;y'; -- c\n one;;\nlast "), ScriptOutcome::kOk);
+  EXPECT_EQ(runner_.statements_, (Words{"a 'x;y'", "one", "last"}));
+  EXPECT_EQ(out_.str(), "[]\n[{\"n\":1}]\n[]\n");
+  EXPECT_EQ(err_.str(), "Notice: fewer rows than LIMIT\n");
+}
+
+TEST_F(ShellTest, ScriptStopsAtTheFirstFailure) {
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript("a;\n  bad x; b;"), ScriptOutcome::kFailed);
+  EXPECT_EQ(runner_.statements_, (Words{"a", "bad x"}));
+  EXPECT_EQ(err_.str(), "Binder error: fact\nLINE 2:   bad x; b;\n              ^\nHint.\n");
+}
+
+TEST_F(ShellTest, ErrorsDoNotControlTheTerminal) {
+  runner_.behaviours_["evil"] = [](const RunContext&) -> Outcome<ResultSet> {
+    return query::CatalogError({}, "no model \x1B]0;x\a");
+  };
+  Shell shell = Make(OutputMode::kBox);
+  EXPECT_EQ(shell.RunScript("evil"), ScriptOutcome::kFailed);
+  EXPECT_EQ(err_.str().find('\x1B'), std::string::npos);
+}
+
+TEST_F(ShellTest, VerticalTerminatorShowsLines) {
+  Shell shell = Make(OutputMode::kBox);
+  EXPECT_EQ(shell.RunScript("one\\G"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(), "n = 1\n");
+}
+
+TEST_F(ShellTest, CommandsStandOnLinesOfTheirOwn) {
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript("-- comment\n.mode csv\none;\n  .mode line\none;;\n.exit\none;"),
+            ScriptOutcome::kExit);
+  EXPECT_EQ(out_.str(), "n\n1\nn = 1\n");
+  EXPECT_EQ(runner_.statements_, (Words{"one", "one"}));
+}
+
+TEST_F(ShellTest, CommandsStandForStatements) {
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript(".models\n.coll\n.cache\n.cache 'my docs'\n.schema docs\n.settings "
+                            "search%\n"),
+            ScriptOutcome::kOk);
+  EXPECT_EQ(runner_.statements_,
+            (Words{"SHOW MODELS", "SHOW COLLECTIONS", "SHOW CACHE", "SHOW CACHE FOR \"my docs\"",
+                   "DESCRIBE docs", "SHOW SETTINGS LIKE 'search%'"}));
+}
+
+TEST_F(ShellTest, WrongCommandsFail) {
+  for (const char* command : {".weather", ".mode xml", ".maxrows many", ".timer maybe", ".read",
+                              ".schema", ".output /no/such/place/x", ".help weather"}) {
+    Shell shell = Make(OutputMode::kTsv);
+    EXPECT_EQ(shell.RunScript(command), ScriptOutcome::kFailed) << command;
+  }
+}
+
+TEST_F(ShellTest, HelpShowsCommandsAndOptions) {
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript(".help\n.help answer\n.help create collection"), ScriptOutcome::kOk);
+  EXPECT_NE(out_.str().find(".collections"), std::string::npos);
+  EXPECT_NE(out_.str().find("on_no_evidence"), std::string::npos);
+  EXPECT_NE(out_.str().find("chunk_tokens"), std::string::npos);
+}
+
+TEST_F(ShellTest, ReadRunsAFileAndOutputWritesOne) {
+  const std::string script = WriteFile("a.sql", "one;\nbad x;\n");
+  const std::string output = (directory_ / "out.csv").string();
+  Shell shell = Make(OutputMode::kCsv);
+  EXPECT_EQ(shell.RunScript(".output '" + output + "'\none;\n.output\n.read '" + script + "'\na;"),
+            ScriptOutcome::kFailed);
+  EXPECT_EQ(out_.str(), "n\n1\n");
+  std::ifstream file(output);
+  std::stringstream written;
+  written << file.rdbuf();
+  EXPECT_EQ(written.str(), "n\n1\n");
+  EXPECT_NE(err_.str().find("LINE 2: bad x;"), std::string::npos);
+}
+
+TEST_F(ShellTest, FilesThatReadThemselvesEnd) {
+  const std::string script = WriteFile("loop.sql", "one;\n");
+  std::ofstream(script) << ".read '" << script << "'\n";
+  Shell shell = Make(OutputMode::kCsv);
+  EXPECT_EQ(shell.RunScript(".read '" + script + "'"), ScriptOutcome::kFailed);
+  EXPECT_NE(err_.str().find("too deep"), std::string::npos);
+}
+
+TEST_F(ShellTest, TimerGoesToErrorsWhereResultsAreForPrograms) {
+  runner_.behaviours_["slow"] = [this](const RunContext&) {
+    now_ms_ += 1500;
+    return ResultSet{};
+  };
+  Shell shell = Make(OutputMode::kJson);
+  EXPECT_EQ(shell.RunScript(".timer on\nslow;"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(), "[]\n");
+  EXPECT_EQ(err_.str(), "Time: 1.5 s\n");
+}
+
+TEST_F(ShellTest, InteractiveStatementsMayTakeSeveralLines) {
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  FakeReader reader({Line("one"), Line(""), Line("; two 'a"), Line("b';"), Line(".mode json")});
+  shell.RunInteractive(&reader);
+  EXPECT_EQ(runner_.statements_, (Words{"one", "two 'a\nb'"}));
+  EXPECT_EQ(reader.prompts_, (Words{"intarsia> ", "     ...> ", "     ...> ", "     ...> ",
+                                    "intarsia> ", "intarsia> "}));
+  EXPECT_EQ(reader.history_, (Words{"one", "; two 'a", "b';", ".mode json"}));
+  EXPECT_EQ(out_.str(), "┌───┐\n│ n │\n├───┤\n│ 1 │\n└───┘\n1 row, 0 ms\nOK, 0 ms\n");
+}
+
+TEST_F(ShellTest, InteractiveFailureDropsTheLineAndGoesOn) {
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  FakeReader reader({Line("bad x; one; half"), Line("one;")});
+  shell.RunInteractive(&reader);
+  EXPECT_EQ(runner_.statements_, (Words{"bad x", "one"}));
+}
+
+TEST_F(ShellTest, InterruptAtThePromptDropsWhatWasTyped) {
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  FakeReader reader(
+      {Line("half"), {ReadOutcome::kInterrupted, ""}, Line("one;"), Line(".exit"), Line("never;")});
+  shell.RunInteractive(&reader);
+  EXPECT_EQ(runner_.statements_, (Words{"one"}));
+}
+
+TEST_F(ShellTest, AnswerIsShownWhileItIsGenerated) {
+  runner_.behaviours_["answer"] = [](const RunContext& context) {
+    if (context.answer_text != nullptr) {
+      context.answer_text->Write("Thirty ");
+      context.answer_text->Write("days\x1B[1].");
+    }
+    ResultSet result;
+    result.columns = {{"answer"}, {"citations"}};
+    result.rows.push_back(
+        {Value("Thirty days[1]."),
+         Value(Value::List{Value(Value::Object{{"n", Value(1)}, {"source", Value("a.md")}})})});
+    return result;
+  };
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  EXPECT_EQ(shell.RunScript("answer;"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(), "Thirty days\uFFFD[1].\n\n[1] a.md\n1 row, 0 ms\n");
+  out_.str("");
+  EXPECT_EQ(shell.RunScript(".mode json\nanswer;"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(),
+            "[{\"answer\":\"Thirty days[1].\",\"citations\":[{\"n\":1,\"source\":\"a.md\"}]}]\n"
+            "1 row, 0 ms\n");
+}
+
+TEST_F(ShellTest, ProgressIsForTerminalsOnly) {
+  bool has_progress = true;
+  runner_.behaviours_["copy"] = [&has_progress](const RunContext& context) {
+    has_progress = context.progress != nullptr;
+    return ResultSet{};
+  };
+  Shell shell = Make(OutputMode::kJson);
+  EXPECT_EQ(shell.RunScript("copy;"), ScriptOutcome::kOk);
+  EXPECT_FALSE(has_progress);
+}
+
+TEST_F(ShellTest, FootersAreShownAsTheStatementGivesThem) {
+  runner_.behaviours_["search"] = [](const RunContext&) {
+    ResultSet result;
+    result.footer = "3 rows, 4 ms (hybrid)";
+    return result;
+  };
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  EXPECT_EQ(shell.RunScript("search"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(), "3 rows, 4 ms (hybrid)\n");
+}
+
+TEST_F(ShellTest, UnterminatedScriptIsHandedOnForItsError) {
+  Shell shell = Make(OutputMode::kJson);
+  EXPECT_EQ(shell.RunScript("one 'abc  \n"), ScriptOutcome::kOk);
+  EXPECT_EQ(runner_.statements_, (Words{"one 'abc"}));
+}
+
+}  // namespace
+}  // namespace intarsia::client
