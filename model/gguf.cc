@@ -39,9 +39,19 @@ std::optional<BlockType> BlockTypeOf(uint32_t number) {
   return std::nullopt;
 }
 
+// A file, taken apart. The keys are views of `bytes`.
+struct Contents {
+  std::unique_ptr<MappedFile> mapping;  // Null when parsed from memory.
+  std::string_view bytes;
+  std::string name;
+  std::map<std::string_view, GgufValue> metadata;
+  std::vector<GgufTensor> tensors;
+  std::map<std::string_view, int64_t> tensor_indices;
+};
+
 class ParsedGguf : public GgufFile {
  public:
-  using Metadata = std::map<std::string_view, GgufValue>;
+  explicit ParsedGguf(Contents contents) : contents_(std::move(contents)) {}
 
   Result<int64_t> GetInt(std::string_view key) const override;
   Result<double> GetFloat(std::string_view key) const override;
@@ -49,36 +59,30 @@ class ParsedGguf : public GgufFile {
   Result<std::vector<std::string_view>> GetStrings(std::string_view key) const override;
   Result<std::vector<int64_t>> GetInts(std::string_view key) const override;
   Result<std::vector<double>> GetFloats(std::string_view key) const override;
-  bool Has(std::string_view key) const override { return metadata_.contains(key); }
+  bool Has(std::string_view key) const override { return contents_.metadata.contains(key); }
 
   Result<const GgufTensor*> GetTensor(std::string_view name) const override;
-  std::span<const GgufTensor> tensors() const override { return tensors_; }
-  std::string_view bytes() const override { return bytes_; }
-
-  // Filled by Parser, immutable afterwards.
-  std::unique_ptr<MappedFile> mapping_;  // Null when parsed from memory.
-  std::string_view bytes_;
-  std::string name_;
-  Metadata metadata_;
-  std::vector<GgufTensor> tensors_;
-  std::map<std::string_view, int64_t> tensor_indices_;  // The names are those in `bytes_`.
+  std::span<const GgufTensor> tensors() const override { return contents_.tensors; }
+  std::string_view bytes() const override { return contents_.bytes; }
 
  private:
   Result<const GgufValue*> Find(std::string_view key) const;
   Status WrongType(std::string_view key, std::string_view wanted) const;
   Result<std::vector<int64_t>> ReadInts(std::string_view key, const GgufValue& value) const;
+
+  const Contents contents_;
 };
 
-// Reads a file from front to back into a ParsedGguf.
+// Reads `bytes` from front to back into the other members.
 class Parser {
  public:
-  explicit Parser(ParsedGguf* file) : file_(file), reader_(file->bytes_, file->name_) {}
+  explicit Parser(Contents* file) : file_(file), reader_(file->bytes, file->name) {}
 
   Status Run() {
     INTARSIA_RETURN_IF_ERROR(ReadHeader());
     for (int64_t i = 0; i < num_entries_; ++i) INTARSIA_RETURN_IF_ERROR(ReadEntry());
     INTARSIA_RETURN_IF_ERROR(ReadAlignment());
-    file_->tensors_.reserve(static_cast<size_t>(num_tensors_));
+    file_->tensors.reserve(static_cast<size_t>(num_tensors_));
     offsets_.reserve(static_cast<size_t>(num_tensors_));
     for (int64_t i = 0; i < num_tensors_; ++i) INTARSIA_RETURN_IF_ERROR(ReadTensor());
     return PlaceTensors();
@@ -86,7 +90,7 @@ class Parser {
 
  private:
   Status Fail(StatusCode code, const std::string& what, int64_t offset) const {
-    return Status(code, what + " file=" + file_->name_ + " offset=" + std::to_string(offset));
+    return Status(code, what + " file=" + file_->name + " offset=" + std::to_string(offset));
   }
   Status Malformed(const std::string& what, int64_t offset) const {
     return Fail(StatusCode::kCorruption, what, offset);
@@ -105,7 +109,7 @@ class Parser {
   Status ReadShape(GgufTensor* tensor, int64_t* num_elements);
   Status PlaceTensors();
 
-  ParsedGguf* file_;
+  Contents* file_;
   ByteReader reader_;
   int64_t num_tensors_ = 0;
   int64_t num_entries_ = 0;
@@ -148,7 +152,7 @@ Status Parser::ReadEntry() {
   }
   GgufValue value;
   INTARSIA_RETURN_IF_ERROR(ReadValue(&value));
-  if (!file_->metadata_.emplace(key, value).second) {
+  if (!file_->metadata.emplace(key, value).second) {
     return Malformed("duplicate gguf key: key=" + std::string(key), begin);
   }
   return Status::Ok();
@@ -199,15 +203,18 @@ Status Parser::ReadArray(GgufValue* value) {
     reader_.ReadBytes(value->count * width);
   }
   if (reader_.failed()) return EndsTooEarly("array elements");
-  value->bytes = file_->bytes_.substr(static_cast<size_t>(first),
-                                      static_cast<size_t>(reader_.offset() - first));
+  value->bytes = file_->bytes.substr(static_cast<size_t>(first),
+                                     static_cast<size_t>(reader_.offset() - first));
   return Status::Ok();
 }
 
 Status Parser::ReadAlignment() {
   constexpr std::string_view kKey = "general.alignment";
-  if (!file_->Has(kKey)) return Status::Ok();
-  INTARSIA_ASSIGN_OR_RETURN(alignment_, file_->GetInt(kKey));
+  const auto found = file_->metadata.find(kKey);
+  if (found == file_->metadata.end()) return Status::Ok();
+  const GgufValue& value = found->second;
+  const auto numbers = !value.is_array && IsGgufInt(value.type) ? GgufInts(value) : std::nullopt;
+  alignment_ = numbers.has_value() ? numbers->front() : -1;
   if (alignment_ <= 0 || alignment_ > kAlignmentMax ||
       !std::has_single_bit(static_cast<uint64_t>(alignment_))) {
     return Malformed("general.alignment is not a power of two: got=" + std::to_string(alignment_),
@@ -281,11 +288,11 @@ Status Parser::ReadTensor() {
                          " alignment=" + std::to_string(alignment_),
                      begin);
   }
-  if (!file_->tensor_indices_.emplace(name, static_cast<int64_t>(file_->tensors_.size())).second) {
+  if (!file_->tensor_indices.emplace(name, static_cast<int64_t>(file_->tensors.size())).second) {
     return Malformed("duplicate gguf tensor: tensor=" + tensor.name, begin);
   }
   offsets_.emplace_back(static_cast<int64_t>(offset), num_bytes);
-  file_->tensors_.push_back(std::move(tensor));
+  file_->tensors.push_back(std::move(tensor));
   return Status::Ok();
 }
 
@@ -293,18 +300,18 @@ Status Parser::ReadTensor() {
 // apart from the others.
 Status Parser::PlaceTensors() {
   const int64_t data_begin = (reader_.offset() + alignment_ - 1) / alignment_ * alignment_;
-  const int64_t data_bytes = static_cast<int64_t>(file_->bytes_.size()) - data_begin;
+  const int64_t data_bytes = static_cast<int64_t>(file_->bytes.size()) - data_begin;
   for (size_t i = 0; i < offsets_.size(); ++i) {
     const auto [offset, num_bytes] = offsets_[i];
     if (offset > data_bytes || num_bytes > data_bytes - offset) {
-      return Malformed("gguf tensor exceeds the file: tensor=" + file_->tensors_[i].name +
+      return Malformed("gguf tensor exceeds the file: tensor=" + file_->tensors[i].name +
                            " tensor_offset=" + std::to_string(offset) +
                            " num_bytes=" + std::to_string(num_bytes) +
-                           " file_size=" + std::to_string(file_->bytes_.size()),
+                           " file_size=" + std::to_string(file_->bytes.size()),
                        data_begin);
     }
-    file_->tensors_[i].bytes = file_->bytes_.substr(static_cast<size_t>(data_begin + offset),
-                                                    static_cast<size_t>(num_bytes));
+    file_->tensors[i].bytes = file_->bytes.substr(static_cast<size_t>(data_begin + offset),
+                                                  static_cast<size_t>(num_bytes));
   }
   std::sort(offsets_.begin(), offsets_.end());
   for (size_t i = 1; i < offsets_.size(); ++i) {
@@ -317,10 +324,10 @@ Status Parser::PlaceTensors() {
 }
 
 Result<const GgufValue*> ParsedGguf::Find(std::string_view key) const {
-  const auto found = metadata_.find(key);
-  if (found == metadata_.end()) {
+  const auto found = contents_.metadata.find(key);
+  if (found == contents_.metadata.end()) {
     return Status(StatusCode::kNotFound,
-                  "no such gguf key: key=" + std::string(key) + " file=" + name_);
+                  "no such gguf key: key=" + std::string(key) + " file=" + contents_.name);
   }
   return &found->second;
 }
@@ -328,7 +335,7 @@ Result<const GgufValue*> ParsedGguf::Find(std::string_view key) const {
 Status ParsedGguf::WrongType(std::string_view key, std::string_view wanted) const {
   return Status(StatusCode::kInvalidArgument, "gguf key has another type: key=" + std::string(key) +
                                                   " want=" + std::string(wanted) +
-                                                  " file=" + name_);
+                                                  " file=" + contents_.name);
 }
 
 Result<std::vector<int64_t>> ParsedGguf::ReadInts(std::string_view key,
@@ -378,17 +385,17 @@ Result<std::vector<double>> ParsedGguf::GetFloats(std::string_view key) const {
 }
 
 Result<const GgufTensor*> ParsedGguf::GetTensor(std::string_view name) const {
-  const auto found = tensor_indices_.find(name);
-  if (found == tensor_indices_.end()) {
+  const auto found = contents_.tensor_indices.find(name);
+  if (found == contents_.tensor_indices.end()) {
     return Status(StatusCode::kNotFound,
-                  "no such gguf tensor: tensor=" + std::string(name) + " file=" + name_);
+                  "no such gguf tensor: tensor=" + std::string(name) + " file=" + contents_.name);
   }
-  return &tensors_[static_cast<size_t>(found->second)];
+  return &contents_.tensors[static_cast<size_t>(found->second)];
 }
 
-Result<std::unique_ptr<GgufFile>> ParseInto(std::unique_ptr<ParsedGguf> file) {
-  INTARSIA_RETURN_IF_ERROR(Parser(file.get()).Run());
-  return file;
+Result<std::unique_ptr<GgufFile>> ParseContents(Contents contents) {
+  INTARSIA_RETURN_IF_ERROR(Parser(&contents).Run());
+  return std::make_unique<ParsedGguf>(std::move(contents));
 }
 
 }  // namespace
@@ -400,18 +407,18 @@ int64_t GgufTensor::num_elements() const {
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path, FileSystem* file_system) {
-  auto file = std::make_unique<ParsedGguf>();
-  INTARSIA_ASSIGN_OR_RETURN(file->mapping_, file_system->Map(path));
-  file->bytes_ = file->mapping_->bytes();
-  file->name_ = path;
-  return ParseInto(std::move(file));
+  Contents contents;
+  INTARSIA_ASSIGN_OR_RETURN(contents.mapping, file_system->Map(path));
+  contents.bytes = contents.mapping->bytes();
+  contents.name = path;
+  return ParseContents(std::move(contents));
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Parse(std::string_view bytes, std::string_view name) {
-  auto file = std::make_unique<ParsedGguf>();
-  file->bytes_ = bytes;
-  file->name_ = std::string(name);
-  return ParseInto(std::move(file));
+  Contents contents;
+  contents.bytes = bytes;
+  contents.name = std::string(name);
+  return ParseContents(std::move(contents));
 }
 
 }  // namespace intarsia::model

@@ -25,7 +25,7 @@ namespace intarsia::model {
 
 struct GgufTensor {
   std::string name;
-  kernels::BlockType type;
+  kernels::BlockType type = kernels::BlockType::kF32;
   // Innermost first, as the file has it: {num_inputs, num_outputs} for a matrix. 1 to 4 entries.
   std::vector<int64_t> shape;
   std::string_view bytes;  // Exactly the size that type and shape ask for.
