@@ -1,0 +1,325 @@
+// fusion_quality: selectors, ratios and propagation against full prefill, on MuSiQue questions.
+//
+// For each question and policy one line of JSON is appended to --out: KL of the first answer token,
+// mean KL and agreement over the full prefill's answer (teacher forced), whether the greedy answer
+// is the same, F1, and the time to the first token. A run that is stopped goes on where it was.
+// tools/quality_report.py makes the table and the plot.
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "bench/end_to_end/quality_metrics.h"
+#include "engine/fusion/fused_prefill.h"
+#include "engine/fusion/kv_builder.h"
+#include "kernels/softmax.h"
+#include "model/chat_format.h"
+#include "model/gguf.h"
+#include "model/tokenizer.h"
+#include "model/transformer.h"
+
+namespace intarsia::bench {
+namespace {
+
+// The prompt of the reference measurements (docs/decisions/0002-propagated-recompute.md).
+constexpr std::string_view kSystem =
+    "Answer the question based on the given passages. Answer within 5 words. Only give me the "
+    "answer and do not output any other words.";
+constexpr std::string_view kUserPrefix = "The following are given passages.\n\n";
+constexpr std::string_view kAsk =
+    "Answer the question based on the given passages. Answer the question within 5 words. Do NOT "
+    "repeat the question or output any other words.\n\nQuestion:";
+constexpr int kAnswerTokensMax = 16;
+
+struct Arguments {
+  std::string model;
+  std::string data;
+  std::string out;
+  std::string compute = "auto";
+  std::vector<std::string> selectors = {"none",   "prefix",    "deviation",
+                                        "stride", "attention", "full"};
+  std::vector<std::string> propagate = {"off", "two_sided"};
+  std::vector<double> ratios = {0.05, 0.10, 0.15, 0.30};
+  int num_questions = 75;
+  int first_question = 0;
+  int num_threads = 0;
+};
+
+struct Policy {
+  engine::FusionOptions options;
+  std::string propagate;
+
+  std::string Key() const {
+    char text[96];
+    std::snprintf(text, sizeof(text), "%s/%s/%.3f", options.selector.c_str(), propagate.c_str(),
+                  options.ratio);
+    return text;
+  }
+};
+
+std::vector<Policy> ListPolicies(const Arguments& arguments) {
+  std::vector<Policy> policies;
+  for (const std::string& selector : arguments.selectors) {
+    if (selector == "none" || selector == "full") {
+      policies.push_back({.options = {.selector = selector,
+                                      .ratio = selector == "full" ? 1.0 : 0.0,
+                                      .propagate = engine::PropagationMode::kOff},
+                          .propagate = "off"});
+      continue;
+    }
+    for (const std::string& mode : arguments.propagate) {
+      const auto propagate = mode == "off"      ? engine::PropagationMode::kOff
+                             : mode == "causal" ? engine::PropagationMode::kCausal
+                                                : engine::PropagationMode::kTwoSided;
+      for (const double ratio : arguments.ratios) {
+        policies.push_back(
+            {.options = {.selector = selector, .ratio = ratio, .propagate = propagate},
+             .propagate = mode});
+      }
+    }
+  }
+  return policies;
+}
+
+template <typename T>
+T Require(Result<T> result) {
+  if (!result.ok()) {
+    std::cerr << "fusion_quality: " << result.status().ToString() << "\n";
+    std::exit(1);
+  }
+  return *std::move(result);
+}
+
+class Evaluation {
+ public:
+  explicit Evaluation(const Arguments& arguments)
+      : arguments_(arguments), pool_(arguments.num_threads) {
+    file_ = Require(model::GgufFile::Open(arguments.model, FileSystem::Local()));
+    tokenizer_ = Require(model::LoadTokenizer(*file_));
+    const bool is_bf16 =
+        arguments.compute == "bf16" || (arguments.compute == "auto" && kernels::HasFastBf16());
+    const auto compute = is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+    transformer_ = Require(model::Transformer::Load(*file_, {.compute = compute}, &pool_));
+    const model::ChatFormat chat = Require(model::ChatFormat::FromGguf(*file_, *tokenizer_));
+    header_ = Require(chat.EncodeHeader(*tokenizer_, kSystem, kUserPrefix));
+    tail_ = chat.TailPieces("\nAnswer:");
+    header_kv_ = Require(engine::BuildKv(*transformer_, nullptr, header_, nullptr));
+    policies_ = ListPolicies(arguments);
+    ReadDone();
+  }
+
+  void Run() {
+    std::ifstream stream(arguments_.data);
+    const nlohmann::json questions = nlohmann::json::parse(stream);
+    out_.open(arguments_.out, std::ios::app);
+    const int end = std::min<int>(static_cast<int>(questions.size()),
+                                  arguments_.first_question + arguments_.num_questions);
+    for (int index = arguments_.first_question; index < end; ++index) {
+      const auto begin = std::chrono::steady_clock::now();
+      RunQuestion(index, questions[static_cast<size_t>(index)]);
+      const double seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      std::fprintf(stderr, "question %d of %d: %.1f s, ETA %.0f s\n", index + 1, end, seconds,
+                   seconds * (end - index - 1));
+    }
+  }
+
+ private:
+  struct Reference {
+    std::vector<int32_t> answer;
+    std::string text;
+    std::vector<std::vector<double>> log_probabilities;  // one row an answer token
+  };
+
+  void ReadDone() {
+    std::ifstream stream(arguments_.out);
+    for (std::string line; std::getline(stream, line);) {
+      const auto row = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (row.is_object()) done_.insert({row["question"].get<int>(), row["policy"]});
+    }
+  }
+
+  bool IsStop(int32_t token) const {
+    return tokenizer_->IsStop(token) ||
+           tokenizer_->Piece(token).find('\n') != std::string_view::npos;
+  }
+
+  // Continues greedily; `logits` are those of the token before `position`.
+  std::vector<int32_t> Greedy(std::vector<float> logits, int64_t position,
+                              model::KvCache* cache) const {
+    std::vector<int32_t> answer;
+    while (std::ssize(answer) < kAnswerTokensMax) {
+      const auto token = static_cast<int32_t>(kernels::ArgMax(logits.data(), std::ssize(logits)));
+      answer.push_back(token);
+      if (IsStop(token) || std::ssize(answer) == kAnswerTokensMax) break;
+      const auto at = static_cast<int32_t>(position + std::ssize(answer) - 1);
+      logits =
+          Require(transformer_->Forward({.tokens = {&token, 1}, .positions = {&at, 1}}, cache));
+    }
+    return answer;
+  }
+
+  // Log-probabilities of each token of `answer`, given those before it.
+  std::vector<std::vector<double>> Force(const std::vector<float>& first,
+                                         const std::vector<int32_t>& answer, int64_t position,
+                                         model::KvCache* cache) const {
+    std::vector<std::vector<double>> rows = {LogProbabilities(first)};
+    if (answer.size() < 2) return rows;
+    const std::span<const int32_t> tokens(answer.data(), answer.size() - 1);
+    std::vector<int32_t> positions(tokens.size());
+    std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
+    const std::vector<float> logits =
+        Require(transformer_->Forward({.tokens = tokens,
+                                       .positions = positions,
+                                       .num_logit_rows = static_cast<int32_t>(tokens.size())},
+                                      cache));
+    const auto vocab = static_cast<size_t>(transformer_->config().vocab_size);
+    for (size_t row = 0; row < tokens.size(); ++row) {
+      rows.push_back(LogProbabilities({logits.data() + row * vocab, vocab}));
+    }
+    return rows;
+  }
+
+  std::string AnswerText(std::vector<int32_t> answer) const {
+    if (!answer.empty() && IsStop(answer.back())) answer.pop_back();
+    const std::string text = Require(tokenizer_->Decode(answer));
+    const size_t begin = text.find_first_not_of(' ');
+    return begin == std::string::npos ? "" : text.substr(begin);
+  }
+
+  std::vector<int32_t> EncodeQuestion(const std::string& question) const {
+    std::vector<int32_t> ids = Require(tokenizer_->Encode(kAsk, model::SpecialTokens::kAsText));
+    for (const auto& part :
+         {Require(tokenizer_->Encode(" " + question, model::SpecialTokens::kAsText)),
+          Require(model::EncodePieces(*tokenizer_, tail_))}) {
+      ids.insert(ids.end(), part.begin(), part.end());
+    }
+    return ids;
+  }
+
+  void RunQuestion(int index, const nlohmann::json& question) {
+    std::vector<Policy> todo;
+    for (const Policy& policy : policies_) {
+      if (!done_.contains({index, policy.Key()})) todo.push_back(policy);
+    }
+    if (todo.empty()) return;
+    const std::vector<int32_t> suffix = EncodeQuestion(question["question"]);
+    std::vector<engine::PromptPart> parts;
+    std::vector<std::unique_ptr<engine::MemoryKv>> caches;
+    for (const auto& context : question["ctxs"]) {
+      const std::string text = "Passage: " + context["title"].get<std::string>() + "\n" +
+                               context["text"].get<std::string>() + "\n\n";
+      engine::PromptPart& part = parts.emplace_back();
+      part.tokens = Require(tokenizer_->Encode(text, model::SpecialTokens::kAsText));
+      caches.push_back(
+          Require(engine::BuildKv(*transformer_, header_kv_.get(), part.tokens, nullptr)));
+    }
+    const engine::PromptPart header = {.tokens = header_, .cached = header_kv_.get()};
+    const engine::Prompt uncached =
+        Require(engine::Prompt::Create({.tokens = header_, .cached = nullptr}, parts, suffix));
+    engine::FusedContext full =
+        Require(engine::FusedPrefill(*transformer_, uncached, {}, kAnswerTokensMax, nullptr));
+    Reference reference;
+    reference.answer = Greedy(full.logits, uncached.num_tokens(), full.cache.get());
+    reference.text = AnswerText(reference.answer);
+    reference.log_probabilities =
+        Force(full.logits, reference.answer, uncached.num_tokens(), full.cache.get());
+    WriteRow(index, "reference", full, 0.0, 0.0, 1.0, reference.text, reference, question);
+    for (size_t i = 0; i < parts.size(); ++i) parts[i].cached = caches[i].get();
+    const engine::Prompt prompt = Require(engine::Prompt::Create(header, parts, suffix));
+    for (const Policy& policy : todo) RunPolicy(index, policy, prompt, reference, question);
+  }
+
+  void RunPolicy(int index, const Policy& policy, const engine::Prompt& prompt,
+                 const Reference& reference, const nlohmann::json& question) {
+    engine::FusedContext context = Require(
+        engine::FusedPrefill(*transformer_, prompt, policy.options, kAnswerTokensMax, nullptr));
+    const std::vector<std::vector<double>> forced =
+        Force(context.logits, reference.answer, prompt.num_tokens(), context.cache.get());
+    double kl = 0.0;
+    double agree = 0.0;
+    for (size_t row = 0; row < forced.size(); ++row) {
+      const std::vector<double>& wanted = reference.log_probabilities[row];
+      kl += KlDivergence(wanted, forced[row]);
+      agree += std::ranges::max_element(wanted) - wanted.begin() ==
+                       std::ranges::max_element(forced[row]) - forced[row].begin()
+                   ? 1.0
+                   : 0.0;
+    }
+    const auto count = static_cast<double>(forced.size());
+    first_kl_ = KlDivergence(reference.log_probabilities[0], forced[0]);
+    const std::string text =
+        AnswerText(Greedy(context.logits, prompt.num_tokens(), context.cache.get()));
+    WriteRow(index, policy.Key(), context, first_kl_, kl / count, agree / count, text, reference,
+             question);
+  }
+
+  void WriteRow(int index, const std::string& policy, const engine::FusedContext& context,
+                double kl1, double tfkl, double agree, const std::string& text,
+                const Reference& reference, const nlohmann::json& question) {
+    double f1 = 0.0;
+    for (const auto& gold : question["answers"]) {
+      f1 = std::max(f1, TokenF1(text, gold.get<std::string>()));
+    }
+    const nlohmann::json row = {{"question", index},
+                                {"policy", policy},
+                                {"kl1", kl1},
+                                {"tfkl", tfkl},
+                                {"agree", agree},
+                                {"exact", text == reference.text ? 1 : 0},
+                                {"f1", f1},
+                                {"answer", text},
+                                {"prompt_tokens", context.usage.prompt_tokens},
+                                {"recomputed_tokens", context.usage.recomputed_tokens},
+                                {"total_ms", context.timing.total_ms},
+                                {"question_ms", context.timing.question_ms},
+                                {"solve_ms", context.timing.solve_ms},
+                                {"rows_ms", context.timing.rows_ms}};
+    out_ << row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+    out_.flush();
+  }
+
+  const Arguments arguments_;
+  ThreadPool pool_;
+  std::unique_ptr<model::GgufFile> file_;
+  std::unique_ptr<model::Tokenizer> tokenizer_;
+  std::unique_ptr<model::Transformer> transformer_;
+  std::vector<int32_t> header_;
+  std::vector<model::PromptPiece> tail_;
+  std::unique_ptr<engine::MemoryKv> header_kv_;
+  std::vector<Policy> policies_;
+  std::set<std::pair<int, std::string>> done_;
+  std::ofstream out_;
+  double first_kl_ = 0.0;
+};
+
+}  // namespace
+}  // namespace intarsia::bench
+
+int main(int argc, char** argv) {
+  intarsia::bench::Arguments arguments;
+  CLI::App app("Quality of fused answers against full prefill, on MuSiQue questions.");
+  app.add_option("--model", arguments.model, "GGUF file")->required();
+  app.add_option("--data", arguments.data, "MuSiQue questions (JSON)")->required();
+  app.add_option("--out", arguments.out, "results, one JSON row a line; appended to")->required();
+  app.add_option("--compute", arguments.compute, "auto, bf16 or f32");
+  app.add_option("--selectors", arguments.selectors, "which selectors")->delimiter(',');
+  app.add_option("--propagate", arguments.propagate, "off, two_sided, causal")->delimiter(',');
+  app.add_option("--ratios", arguments.ratios, "shares of rows to recompute")->delimiter(',');
+  app.add_option("--questions", arguments.num_questions, "how many questions");
+  app.add_option("--first", arguments.first_question, "the first question, from 0");
+  app.add_option("--threads", arguments.num_threads, "0: all cores");
+  CLI11_PARSE(app, argc, argv);
+  intarsia::bench::Evaluation(arguments).Run();
+  return 0;
+}

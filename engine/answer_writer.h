@@ -1,0 +1,53 @@
+// AnswerWriter: generated tokens to the text of an answer, with the numbers of its citations.
+//
+// Text goes to the sink as it comes, but for blanks at its end: a sentence is known to be over when
+// the next one begins, and its [n] stands right behind it.
+//
+// Thread safety: owned by one thread.
+// Lifetime: the tokenizer, the citer and the sink must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/citer.h"
+#include "model/token_stream_decoder.h"
+#include "model/tokenizer.h"
+
+namespace intarsia::engine {
+
+class TokenSink;
+
+class AnswerWriter {
+ public:
+  // `sink` may be null.
+  AnswerWriter(const model::Tokenizer& tokenizer, const Citer& citer, TokenSink* sink);
+
+  // Errors: kInvalidArgument if `token` is outside the vocabulary.
+  Status Push(int32_t token);
+  // Writes what was held back, with the last sentence's citations.
+  void Finish();
+
+  // The bytes of plain text that the tokens so far make.
+  int64_t plain_bytes() const { return decoder_.num_bytes() + decoder_.num_bytes_pending(); }
+  const std::string& text() const { return text_; }
+  // In the order of their numbers, which begin with 1; ranges of the answer are those of text().
+  const std::vector<Citation>& citations() const { return citations_; }
+
+ private:
+  void Append(std::string_view piece);
+  void CiteSentence(query::ByteRange sentence);
+  void Write(std::string_view piece);
+
+  model::TokenStreamDecoder decoder_;
+  const Citer& citer_;
+  TokenSink* const sink_;
+  std::string plain_;           // without numbers
+  int64_t num_written_ = 0;     // bytes of plain_ that are in text_
+  int64_t sentence_begin_ = 0;  // of plain_, the sentence that is not yet over
+  std::string text_;
+  std::vector<Citation> citations_;
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,154 @@
+// CACHE COLLECTION, SHOW CACHE and CLEAR CACHE.
+#include <utility>
+
+#include "base/stopwatch.h"
+#include "engine/answer_prompt.h"
+#include "engine/kv_identity.h"
+#include "engine/session.h"
+
+namespace intarsia::engine {
+namespace {
+
+using query::ResultSet;
+using query::Value;
+using query::ValueKind;
+
+}  // namespace
+
+query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& collection,
+                                               const query::Predicate* where,
+                                               std::shared_ptr<const Generator> generator,
+                                               const StatementContext& context) {
+  const uint64_t generation = engine_.database()->kv()->generation();
+  const storage::ReadView view = engine_.database()->Read();
+  std::vector<storage::ChunkId> ids;
+  if (where != nullptr) {
+    INTARSIA_ASSIGN_OR_FAIL(ids, MatchingChunks(view, collection, *where, context.cancel));
+  } else {
+    const auto visit = [&ids](const storage::Chunk& chunk) {
+      ids.push_back(chunk.id);
+      return Status::Ok();
+    };
+    INTARSIA_RETURN_IF_ERROR(view.ForEachChunk(collection.id, visit));
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<int32_t> header, EncodeAnswerHeader(*generator));
+  const Digest family = KvFamilyOf(*generator, header, collection.id);
+  const Stopwatch stopwatch;
+  int64_t num_there = 0;
+  int64_t num_written = 0;
+  int64_t num_refused = 0;
+  int64_t num_tokens = 0;
+  Progress progress = {.stage = "cache", .unit = "chunks", .total = std::ssize(ids)};
+  for (const storage::ChunkId id : ids) {
+    if (context.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(context.cancel->Check());
+    INTARSIA_ASSIGN_OR_RETURN(const storage::Chunk chunk, view.GetChunk(id));
+    INTARSIA_ASSIGN_OR_RETURN(const storage::Document document, view.GetDocument(chunk.document));
+    INTARSIA_ASSIGN_OR_RETURN(
+        const std::string text,
+        view.GetTextRange(document.text_digest, chunk.byte_begin, chunk.byte_end));
+    INTARSIA_ASSIGN_OR_RETURN(Passage passage,
+                              EncodePassage(*generator->tokenizer, document, chunk, text));
+    ++progress.done;
+    if (engine_.database()->kv()->Contains(KvIdentityOf(family, passage.tokens))) {
+      ++num_there;
+    } else {
+      num_tokens += std::ssize(passage.tokens);
+      INTARSIA_ASSIGN_OR_RETURN(const storage::KvPutOutcome outcome,
+                                engine_.kv()->Build({.generator = generator,
+                                                     .header = header,
+                                                     .tokens = std::move(passage.tokens),
+                                                     .family = family,
+                                                     .owner = {.collection = collection.id,
+                                                               .document = document.id,
+                                                               .chunk = chunk.id,
+                                                               .model = generator->info.id},
+                                                     .generation = generation},
+                                                    context.cancel));
+      const bool is_stored = outcome == storage::KvPutOutcome::kStored ||
+                             outcome == storage::KvPutOutcome::kAlreadyStored;
+      ++(is_stored ? num_written : num_refused);
+    }
+    if (context.progress != nullptr) context.progress->Report(progress);
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage,
+                            engine_.database()->kv()->UsageOfCollection(collection.id));
+  ResultSet result;
+  result.columns = {{"already_cached", ValueKind::kInteger}, {"written", ValueKind::kInteger},
+                    {"refused", ValueKind::kInteger},        {"tokens", ValueKind::kInteger},
+                    {"seconds", ValueKind::kDouble},         {"kv_bytes", ValueKind::kInteger}};
+  result.rows.push_back({Value(num_there), Value(num_written), Value(num_refused),
+                         Value(num_tokens), Value(stopwatch.seconds()), Value(usage.num_bytes)});
+  if (num_refused > 0) {
+    result.notices.push_back(
+        std::to_string(num_refused) +
+        " caches were not stored: the budget kv.disk_bytes_max is used up, or their documents "
+        "were deleted meanwhile");
+  }
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::CacheCollection& statement,
+                                       const StatementContext& context) {
+  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
+                          FindCollection(statement.collection));
+  const auto policy = collection.options.find("kv_cache");
+  if (policy != collection.options.end() && policy->second == "off") {
+    return query::BinderError(statement.collection.range,
+                              "collection \"" + collection.name + "\" has kv_cache = 'off'");
+  }
+  INTARSIA_ASSIGN_OR_FAIL(auto generator, GetGenerator(statement.model));
+  return BuildCaches(collection, statement.where.has_value() ? &*statement.where : nullptr,
+                     std::move(generator), context);
+}
+
+query::Outcome<ResultSet> Session::Run(const query::ShowCache& statement) {
+  storage::KvStore& kv = *engine_.database()->kv();
+  ResultSet result;
+  if (statement.collection.has_value()) {
+    INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
+                            FindCollection(*statement.collection));
+    INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage, kv.UsageOfCollection(collection.id));
+    result.columns = {{"collection", ValueKind::kString},
+                      {"entries", ValueKind::kInteger},
+                      {"bytes", ValueKind::kInteger}};
+    result.rows.push_back(
+        {Value(collection.name), Value(usage.num_entries), Value(usage.num_bytes)});
+    return result;
+  }
+  const storage::KvStats stats = kv.stats();
+  result.columns = {{"tier", ValueKind::kString},         {"entries", ValueKind::kInteger},
+                    {"bytes", ValueKind::kInteger},       {"dead_bytes", ValueKind::kInteger},
+                    {"bytes_max", ValueKind::kInteger},   {"segments", ValueKind::kInteger},
+                    {"hits", ValueKind::kInteger},        {"misses", ValueKind::kInteger},
+                    {"writes", ValueKind::kInteger},      {"evictions", ValueKind::kInteger},
+                    {"quarantines", ValueKind::kInteger}, {"queued", ValueKind::kInteger}};
+  result.rows.push_back({Value("disk"), Value(stats.num_entries), Value(stats.live_bytes),
+                         Value(stats.dead_bytes), Value(stats.bytes_max), Value(stats.num_segments),
+                         Value(stats.hits), Value(stats.misses), Value(stats.puts),
+                         Value(stats.evictions), Value(stats.quarantines),
+                         Value(engine_.kv()->num_queued())});
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::ClearCache& statement) {
+  storage::KvStore& kv = *engine_.database()->kv();
+  const int64_t before = kv.stats().live_bytes;
+  int64_t num_removed = 0;
+  if (statement.collection.has_value()) {
+    INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
+                            FindCollection(*statement.collection));
+    INTARSIA_ASSIGN_OR_RETURN(num_removed, kv.DeleteByCollection(collection.id));
+  } else {
+    INTARSIA_ASSIGN_OR_RETURN(num_removed, kv.DeleteAll());
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_freed, kv.Compact({}));
+  ResultSet result;
+  result.columns = {{"removed", ValueKind::kInteger},
+                    {"bytes_removed", ValueKind::kInteger},
+                    {"bytes_freed", ValueKind::kInteger}};
+  result.rows.push_back(
+      {Value(num_removed), Value(before - kv.stats().live_bytes), Value(num_freed)});
+  return result;
+}
+
+}  // namespace intarsia::engine

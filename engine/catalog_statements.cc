@@ -1,0 +1,254 @@
+// Statements about models and collections.
+#include <filesystem>
+#include <utility>
+
+#include "engine/collection_rows.h"
+#include "engine/session.h"
+
+namespace intarsia::engine {
+namespace {
+
+using query::ResultSet;
+using query::Value;
+using query::ValueKind;
+
+constexpr std::string_view kDefaultGenerate = "default_generate";
+constexpr std::string_view kDefaultEmbedding = "default_embedding";
+
+std::string_view DefaultSettingOf(storage::ModelType type) {
+  return type == storage::ModelType::kEmbedding ? kDefaultEmbedding : kDefaultGenerate;
+}
+
+std::string_view TypeName(storage::ModelType type) {
+  return type == storage::ModelType::kEmbedding ? "embedding" : "generate";
+}
+
+std::string OptionOr(const storage::Options& options, const std::string& name,
+                     const std::string& fallback) {
+  const auto found = options.find(name);
+  return found == options.end() ? fallback : found->second;
+}
+
+}  // namespace
+
+query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
+  storage::Database& database = *engine_.database();
+  if (database.Read().FindModel(statement.name.text).ok()) {
+    if (!statement.if_not_exists) {
+      return query::CatalogError(statement.name.range,
+                                 "model \"" + statement.name.text + "\" exists already",
+                                 "Use CREATE MODEL IF NOT EXISTS, or DROP MODEL first.");
+    }
+    ResultSet result;
+    result.notices.push_back("model " + statement.name.text + " exists already, nothing changed");
+    return result;
+  }
+  INTARSIA_ASSIGN_OR_FAIL(const query::BoundOptions options,
+                          query::BindOptions(query::OptionTable::kCreateModel, statement.options));
+  // A folder is an embedder in the manner of sentence-transformers, a file a GGUF generator.
+  std::error_code error;
+  const bool is_folder = std::filesystem::is_directory(statement.path.text, error);
+  storage::ModelType type =
+      is_folder ? storage::ModelType::kEmbedding : storage::ModelType::kGenerate;
+  if (statement.type == query::ModelType::kGenerate) type = storage::ModelType::kGenerate;
+  if (statement.type == query::ModelType::kEmbedding) type = storage::ModelType::kEmbedding;
+  const std::string path = std::filesystem::absolute(statement.path.text, error).string();
+  Result<storage::ModelInfo> inspected = engine_.models()->Inspect(path, type);
+  if (!inspected.ok()) {
+    query::Diagnostic diagnostic = query::FromStatus(inspected.status());
+    diagnostic.range = statement.path.range;
+    return diagnostic;
+  }
+  storage::ModelInfo info = *std::move(inspected);
+  info.name = statement.name.text;
+  if (options.is_given("dim") &&
+      OptionOr(info.parameters, "dimension", "") != std::to_string(options.GetInteger("dim"))) {
+    return query::BinderError(statement.path.range,
+                              "the model has another dimension than dim: " +
+                                  OptionOr(info.parameters, "dimension", "none, it generates"));
+  }
+  if (options.is_given("context_tokens")) {
+    info.parameters["context_tokens"] = std::to_string(options.GetInteger("context_tokens"));
+  }
+  INTARSIA_RETURN_IF_ERROR(database.CreateModel(info).status());
+  ResultSet result;
+  const std::string setting(DefaultSettingOf(type));
+  if (!database.Read().GetSetting(setting).ok()) {
+    INTARSIA_RETURN_IF_ERROR(database.PutSetting(setting, info.name));
+    result.notices.push_back("model " + info.name + " is now the default to " +
+                             (type == storage::ModelType::kEmbedding ? "embed" : "generate"));
+  }
+  if (info.parameters.contains("notice")) result.notices.push_back(info.parameters["notice"]);
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::DropModel& statement) {
+  storage::Database& database = *engine_.database();
+  query::Outcome<storage::ModelInfo> found = FindModel(statement.name);
+  if (!found.ok()) {
+    if (!statement.if_exists) return std::move(found).diagnostic();
+    return ResultSet();
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const auto collections, database.Read().ListCollections());
+  for (const storage::CollectionInfo& collection : collections) {
+    if (OptionOr(collection.options, "embedding", "") == found->name) {
+      return query::CatalogError(
+          statement.name.range,
+          "model \"" + found->name + "\" embeds collection \"" + collection.name + "\"",
+          "Drop the collection first.");
+    }
+  }
+  INTARSIA_RETURN_IF_ERROR(database.DropModel(found->id));
+  engine_.models()->Forget(found->id);
+  const std::string_view setting = DefaultSettingOf(found->type);
+  const Result<std::string> name = database.Read().GetSetting(setting);
+  if (name.ok() && *name == found->name) INTARSIA_RETURN_IF_ERROR(database.RemoveSetting(setting));
+  return ResultSet();
+}
+
+query::Outcome<ResultSet> Session::Run(const query::ShowModels&) {
+  const storage::ReadView view = engine_.database()->Read();
+  INTARSIA_ASSIGN_OR_RETURN(const auto models, view.ListModels());
+  ResultSet result;
+  result.columns = {{"name", ValueKind::kString},     {"type", ValueKind::kString},
+                    {"default", ValueKind::kBoolean}, {"architecture", ValueKind::kString},
+                    {"path", ValueKind::kString},     {"parameters", ValueKind::kObject}};
+  for (const storage::ModelInfo& model : models) {
+    const Result<std::string> chosen = view.GetSetting(DefaultSettingOf(model.type));
+    Value::Object parameters;
+    for (const auto& [name, value] : model.parameters) {
+      parameters.push_back({.name = name, .value = Value(value)});
+    }
+    result.rows.push_back({Value(model.name), Value(TypeName(model.type)),
+                           Value(chosen.ok() && *chosen == model.name), Value(model.architecture),
+                           Value(model.path), Value(std::move(parameters))});
+  }
+  const model::TransformerMemory memory = engine_.models()->GeneratorMemory();
+  if (memory.packed_bytes > 0) {
+    result.footer = "loaded: " + std::to_string(memory.packed_bytes >> 20) +
+                    " MiB of packed weights, " + std::to_string(memory.mapped_bytes >> 20) +
+                    " MiB of model files mapped";
+  }
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::SetDefaultModel& statement) {
+  INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo info, FindModel(statement.name));
+  const bool wants_embedding = statement.type == query::ModelType::kEmbedding;
+  if ((info.type == storage::ModelType::kEmbedding) != wants_embedding) {
+    return query::BinderError(statement.name.range, "model \"" + info.name + "\" is of type " +
+                                                        std::string(TypeName(info.type)));
+  }
+  INTARSIA_RETURN_IF_ERROR(engine_.database()->PutSetting(DefaultSettingOf(info.type), info.name));
+  return ResultSet();
+}
+
+query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement) {
+  storage::Database& database = *engine_.database();
+  if (database.Read().FindCollection(statement.name.text).ok()) {
+    if (!statement.if_not_exists) {
+      return query::CatalogError(statement.name.range,
+                                 "collection \"" + statement.name.text + "\" exists already",
+                                 "Use CREATE COLLECTION IF NOT EXISTS, or DROP COLLECTION first.");
+    }
+    ResultSet result;
+    result.notices.push_back("collection " + statement.name.text +
+                             " exists already, nothing changed");
+    return result;
+  }
+  INTARSIA_ASSIGN_OR_FAIL(const auto columns, query::BindColumns(statement.columns));
+  INTARSIA_ASSIGN_OR_FAIL(
+      const query::BoundOptions options,
+      query::BindOptions(query::OptionTable::kCreateCollection, statement.options));
+  storage::CollectionInfo info;
+  info.name = statement.name.text;
+  for (const query::ColumnSpec& spec : columns) {
+    storage::Column& column = info.columns.emplace_back();
+    column.name = spec.name;
+    SetColumnType(spec.type, &column, &info);
+  }
+  std::string embedding;
+  if (options.is_given("embedding")) {
+    embedding = options.GetText("embedding");
+  } else if (const auto chosen = database.Read().GetSetting(kDefaultEmbedding); chosen.ok()) {
+    embedding = *chosen;
+  } else {
+    return query::CatalogError(statement.name.range,
+                               "a collection needs an embedding model, and there is no default",
+                               "Register one: CREATE MODEL e TYPE EMBEDDING FROM 'folder'.");
+  }
+  INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo model,
+                          FindModel({.text = embedding, .range = statement.name.range}));
+  if (model.type != storage::ModelType::kEmbedding) {
+    return query::BinderError(statement.name.range,
+                              "model \"" + model.name + "\" is not an embedding model");
+  }
+  info.options["embedding"] = model.name;
+  info.options["embedding_digest"] = model.weights_digest.ToHex();
+  info.options["chunker"] = options.GetText("chunker");
+  info.options["chunk_tokens"] = std::to_string(options.GetInteger("chunk_tokens"));
+  info.options["overlap"] = std::to_string(options.GetInteger("overlap"));
+  info.options["min_tokens"] = std::to_string(
+      std::min(options.GetInteger("min_tokens"), options.GetInteger("chunk_tokens")));
+  info.options["kv_cache"] = options.GetText("kv_cache");
+  INTARSIA_RETURN_IF_ERROR(database.CreateCollection(info).status());
+  return ResultSet();
+}
+
+query::Outcome<ResultSet> Session::Run(const query::DropCollection& statement) {
+  query::Outcome<storage::CollectionInfo> found = FindCollection(statement.name);
+  if (!found.ok()) {
+    if (!statement.if_exists) return std::move(found).diagnostic();
+    return ResultSet();
+  }
+  INTARSIA_RETURN_IF_ERROR(engine_.database()->DropCollection(found->id));
+  engine_.retriever()->Forget(found->id);
+  return ResultSet();
+}
+
+query::Outcome<ResultSet> Session::Run(const query::ShowCollections&) {
+  const storage::ReadView view = engine_.database()->Read();
+  INTARSIA_ASSIGN_OR_RETURN(const auto collections, view.ListCollections());
+  ResultSet result;
+  result.columns = {{"name", ValueKind::kString},        {"documents", ValueKind::kInteger},
+                    {"chunks", ValueKind::kInteger},     {"text_bytes", ValueKind::kInteger},
+                    {"embedding", ValueKind::kString},   {"kv_cache", ValueKind::kString},
+                    {"kv_entries", ValueKind::kInteger}, {"kv_bytes", ValueKind::kInteger}};
+  for (const storage::CollectionInfo& collection : collections) {
+    INTARSIA_ASSIGN_OR_RETURN(const auto stats, view.GetStats(collection.id));
+    INTARSIA_ASSIGN_OR_RETURN(const auto usage,
+                              engine_.database()->kv()->UsageOfCollection(collection.id));
+    result.rows.push_back({Value(collection.name), Value(stats.num_documents),
+                           Value(stats.num_chunks), Value(stats.text_bytes),
+                           Value(OptionOr(collection.options, "embedding", "")),
+                           Value(OptionOr(collection.options, "kv_cache", "lazy")),
+                           Value(usage.num_entries), Value(usage.num_bytes)});
+  }
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::Describe& statement) {
+  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
+                          FindCollection(statement.collection));
+  const query::CollectionSchema schema = SchemaOf(collection);
+  ResultSet result;
+  result.columns = {{"column", ValueKind::kString},
+                    {"type", ValueKind::kString},
+                    {"kind", ValueKind::kString},
+                    {"help", ValueKind::kString}};
+  for (size_t index = 0; index < schema.columns().size(); ++index) {
+    const query::ColumnSpec& column = schema.columns()[index];
+    const bool is_implicit = static_cast<int64_t>(index) < schema.num_implicit();
+    result.rows.push_back({Value(column.name), Value(query::ColumnTypeName(column.type)),
+                           Value(is_implicit ? "implicit" : "metadata"),
+                           is_implicit ? Value(query::ImplicitColumns()[index].help) : Value()});
+  }
+  for (const auto& [name, value] : collection.options) {
+    if (name.find(':') == std::string::npos) {
+      result.rows.push_back({Value(name), Value(), Value("option"), Value(value)});
+    }
+  }
+  return result;
+}
+
+}  // namespace intarsia::engine

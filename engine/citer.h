@@ -1,0 +1,78 @@
+// Citer: which sentences of the passages an answer's words came from.
+//
+// While the answer is generated, each step's attention over the prompt (the last third of layers,
+// mean over heads) is kept. A sentence of the answer is then traced to the sentence of a passage
+// that got most of its attention, weighted by how many of its words stand there; a sentence that
+// shares no word with any passage is not cited. What is cited is checked against the stored text.
+//
+// Thread safety: owned by one thread.
+// Lifetime: the transformer must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/tokenizer.h"
+#include "model/transformer.h"
+#include "query/byte_range.h"
+
+namespace intarsia::engine {
+
+// A passage as it lies in the prompt.
+struct CitedPassage {
+  std::string text;                       // the chunk's
+  int64_t token_begin = 0;                // position of its first token
+  std::vector<model::TokenRange> ranges;  // [num_tokens], bytes of `text`
+};
+
+struct Citation {
+  size_t passage = 0;
+  query::ByteRange quote;   // of the passage's text
+  query::ByteRange answer;  // of the answer, the sentence that it supports
+  double score = 0.0;       // in (0, 1]: its share of the sentence's weighted attention
+};
+
+class Citer : public model::LayerObserver {
+ public:
+  Citer(const model::Transformer& transformer, std::vector<CitedPassage> passages,
+        int64_t num_prompt_tokens);
+
+  Status OnKeysAndValues(const model::LayerRows&, std::vector<int32_t>*) override {
+    return Status::Ok();
+  }
+  // Adds this layer's attention of the row, one row at a time.
+  Status OnQueries(const model::LayerQueries& queries) override;
+
+  // Says that the step just run read the token that ends at byte `answer_end` of the answer.
+  void FinishStep(int64_t answer_end);
+
+  // Citations of the answer's sentence `sentence`, best first, at most two.
+  std::vector<Citation> Cite(std::string_view answer, query::ByteRange sentence) const;
+
+  const std::vector<CitedPassage>& passages() const { return passages_; }
+
+ private:
+  struct Source {  // a sentence of a passage
+    size_t passage = 0;
+    query::ByteRange range;
+    int64_t token_begin = 0;  // positions in the prompt
+    int64_t token_end = 0;
+    std::vector<std::string> words;  // sorted
+  };
+  struct Step {
+    int64_t answer_end = 0;
+    std::vector<float> mass;  // [sources]
+  };
+
+  void FindSources();
+
+  const model::Transformer& transformer_;
+  const std::vector<CitedPassage> passages_;
+  std::vector<Source> sources_;
+  std::vector<float> mass_;  // [num_prompt_tokens + generated], of the step at hand
+  std::vector<Step> steps_;
+};
+
+}  // namespace intarsia::engine

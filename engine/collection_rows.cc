@@ -1,0 +1,164 @@
+#include "engine/collection_rows.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/utf8.h"
+
+namespace intarsia::engine {
+namespace {
+
+// Storage knows no timestamps: they are integers there, and the declared type says so here.
+constexpr const char* kColumnTypePrefix = "column_type:";
+
+std::string JoinHeadings(const std::vector<std::string>& path) {
+  std::string joined;
+  for (const std::string& heading : path) joined += (joined.empty() ? "" : " > ") + heading;
+  return joined;
+}
+
+}  // namespace
+
+void SetColumnType(query::ColumnType type, storage::Column* column,
+                   storage::CollectionInfo* collection) {
+  const auto value_type_of = [](query::BaseType base) {
+    switch (base) {
+      case query::BaseType::kBoolean:
+        return storage::ValueType::kBool;
+      case query::BaseType::kInt:
+      case query::BaseType::kTimestamp:
+        return storage::ValueType::kInt;
+      case query::BaseType::kDouble:
+        return storage::ValueType::kDouble;
+      case query::BaseType::kVarchar:
+        return storage::ValueType::kString;
+    }
+    return storage::ValueType::kString;
+  };
+  column->item_type = value_type_of(type.base);
+  column->type = type.is_array ? storage::ValueType::kList : column->item_type;
+  collection->options[kColumnTypePrefix + column->name] = query::ColumnTypeName(type);
+}
+
+query::ColumnType ColumnTypeOf(const storage::CollectionInfo& collection,
+                               const storage::Column& column) {
+  const bool is_array = column.type == storage::ValueType::kList;
+  const auto declared = collection.options.find(kColumnTypePrefix + column.name);
+  if (declared != collection.options.end() && declared->second.starts_with("TIMESTAMP")) {
+    return {.base = query::BaseType::kTimestamp, .is_array = is_array};
+  }
+  switch (is_array ? column.item_type : column.type) {
+    case storage::ValueType::kBool:
+      return {.base = query::BaseType::kBoolean, .is_array = is_array};
+    case storage::ValueType::kInt:
+      return {.base = query::BaseType::kInt, .is_array = is_array};
+    case storage::ValueType::kDouble:
+      return {.base = query::BaseType::kDouble, .is_array = is_array};
+    default:
+      return {.base = query::BaseType::kVarchar, .is_array = is_array};
+  }
+}
+
+storage::Value ToStored(const query::Value& value) {
+  switch (value.kind()) {
+    case query::ValueKind::kBoolean:
+      return storage::Value(value.AsBoolean());
+    case query::ValueKind::kInteger:
+      return storage::Value(value.AsInteger());
+    case query::ValueKind::kDouble:
+      return storage::Value(value.AsDouble());
+    case query::ValueKind::kTimestamp:
+      return storage::Value(value.AsTimestamp().micros);
+    case query::ValueKind::kString:
+      return storage::Value(value.AsString());
+    case query::ValueKind::kList: {
+      storage::Value::List items;
+      for (const query::Value& item : value.AsList()) items.push_back(ToStored(item));
+      return storage::Value(std::move(items));
+    }
+    default:
+      return {};
+  }
+}
+
+query::Value FromStored(const storage::Value& value, query::ColumnType type) {
+  if (const bool* boolean = value.as_bool()) return query::Value(*boolean);
+  if (const int64_t* integer = value.as_int()) {
+    if (type.base == query::BaseType::kTimestamp) {
+      return query::Value(query::Timestamp{.micros = *integer});
+    }
+    return query::Value(*integer);
+  }
+  if (const double* number = value.as_double()) return query::Value(*number);
+  if (const std::string* text = value.as_string()) return query::Value(*text);
+  if (const storage::Value::List* list = value.as_list()) {
+    query::Value::List items;
+    for (const storage::Value& item : *list) items.push_back(FromStored(item, type));
+    return query::Value(std::move(items));
+  }
+  return {};
+}
+
+query::CollectionSchema SchemaOf(const storage::CollectionInfo& collection) {
+  std::vector<query::ColumnSpec> declared;
+  for (const storage::Column& column : collection.columns) {
+    declared.push_back({.name = column.name, .type = ColumnTypeOf(collection, column)});
+  }
+  return query::CollectionSchema(collection.name, declared);
+}
+
+RowNeeds NeedsOf(const query::CollectionSchema& schema, const std::vector<int64_t>& columns) {
+  RowNeeds needs;
+  for (const int64_t column : columns) {
+    const std::string& name = schema.columns()[static_cast<size_t>(column)].name;
+    if (column < schema.num_implicit() &&
+        (name == "content" || name == "char_start" || name == "char_end")) {
+      needs.content = true;
+    }
+  }
+  return needs;
+}
+
+Result<query::Row> ChunkRow(const storage::ReadView& view, const query::CollectionSchema& schema,
+                            const storage::CollectionInfo& collection,
+                            const storage::Document& document, const storage::Chunk& chunk,
+                            RowNeeds needs) {
+  query::Value content;
+  query::Value char_begin;
+  query::Value char_end;
+  if (needs.content) {
+    INTARSIA_ASSIGN_OR_RETURN(const std::string front,
+                              view.GetTextRange(document.text_digest, 0, chunk.byte_end));
+    const std::string_view text =
+        std::string_view(front).substr(static_cast<size_t>(chunk.byte_begin));
+    content = query::Value(text);
+    const int64_t end = CountCodePoints(front);
+    char_begin = query::Value(end - CountCodePoints(text));
+    char_end = query::Value(end);
+  }
+  // The order is that of query::ImplicitColumns().
+  query::Row row = {query::Value(std::to_string(document.id)),
+                    query::Value(std::to_string(chunk.id)),
+                    query::Value(chunk.ordinal),
+                    std::move(content),
+                    query::Value(document.source),
+                    query::Value(document.title),
+                    query::Value(JoinHeadings(chunk.heading_path)),
+                    query::Value(),
+                    query::Value(chunk.byte_begin),
+                    query::Value(chunk.byte_end),
+                    std::move(char_begin),
+                    std::move(char_end),
+                    query::Value(document.text_digest.ToHex()),
+                    query::Value(query::Timestamp{.micros = document.ingested_at_ms * 1'000})};
+  INTARSIA_CHECK(std::ssize(row) == schema.num_implicit());
+  for (const storage::Column& column : collection.columns) {
+    const auto found = document.metadata.find(column.name);
+    row.push_back(found == document.metadata.end()
+                      ? query::Value()
+                      : FromStored(found->second, ColumnTypeOf(collection, column)));
+  }
+  return row;
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,59 @@
+// Engine: an open database with what it takes to run statements on it.
+//
+// One directory, one process that writes. Sessions share the engine's models, indexes and caches.
+//
+// Thread safety: thread-safe.
+// Lifetime: outlives its sessions.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/cancel.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "engine/fusion/cost_model.h"
+#include "engine/kv_manager.h"
+#include "engine/model_registry.h"
+#include "engine/retriever.h"
+#include "storage/database.h"
+
+namespace intarsia::engine {
+
+struct EngineOptions {
+  storage::AccessMode access = storage::AccessMode::kReadWrite;
+  std::string program = "intarsia";  // said to whoever finds the directory locked
+  int num_threads = 0;               // 0: as many as the machine has
+};
+
+class Engine {
+ public:
+  // Errors: those of storage::Database::Open.
+  static Result<std::unique_ptr<Engine>> Open(const std::string& path,
+                                              const EngineOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  storage::Database* database() { return database_.get(); }
+  ThreadPool* pool() { return &pool_; }
+  ModelRegistry* models() { return &models_; }
+  Retriever* retriever() { return &retriever_; }
+  KvManager* kv() { return &kv_; }
+  FusionCostModel* costs() { return &costs_; }
+
+  // Waits for caches that are being written behind. Errors: kCancelled; what was not written is
+  // computed again when it is next needed.
+  Status Finish(const CancelToken* cancel) { return kv_.Drain(cancel); }
+
+ private:
+  Engine(std::unique_ptr<storage::Database> database, int num_threads);
+
+  const std::unique_ptr<storage::Database> database_;
+  ThreadPool pool_;
+  ModelRegistry models_;
+  Retriever retriever_;
+  FusionCostModel costs_;
+  KvManager kv_;
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,290 @@
+#include "engine/fusion/fused_prefill.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+#include "base/stopwatch.h"
+#include "engine/fusion/layer_loader.h"
+#include "engine/fusion/layer_placer.h"
+#include "kernels/attention_rows.h"
+
+namespace intarsia::engine {
+namespace {
+
+// The layer whose V tells how far a cached token is off: layer 0 sees no context, so it is the
+// first with a signal (CacheBlend, section 4.3).
+constexpr int32_t kDeviationLayer = 1;
+
+std::vector<int32_t> Merge(std::span<const int32_t> a, std::span<const int32_t> b) {
+  std::vector<int32_t> merged;
+  std::ranges::merge(a, b, std::back_inserter(merged));
+  return merged;
+}
+
+// One attempt with the caches that the prompt names.
+class Attempt {
+ public:
+  Attempt(const model::Transformer& transformer, const Prompt& prompt, const FusionOptions& options,
+          const RowSelector& selector, const CancelToken* cancel)
+      : transformer_(transformer),
+        prompt_(prompt),
+        options_(options),
+        selector_(selector),
+        cancel_(cancel),
+        loader_(prompt, transformer.config().num_layers, transformer.config().kv_size()),
+        candidates_(prompt.Candidates()),
+        fresh_(prompt.FreshPositions()),
+        budget_(std::llround(options.ratio * static_cast<double>(candidates_.size()))) {
+    if (selector.name() == "full") budget_ = static_cast<int64_t>(candidates_.size());
+    if (selector.name() == "none") budget_ = 0;
+  }
+
+  Status Run(int64_t num_new_tokens_max, FusedContext* context);
+
+  std::optional<size_t> failed_segment() const { return loader_.failed_segment(); }
+
+ private:
+  // Looks at the cached keys with the question's eyes.
+  class QuestionObserver;
+  // Computes the rows over placed, and perhaps shifted, caches.
+  class RowsObserver;
+
+  Result<std::vector<float>> Forward(std::span<const int32_t> positions, int32_t num_logit_rows,
+                                     model::LayerObserver* observer);
+  Status ScoreByAttention(std::vector<float>* scores);
+  std::vector<int32_t> Select(std::span<const float> scores) const;
+  Status PreparePropagation();
+  FusionUsage CountTokens() const;
+
+  const model::Transformer& transformer_;
+  const Prompt& prompt_;
+  const FusionOptions& options_;
+  const RowSelector& selector_;
+  const CancelToken* const cancel_;
+  LayerLoader loader_;
+  const std::vector<int32_t> candidates_;
+  const std::vector<int32_t> fresh_;
+  int64_t budget_;
+
+  std::unique_ptr<model::KvCache> cache_;
+  std::unique_ptr<LayerPlacer> placer_;
+  bool is_placed_ = false;  // by the question's pass, as cached
+  std::vector<int32_t> rows_;
+  std::optional<Propagation> propagation_;
+  FusionTiming timing_;
+};
+
+class Attempt::QuestionObserver : public model::LayerObserver {
+ public:
+  QuestionObserver(Attempt* attempt, std::vector<float>* scores)
+      : attempt_(*attempt), scores_(*scores) {
+    // The last row once by itself and once in the mean of the question's rows; rows of missed
+    // chunks are computed here too, but do not ask.
+    const int64_t num_rows = std::ssize(attempt_.fresh_);
+    const int64_t num_question = attempt_.prompt_.num_tokens() - attempt_.prompt_.question_begin();
+    weights_.resize(static_cast<size_t>(num_rows));
+    std::fill(weights_.end() - num_question, weights_.end(),
+              1.0f / static_cast<float>(num_question));
+    weights_.back() += 1.0f;
+  }
+
+  Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>*) override {
+    INTARSIA_RETURN_IF_ERROR(attempt_.loader_.Wait(rows.layer));
+    return attempt_.placer_->Place(rows.layer, LayerPlacer::Scope::kAll, nullptr, nullptr);
+  }
+
+  Status OnQueries(const model::LayerQueries& queries) override {
+    const model::ModelConfig& config = attempt_.transformer_.config();
+    if (queries.layer < 2 * (config.num_layers / 3)) return Status::Ok();
+    const auto num_rows = static_cast<int64_t>(queries.positions.size());
+    return kernels::AttentionMass(
+        {.rows = {.layer = attempt_.cache_->layer(queries.layer),
+                  .q = queries.q,
+                  .positions = queries.positions.data(),
+                  .num_rows = num_rows,
+                  .num_heads = config.num_heads,
+                  .scale = config.attention_scale,
+                  .window = config.has_window(queries.layer) ? config.sliding_window : 0,
+                  .logit_softcap = config.attention_logit_softcap},
+         .weights = weights_.data(),
+         .mass = scores_.data(),
+         .num_keys = std::ssize(scores_)},
+        attempt_.transformer_.pool());
+  }
+
+ private:
+  Attempt& attempt_;
+  std::vector<float>& scores_;
+  std::vector<float> weights_;
+};
+
+class Attempt::RowsObserver : public model::LayerObserver {
+ public:
+  explicit RowsObserver(Attempt* attempt) : attempt_(*attempt) {}
+
+  Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>* kept) override {
+    const bool is_choosing = attempt_.selector_.score_kind() == ScoreKind::kDeviation;
+    if (!attempt_.is_placed_) INTARSIA_RETURN_IF_ERROR(attempt_.loader_.Wait(rows.layer));
+    // Layer 0 sees no context, so nothing shifts there; while a selector by deviation chooses, all
+    // rows are new.
+    const int32_t first_shifted = is_choosing ? kDeviationLayer + 1 : 1;
+    const Propagation* propagation = nullptr;
+    LayerShift shift;
+    if (attempt_.propagation_.has_value() && rows.layer >= first_shifted) {
+      propagation = &*attempt_.propagation_;
+      shift = attempt_.placer_->Measure(rows.layer, *propagation, rows);
+    }
+    if (!attempt_.is_placed_ || propagation != nullptr) {
+      const auto scope =
+          attempt_.is_placed_ ? LayerPlacer::Scope::kShifted : LayerPlacer::Scope::kAll;
+      INTARSIA_RETURN_IF_ERROR(attempt_.placer_->Place(rows.layer, scope, propagation, &shift));
+    }
+    if (is_choosing && rows.layer == kDeviationLayer) return Choose(rows, kept);
+    return Status::Ok();
+  }
+
+  Status OnQueries(const model::LayerQueries&) override { return Status::Ok(); }
+
+ private:
+  Status Choose(const model::LayerRows& rows, std::vector<int32_t>* kept) {
+    attempt_.rows_ = attempt_.Select(attempt_.placer_->ValueDeviation(rows.layer, rows));
+    INTARSIA_RETURN_IF_ERROR(attempt_.PreparePropagation());
+    const std::vector<int32_t> going_on = Merge(attempt_.rows_, attempt_.fresh_);
+    for (size_t row = 0; row < rows.positions.size(); ++row) {
+      if (std::ranges::binary_search(going_on, rows.positions[row])) {
+        kept->push_back(static_cast<int32_t>(row));
+      }
+    }
+    return Status::Ok();
+  }
+
+  Attempt& attempt_;
+};
+
+Result<std::vector<float>> Attempt::Forward(std::span<const int32_t> positions,
+                                            int32_t num_logit_rows,
+                                            model::LayerObserver* observer) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(positions.size());
+  for (const int32_t position : positions) {
+    tokens.push_back(prompt_.tokens()[static_cast<size_t>(position)]);
+  }
+  return transformer_.Forward({.tokens = tokens,
+                               .positions = positions,
+                               .num_logit_rows = num_logit_rows,
+                               .observer = observer,
+                               .cancel = cancel_},
+                              cache_.get());
+}
+
+Status Attempt::ScoreByAttention(std::vector<float>* scores) {
+  const Stopwatch stopwatch;
+  scores->assign(static_cast<size_t>(prompt_.num_tokens()), 0.0f);
+  QuestionObserver observer(this, scores);
+  INTARSIA_RETURN_IF_ERROR(Forward(fresh_, /*num_logit_rows=*/0, &observer).status());
+  is_placed_ = true;
+  timing_.question_ms = stopwatch.milliseconds();
+  return Status::Ok();
+}
+
+std::vector<int32_t> Attempt::Select(std::span<const float> scores) const {
+  return selector_.Select(
+      {.prompt = &prompt_, .candidates = candidates_, .budget = budget_, .scores = scores});
+}
+
+Status Attempt::PreparePropagation() {
+  if (options_.propagate == PropagationMode::kOff || rows_.empty() ||
+      rows_.size() == candidates_.size()) {
+    return Status::Ok();
+  }
+  const Stopwatch stopwatch;
+  INTARSIA_ASSIGN_OR_RETURN(
+      propagation_, Propagation::Create(prompt_, rows_, options_.propagate, transformer_.pool()));
+  timing_.solve_ms = stopwatch.milliseconds();
+  return Status::Ok();
+}
+
+FusionUsage Attempt::CountTokens() const {
+  FusionUsage usage;
+  usage.prompt_tokens = prompt_.num_tokens();
+  usage.recomputed_tokens = std::ssize(rows_);
+  usage.fresh_tokens = std::ssize(fresh_);
+  for (const Segment& segment : prompt_.segments()) {
+    if (segment.cached != nullptr) usage.reused_tokens += segment.size();
+  }
+  usage.reused_tokens -= usage.recomputed_tokens;
+  INTARSIA_CHECK(usage.prompt_tokens ==
+                 usage.reused_tokens + usage.recomputed_tokens + usage.fresh_tokens);
+  return usage;
+}
+
+Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
+  const Stopwatch total;
+  INTARSIA_ASSIGN_OR_RETURN(cache_,
+                            model::KvCache::Create(transformer_.config(), transformer_.kv_type(),
+                                                   prompt_.num_tokens() + num_new_tokens_max));
+  INTARSIA_ASSIGN_OR_RETURN(placer_,
+                            LayerPlacer::Create(prompt_, loader_, transformer_, cache_.get()));
+  std::vector<int32_t> positions;
+  const bool is_choice = budget_ > 0 && budget_ < std::ssize(candidates_);
+  if (is_choice && selector_.score_kind() == ScoreKind::kDeviation) {
+    positions = Merge(candidates_, fresh_);  // RowsObserver chooses on the way
+  } else {
+    std::vector<float> scores;
+    if (is_choice && selector_.score_kind() == ScoreKind::kAttention) {
+      INTARSIA_RETURN_IF_ERROR(ScoreByAttention(&scores));
+    }
+    if (is_choice || selector_.score_kind() == ScoreKind::kNone) {
+      rows_ = Select(scores);
+    } else if (budget_ > 0) {
+      rows_ = candidates_;
+    }
+    INTARSIA_RETURN_IF_ERROR(PreparePropagation());
+    positions = Merge(rows_, fresh_);
+  }
+  const Stopwatch rows_pass;
+  RowsObserver observer(this);
+  INTARSIA_ASSIGN_OR_RETURN(context->logits, Forward(positions, /*num_logit_rows=*/1, &observer));
+  timing_.rows_ms = rows_pass.milliseconds();
+  timing_.load_ms = 1e3 * loader_.load_seconds();
+  timing_.wait_ms = 1e3 * loader_.wait_seconds();
+  timing_.total_ms = total.milliseconds();
+  context->usage = CountTokens();
+  context->timing = timing_;
+  context->rows = std::move(rows_);
+  context->cache = std::move(cache_);
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<FusedContext> FusedPrefill(const model::Transformer& transformer, const Prompt& prompt,
+                                  const FusionOptions& options, int64_t num_new_tokens_max,
+                                  const CancelToken* cancel) {
+  if (!(options.ratio >= 0.0 && options.ratio <= 1.0)) {
+    return Status(StatusCode::kInvalidArgument,
+                  "ratio must be in [0, 1]: ratio=" + std::to_string(options.ratio));
+  }
+  const RowSelectorOptions selector_options = {
+      .probe_share = options.propagate == PropagationMode::kOff ? 0.0 : 0.03};
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<RowSelector> selector,
+                            MakeRowSelector(options.selector, selector_options));
+  FusedContext context;
+  Prompt current = prompt;
+  for (;;) {
+    Attempt attempt(transformer, current, options, *selector, cancel);
+    const Status status = attempt.Run(num_new_tokens_max, &context);
+    if (status.ok()) return context;
+    const std::optional<size_t> lost = attempt.failed_segment();
+    if (!lost.has_value() || status.code() != StatusCode::kNotFound) return status;
+    // Each round loses a cache, so this ends.
+    context.lost_segments.push_back(*lost);
+    current = current.WithoutCache(*lost);
+  }
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,63 @@
+// FusedPrefill: the context of an answer, put together from cached KV and a few computed rows.
+//
+// Full prefill, prefix reuse, naive reuse and selective recompute are the same call with other
+// caches and another selector. The tokens of a prompt are of three kinds, and the engine counts
+// them: reused (cached and left), recomputed (cached and computed again), fresh (not cached).
+//
+// Thread safety: concurrent calls are safe and share the transformer's pool.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/result.h"
+#include "engine/fusion/prompt.h"
+#include "engine/fusion/propagation.h"
+#include "engine/fusion/row_selector.h"
+#include "model/transformer.h"
+
+namespace intarsia::engine {
+
+struct FusionOptions {
+  std::string selector = "attention";
+  // Recomputed rows as a share of the tokens whose cache is not exact, in [0, 1].
+  double ratio = 0.15;
+  PropagationMode propagate = PropagationMode::kTwoSided;
+};
+
+struct FusionUsage {
+  int64_t prompt_tokens = 0;  // = reused + recomputed + fresh, checked
+  int64_t reused_tokens = 0;
+  int64_t recomputed_tokens = 0;
+  int64_t fresh_tokens = 0;
+};
+
+struct FusionTiming {
+  double load_ms = 0.0;      // reading and verifying caches, on the loading thread
+  double wait_ms = 0.0;      // of that, what the computation had to wait for
+  double question_ms = 0.0;  // the question's pass over the cached keys
+  double solve_ms = 0.0;     // propagation weights
+  double rows_ms = 0.0;      // the pass over the recomputed rows, placing included
+  double total_ms = 0.0;
+};
+
+struct FusedContext {
+  std::unique_ptr<model::KvCache> cache;  // all prompt tokens placed, room for more
+  std::vector<float> logits;              // [vocab_size] of the last prompt token
+  std::vector<int32_t> rows;              // recomputed positions, ascending
+  std::vector<size_t> lost_segments;      // whose cache turned out to be missing or wrong
+  FusionUsage usage;
+  FusionTiming timing;
+};
+
+// Runs the prompt. `num_new_tokens_max` more tokens fit into the returned cache.
+// Errors: kInvalidArgument for an unknown selector or a ratio outside [0, 1]; kResourceExhausted;
+// kCancelled; kIo. A cache that cannot be read is no error: its tokens are computed.
+Result<FusedContext> FusedPrefill(const model::Transformer& transformer, const Prompt& prompt,
+                                  const FusionOptions& options, int64_t num_new_tokens_max,
+                                  const CancelToken* cancel);
+
+}  // namespace intarsia::engine

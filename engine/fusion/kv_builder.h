@@ -1,0 +1,31 @@
+// BuildKv: computes the KV cache of a run of tokens behind a header, the header dropped.
+//
+// With the header in front the attention sinks sit where they will sit in a prompt, and the first
+// chunk of a prompt is exact.
+//
+// Thread safety: concurrent calls are safe and share the transformer's pool.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/cancel.h"
+#include "base/result.h"
+#include "engine/fusion/kv_source.h"
+#include "model/transformer.h"
+
+namespace intarsia::engine {
+
+// `header` may be null: nothing stands in front. The payload's type follows the transformer's
+// compute type.
+// Errors: kInvalidArgument for no tokens, kNotFound if the header's cache cannot be read,
+// kCancelled, kResourceExhausted.
+Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
+                                          const KvSource* header, std::span<const int32_t> tokens,
+                                          const CancelToken* cancel);
+
+// The payload type that BuildKv uses for this transformer.
+KvPayloadType PayloadTypeOf(const model::Transformer& transformer);
+
+}  // namespace intarsia::engine

@@ -1,0 +1,53 @@
+// KvSource: where the cached keys and values of a run of tokens come from.
+//
+// The payload of one layer is K [num_tokens, kv_size] before RoPE and after QK norm, then V
+// [num_tokens, kv_size], both in the payload's type. It fits any position: placing rotates K.
+//
+// Thread safety: ReadLayer may be called concurrently for distinct targets.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+
+namespace intarsia::engine {
+
+// How a payload keeps its numbers. The value is part of a cache's identity and of its record.
+enum class KvPayloadType : uint8_t { kBf16 = 1, kF32 = 2 };
+
+int64_t KvElementBytes(KvPayloadType type);
+
+class KvSource {
+ public:
+  virtual ~KvSource() = default;
+
+  virtual KvPayloadType type() const = 0;
+  virtual int64_t num_tokens() const = 0;
+  // Reads one layer's payload: 2 * num_tokens * kv_size elements.
+  // Errors: kNotFound if the cache is gone or its bytes are wrong, which is a miss and nothing
+  // else; kIo; kInvalidArgument for a target of another size.
+  virtual Status ReadLayer(int32_t layer, std::span<uint8_t> target) const = 0;
+};
+
+// A cache in memory, as the forward pass that computed it left it.
+class MemoryKv : public KvSource {
+ public:
+  // `layers` are payloads, one a layer.
+  MemoryKv(KvPayloadType type, int64_t num_tokens, std::vector<std::vector<uint8_t>> layers)
+      : type_(type), num_tokens_(num_tokens), layers_(std::move(layers)) {}
+
+  KvPayloadType type() const override { return type_; }
+  int64_t num_tokens() const override { return num_tokens_; }
+  Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override;
+  const std::vector<std::vector<uint8_t>>& layers() const { return layers_; }
+
+ private:
+  const KvPayloadType type_;
+  const int64_t num_tokens_;
+  const std::vector<std::vector<uint8_t>> layers_;
+};
+
+}  // namespace intarsia::engine

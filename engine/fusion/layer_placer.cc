@@ -1,0 +1,205 @@
+#include "engine/fusion/layer_placer.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/convert.h"
+#include "kernels/kv_layout.h"
+#include "kernels/propagate.h"
+#include "kernels/rope.h"
+
+namespace intarsia::engine {
+namespace {
+
+// Tokens that one thread places at a time; whole blocks of the layout, so that two threads never
+// write into one.
+constexpr int64_t kTokensPerTask = 8 * kernels::kKvBlockTokens;
+
+}  // namespace
+
+LayerPlacer::LayerPlacer(const Prompt& prompt, const LayerLoader& loader,
+                         const model::Transformer& transformer, model::KvCache* cache)
+    : prompt_(prompt),
+      loader_(loader),
+      transformer_(transformer),
+      cache_(cache),
+      kv_size_(transformer.config().kv_size()) {}
+
+Result<std::unique_ptr<LayerPlacer>> LayerPlacer::Create(const Prompt& prompt,
+                                                         const LayerLoader& loader,
+                                                         const model::Transformer& transformer,
+                                                         model::KvCache* cache) {
+  std::unique_ptr<LayerPlacer> placer(new LayerPlacer(prompt, loader, transformer, cache));
+  const int64_t num_tokens = prompt.question_begin();
+  placer->positions_.resize(static_cast<size_t>(num_tokens));
+  std::iota(placer->positions_.begin(), placer->positions_.end(), 0);
+  const auto fill = [&](const kernels::RopeTable& table, Angles* angles) {
+    angles->rotary_dim = table.rotary_dim();
+    angles->cosines = AlignedArray<float>(num_tokens * table.rotary_dim() / 2);
+    angles->sines = AlignedArray<float>(num_tokens * table.rotary_dim() / 2);
+    return table.Fill(placer->positions_.data(), num_tokens, angles->cosines.data(),
+                      angles->sines.data());
+  };
+  const model::ModelConfig& config = transformer.config();
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    Angles* const angles = config.has_window(layer) ? &placer->angles_windowed_ : &placer->angles_;
+    if (angles->rotary_dim == 0) INTARSIA_RETURN_IF_ERROR(fill(transformer.rope(layer), angles));
+  }
+  return placer;
+}
+
+Status LayerPlacer::ReadShifted(int32_t layer, const Run& run, bool is_key, float* target) const {
+  const Segment& segment = prompt_.segments()[run.segment];
+  const int64_t first = run.begin - segment.begin;
+  const int64_t element = (is_key ? 0 : segment.size() * kv_size_) + first * kv_size_;
+  const uint8_t* const payload =
+      loader_.payload(layer, run.segment) + element * KvElementBytes(segment.cached->type());
+  kernels::PropagateParams params = {
+      .target = target, .num_tokens = run.end - run.begin, .width = kv_size_};
+  if (segment.cached->type() == KvPayloadType::kBf16) {
+    params.cached_bf16 = reinterpret_cast<const uint16_t*>(payload);
+  } else {
+    params.cached = reinterpret_cast<const float*>(payload);
+  }
+  if (run.chunk != nullptr) {
+    const int64_t num_deltas = static_cast<int64_t>(run.chunk->rows.size()) + 1;
+    const PropagationWeights& weights = is_key ? run.chunk->key : run.chunk->value;
+    params.weights = weights.weights.data() + first * num_deltas;
+    params.deltas = is_key ? run.key_shift : run.value_shift;
+    params.num_deltas = num_deltas;
+  }
+  return kernels::Propagate(params);
+}
+
+Status LayerPlacer::PlaceRun(int32_t layer, const Run& run, Scratch* scratch) const {
+  const model::ModelConfig& config = transformer_.config();
+  INTARSIA_RETURN_IF_ERROR(ReadShifted(layer, run, /*is_key=*/true, scratch->k.data()));
+  INTARSIA_RETURN_IF_ERROR(ReadShifted(layer, run, /*is_key=*/false, scratch->v.data()));
+  const Angles& angles = config.has_window(layer) ? angles_windowed_ : angles_;
+  const int64_t offset = run.begin * (angles.rotary_dim / 2);
+  INTARSIA_RETURN_IF_ERROR(kernels::ApplyRope({.x = scratch->k.data(),
+                                               .cosines = angles.cosines.data() + offset,
+                                               .sines = angles.sines.data() + offset,
+                                               .y = scratch->k_rotated.data(),
+                                               .num_tokens = run.end - run.begin,
+                                               .num_heads = config.num_kv_heads,
+                                               .head_dim = config.head_dim,
+                                               .rotary_dim = angles.rotary_dim,
+                                               .pairing = config.rope_pairing},
+                                              /*pool=*/nullptr));
+  return kernels::StoreKv({.layer = cache_->layer(layer),
+                           .positions = positions_.data() + run.begin,
+                           .k = scratch->k_rotated.data(),
+                           .v = scratch->v.data(),
+                           .num_tokens = run.end - run.begin});
+}
+
+// A task is a range of positions and takes from each run what lies within it.
+Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) const {
+  ThreadPool* const pool = transformer_.pool();
+  const int64_t num_tasks = (prompt_.question_begin() + kTokensPerTask - 1) / kTokensPerTask;
+  std::vector<Scratch> scratches(static_cast<size_t>(pool->num_threads()));
+  for (Scratch& scratch : scratches) {
+    scratch.k = AlignedArray<float>(kTokensPerTask * kv_size_);
+    scratch.k_rotated = AlignedArray<float>(kTokensPerTask * kv_size_);
+    scratch.v = AlignedArray<float>(kTokensPerTask * kv_size_);
+  }
+  std::vector<Status> errors(static_cast<size_t>(pool->num_threads()));
+  pool->ParallelFor(num_tasks, [&](int64_t task, int worker) {
+    for (const Run& whole : runs) {
+      Run run = whole;
+      run.begin = std::max(whole.begin, task * kTokensPerTask);
+      run.end = std::min(whole.end, (task + 1) * kTokensPerTask);
+      if (run.begin >= run.end) continue;
+      Status status = PlaceRun(layer, run, &scratches[static_cast<size_t>(worker)]);
+      if (!status.ok()) errors[static_cast<size_t>(worker)] = std::move(status);
+    }
+  });
+  for (const Status& error : errors) INTARSIA_RETURN_IF_ERROR(error);
+  return Status::Ok();
+}
+
+Status LayerPlacer::Place(int32_t layer, Scope scope, const Propagation* propagation,
+                          const LayerShift* shift) const {
+  std::vector<Run> runs;
+  size_t next_chunk = 0;
+  for (size_t index = 0; index < prompt_.segments().size(); ++index) {
+    const Segment& segment = prompt_.segments()[index];
+    if (segment.cached == nullptr) continue;
+    Run run = {.segment = index, .begin = segment.begin, .end = segment.end};
+    const bool is_shifted = propagation != nullptr && next_chunk < propagation->chunks().size() &&
+                            propagation->chunks()[next_chunk].segment == index;
+    if (is_shifted) {
+      run.chunk = &propagation->chunks()[next_chunk];
+      run.key_shift = shift->key[next_chunk].data();
+      run.value_shift = shift->value[next_chunk].data();
+      ++next_chunk;
+    }
+    if (is_shifted || scope == Scope::kAll) runs.push_back(run);
+  }
+  return PlaceRuns(layer, runs);
+}
+
+LayerShift LayerPlacer::Measure(int32_t layer, const Propagation& propagation,
+                                const model::LayerRows& rows) const {
+  LayerShift shift;
+  for (const bool is_key : {true, false}) {
+    std::vector<AlignedArray<float>>& shifts = is_key ? shift.key : shift.value;
+    const float* const computed = is_key ? rows.k : rows.v;
+    std::vector<float> sum(static_cast<size_t>(kv_size_));  // g, as far as it goes
+    std::vector<std::vector<float>> sums_before;
+    for (const ChunkPropagation& chunk : propagation.chunks()) {
+      const auto num_rows = static_cast<int64_t>(chunk.rows.size());
+      const PropagationWeights& weights = is_key ? chunk.key : chunk.value;
+      AlignedArray<float>& deltas = shifts.emplace_back((num_rows + 1) * kv_size_);
+      sums_before.push_back(sum);
+      for (int64_t s = 0; s < num_rows; ++s) {
+        const int32_t position = chunk.rows[static_cast<size_t>(s)];
+        const auto found = std::lower_bound(rows.positions.begin(), rows.positions.end(), position);
+        INTARSIA_CHECK(found != rows.positions.end() && *found == position);
+        float* const delta = deltas.data() + s * kv_size_;
+        const Run run = {.segment = chunk.segment, .begin = position, .end = position + 1};
+        INTARSIA_CHECK(ReadShifted(layer, run, is_key, delta).ok());
+        const float* const fresh = computed + (found - rows.positions.begin()) * kv_size_;
+        const float u = weights.u[static_cast<size_t>(s)];
+        for (int64_t i = 0; i < kv_size_; ++i) {
+          delta[i] = fresh[i] - delta[i];
+          sum[static_cast<size_t>(i)] += u * delta[i];
+        }
+      }
+    }
+    for (size_t index = 0; index < shifts.size(); ++index) {
+      const bool is_causal = propagation.mode() == PropagationMode::kCausal;
+      const std::vector<float>& g = is_causal ? sums_before[index] : sum;
+      std::ranges::copy(g, shifts[index].data() + shifts[index].size() - kv_size_);
+    }
+  }
+  return shift;
+}
+
+std::vector<float> LayerPlacer::ValueDeviation(int32_t layer, const model::LayerRows& rows) const {
+  std::vector<float> deviation(static_cast<size_t>(prompt_.num_tokens()));
+  std::vector<float> cached(static_cast<size_t>(kv_size_));
+  for (size_t row = 0; row < rows.positions.size(); ++row) {
+    const int64_t position = rows.positions[row];
+    for (size_t index = 0; index < prompt_.segments().size(); ++index) {
+      const Segment& segment = prompt_.segments()[index];
+      if (segment.cached == nullptr || position < segment.begin || position >= segment.end)
+        continue;
+      const Run run = {.segment = index, .begin = position, .end = position + 1};
+      INTARSIA_CHECK(ReadShifted(layer, run, /*is_key=*/false, cached.data()).ok());
+      const float* const fresh = rows.v + static_cast<int64_t>(row) * kv_size_;
+      float sum = 0.0f;
+      for (int64_t i = 0; i < kv_size_; ++i) {
+        const float difference = fresh[i] - cached[static_cast<size_t>(i)];
+        sum += difference * difference;
+      }
+      deviation[static_cast<size_t>(position)] = sum;
+    }
+  }
+  return deviation;
+}
+
+}  // namespace intarsia::engine

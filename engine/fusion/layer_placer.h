@@ -1,0 +1,93 @@
+// LayerPlacer: puts cached keys and values at their place in a prompt, layer by layer.
+//
+// One walk over the tokens of a layer converts the payload, adds what propagation predicts, rotates
+// K to its position and stores both in the order that attention reads.
+//
+// Thread safety: owned by one thread, which shares the work with the pool.
+// Lifetime: the prompt, the loader, the transformer and the cache must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/aligned_array.h"
+#include "base/result.h"
+#include "engine/fusion/layer_loader.h"
+#include "engine/fusion/prompt.h"
+#include "engine/fusion/propagation.h"
+#include "model/transformer.h"
+
+namespace intarsia::engine {
+
+// The shift of one layer that the recomputed rows have shown, ready to be passed on.
+struct LayerShift {
+  // Per chunk of the Propagation: [m + 1, kv_size], the last row being g.
+  std::vector<AlignedArray<float>> key;
+  std::vector<AlignedArray<float>> value;
+};
+
+class LayerPlacer {
+ public:
+  // Errors: those of RopeTable::Fill.
+  static Result<std::unique_ptr<LayerPlacer>> Create(const Prompt& prompt,
+                                                     const LayerLoader& loader,
+                                                     const model::Transformer& transformer,
+                                                     model::KvCache* cache);
+
+  // Places the cached segments of `layer`, which must be loaded. With a `shift`, those of
+  // `propagation` get it; both are null without. kShifted leaves all other segments alone.
+  enum class Scope : uint8_t { kAll, kShifted };
+  Status Place(int32_t layer, Scope scope, const Propagation* propagation,
+               const LayerShift* shift) const;
+
+  // What the rows of a layer show: new minus cached at each recomputed position, with the sums g.
+  // `k` and `v` are [num_rows, kv_size] of `positions`, which hold every recomputed position.
+  LayerShift Measure(int32_t layer, const Propagation& propagation,
+                     const model::LayerRows& rows) const;
+
+  // Squared distance of the rows' V from the cached V, [num_tokens] by position; 0 elsewhere.
+  std::vector<float> ValueDeviation(int32_t layer, const model::LayerRows& rows) const;
+
+ private:
+  LayerPlacer(const Prompt& prompt, const LayerLoader& loader,
+              const model::Transformer& transformer, model::KvCache* cache);
+
+  struct Angles {
+    AlignedArray<float> cosines;  // [num_tokens, rotary_dim / 2]
+    AlignedArray<float> sines;
+    int32_t rotary_dim = 0;
+  };
+  // What a task works in: tokens of one segment at a time.
+  struct Scratch {
+    AlignedArray<float> k;
+    AlignedArray<float> k_rotated;
+    AlignedArray<float> v;
+  };
+  // The tokens of a segment within a task, and how they are shifted.
+  struct Run {
+    size_t segment = 0;
+    int64_t begin = 0;  // positions
+    int64_t end = 0;
+    const ChunkPropagation* chunk = nullptr;  // null: as cached
+    const float* key_shift = nullptr;         // [m + 1, kv_size]
+    const float* value_shift = nullptr;
+  };
+
+  Status PlaceRuns(int32_t layer, const std::vector<Run>& segments) const;
+  Status PlaceRun(int32_t layer, const Run& run, Scratch* scratch) const;
+  // Cached K or V of a run as f32, plus its shift.
+  Status ReadShifted(int32_t layer, const Run& run, bool is_key, float* target) const;
+
+  // Immutable after construction.
+  const Prompt& prompt_;
+  const LayerLoader& loader_;
+  const model::Transformer& transformer_;
+  model::KvCache* const cache_;
+  const int32_t kv_size_;
+  Angles angles_;
+  Angles angles_windowed_;          // empty for models without windows
+  std::vector<int32_t> positions_;  // 0, 1, 2, ...
+};
+
+}  // namespace intarsia::engine

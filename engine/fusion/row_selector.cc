@@ -1,0 +1,134 @@
+#include "engine/fusion/row_selector.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+
+namespace intarsia::engine {
+namespace {
+
+constexpr std::array<std::string_view, 6> kNames = {"none",   "prefix",    "deviation",
+                                                    "stride", "attention", "full"};
+
+// `count` positions at equal steps.
+std::vector<int32_t> EvenlySpaced(std::span<const int32_t> candidates, int64_t count) {
+  std::vector<int32_t> picked;
+  const auto size = static_cast<int64_t>(candidates.size());
+  for (int64_t i = 0; i < count; ++i) {
+    picked.push_back(candidates[static_cast<size_t>(i * size / count)]);
+  }
+  return picked;
+}
+
+// The `count` candidates of highest score, ascending.
+std::vector<int32_t> Highest(std::span<const int32_t> candidates, std::span<const float> scores,
+                             int64_t count) {
+  std::vector<int32_t> picked(candidates.begin(), candidates.end());
+  count = std::min(count, static_cast<int64_t>(picked.size()));
+  const auto is_better = [&](int32_t a, int32_t b) {
+    const float score_a = scores[static_cast<size_t>(a)];
+    const float score_b = scores[static_cast<size_t>(b)];
+    return score_a != score_b ? score_a > score_b : a < b;
+  };
+  std::nth_element(picked.begin(), picked.begin() + count, picked.end(), is_better);
+  picked.resize(static_cast<size_t>(count));
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+class NoneSelector : public RowSelector {
+ public:
+  std::string_view name() const override { return "none"; }
+  ScoreKind score_kind() const override { return ScoreKind::kNone; }
+  std::vector<int32_t> Select(const SelectionInput&) const override { return {}; }
+};
+
+class FullSelector : public RowSelector {
+ public:
+  std::string_view name() const override { return "full"; }
+  ScoreKind score_kind() const override { return ScoreKind::kNone; }
+  std::vector<int32_t> Select(const SelectionInput& input) const override {
+    return {input.candidates.begin(), input.candidates.end()};
+  }
+};
+
+class StrideSelector : public RowSelector {
+ public:
+  std::string_view name() const override { return "stride"; }
+  ScoreKind score_kind() const override { return ScoreKind::kNone; }
+  std::vector<int32_t> Select(const SelectionInput& input) const override {
+    return EvenlySpaced(input.candidates, input.budget);
+  }
+};
+
+class PrefixSelector : public RowSelector {
+ public:
+  std::string_view name() const override { return "prefix"; }
+  ScoreKind score_kind() const override { return ScoreKind::kNone; }
+  std::vector<int32_t> Select(const SelectionInput& input) const override {
+    // A token's score falls with its place in its chunk, so all chunks give equally many.
+    std::vector<float> scores(static_cast<size_t>(input.prompt->num_tokens()));
+    for (const Segment& segment : input.prompt->segments()) {
+      for (int64_t at = segment.begin; at < segment.end; ++at) {
+        scores[static_cast<size_t>(at)] = -static_cast<float>(at - segment.begin);
+      }
+    }
+    return Highest(input.candidates, scores, input.budget);
+  }
+};
+
+class DeviationSelector : public RowSelector {
+ public:
+  std::string_view name() const override { return "deviation"; }
+  ScoreKind score_kind() const override { return ScoreKind::kDeviation; }
+  std::vector<int32_t> Select(const SelectionInput& input) const override {
+    return Highest(input.candidates, input.scores, input.budget);
+  }
+};
+
+class AttentionSelector : public RowSelector {
+ public:
+  explicit AttentionSelector(double probe_share) : probe_share_(probe_share) {}
+  std::string_view name() const override { return "attention"; }
+  ScoreKind score_kind() const override { return ScoreKind::kAttention; }
+  std::vector<int32_t> Select(const SelectionInput& input) const override {
+    const auto size = static_cast<double>(input.candidates.size());
+    const int64_t num_probes =
+        std::min<int64_t>(input.budget / 2, std::llround(probe_share_ * size));
+    std::vector<int32_t> picked = EvenlySpaced(input.candidates, num_probes);
+    std::vector<int32_t> others;
+    std::set_difference(input.candidates.begin(), input.candidates.end(), picked.begin(),
+                        picked.end(), std::back_inserter(others));
+    const std::vector<int32_t> best =
+        Highest(others, input.scores, input.budget - static_cast<int64_t>(picked.size()));
+    std::vector<int32_t> all;
+    std::merge(picked.begin(), picked.end(), best.begin(), best.end(), std::back_inserter(all));
+    return all;
+  }
+
+ private:
+  const double probe_share_;
+};
+
+}  // namespace
+
+std::span<const std::string_view> RowSelectorNames() { return kNames; }
+
+Result<std::unique_ptr<RowSelector>> MakeRowSelector(std::string_view name,
+                                                     const RowSelectorOptions& options) {
+  if (name == "none") return std::make_unique<NoneSelector>();
+  if (name == "prefix") return std::make_unique<PrefixSelector>();
+  if (name == "deviation") return std::make_unique<DeviationSelector>();
+  if (name == "stride") return std::make_unique<StrideSelector>();
+  if (name == "attention") return std::make_unique<AttentionSelector>(options.probe_share);
+  if (name == "full") return std::make_unique<FullSelector>();
+  std::string names;
+  for (const std::string_view known : kNames) {
+    names += (names.empty() ? "" : ", ") + std::string(known);
+  }
+  return Status(StatusCode::kInvalidArgument,
+                "unknown selector: " + std::string(name) + " (one of " + names + ")");
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,241 @@
+#include "engine/ingester.h"
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+#include <utility>
+
+#include "base/utf8.h"
+#include "query/text_extractor.h"
+
+namespace intarsia::engine {
+namespace {
+
+// A batch is one commit: large enough that a sync is nothing beside it, small enough that little is
+// done twice after a cancelled run.
+constexpr int64_t kBatchChunks = 128;
+constexpr int64_t kBatchBytes = int64_t{8} << 20;
+
+constexpr size_t kNoticesMax = 100;
+
+// English text has about four bytes a token in every vocabulary that we read.
+constexpr int64_t kBytesPerToken = 4;
+
+int64_t NowMs() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string HintFor(const std::string& format, const std::string& path) {
+  if (format == "text") return "text/plain";
+  if (format == "markdown") return "text/markdown";
+  if (format == "html") return "text/html";
+  return path;
+}
+
+std::vector<std::string> SplitHeadings(const std::string& path) {
+  std::vector<std::string> headings;
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t end = std::min(path.find(" > ", begin), path.size());
+    headings.push_back(path.substr(begin, end - begin));
+    begin = end + 3;
+  }
+  return headings;
+}
+
+}  // namespace
+
+struct Ingester::Batch {
+  std::vector<storage::NewDocument> documents;
+  std::set<std::string> sources;
+  int64_t num_chunks = 0;
+  int64_t num_bytes = 0;
+
+  bool IsFull() const { return num_chunks >= kBatchChunks || num_bytes >= kBatchBytes; }
+};
+
+Ingester::Ingester(storage::Database* database, const storage::CollectionInfo& collection,
+                   const EmbeddingModel* embedder, const model::Tokenizer* tokenizer,
+                   FileSystem* file_system)
+    : database_(database),
+      collection_(collection),
+      embedder_(embedder),
+      tokenizer_(tokenizer),
+      file_system_(file_system) {}
+
+int64_t Ingester::CountTokens(std::string_view text) const {
+  if (tokenizer_ != nullptr) {
+    const auto ids = tokenizer_->Encode(text, model::SpecialTokens::kAsText);
+    if (ids.ok()) return std::ssize(*ids);
+  }
+  return (std::ssize(text) + kBytesPerToken - 1) / kBytesPerToken;
+}
+
+// Chunks the document and adds it to the batch, unless the stored one is the same.
+Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedText& extracted,
+                         const IngestOptions& options, Batch* batch, IngestReport* report) const {
+  const std::string signature =
+      query::ChunkerSignature(options.chunker) + " embedding=" + embedder_->info.name;
+  const auto stored = database_->Read().GetDocumentBySource(collection_.id, document.source);
+  if (stored.ok()) {
+    if (options.on_conflict == OnConflict::kFail) {
+      return Status(StatusCode::kAlreadyExists, "document is there already: " + document.source +
+                                                    "; use on_conflict='overwrite' or 'skip'");
+    }
+    if (options.on_conflict == OnConflict::kSkip) {
+      ++report->num_skipped;
+      return Status::Ok();
+    }
+    std::string old_signature = signature;
+    INTARSIA_RETURN_IF_ERROR(
+        database_->Read().ForEachChunkOf(*stored, [&](const storage::Chunk& chunk) {
+          old_signature = chunk.chunker;
+          return Status::Ok();
+        }));
+    if (stored->text_digest == DigestOf(extracted.text) && old_signature == signature &&
+        stored->metadata == document.metadata && stored->title == document.title) {
+      ++report->num_unchanged;
+      return Status::Ok();
+    }
+  } else if (stored.status().code() != StatusCode::kNotFound) {
+    return stored.status();
+  }
+  INTARSIA_ASSIGN_OR_RETURN(
+      const std::vector<query::ChunkSpan> spans,
+      query::ChunkText(extracted, options.chunker,
+                       [this](std::string_view text) { return CountTokens(text); }));
+  storage::NewDocument added;
+  added.source = document.source;
+  added.title = document.title;
+  added.media_type = std::string(query::MediaTypeName(extracted.media_type));
+  added.metadata = document.metadata;
+  added.text = extracted.text;
+  added.ingested_at_ms = NowMs();
+  added.chunker = signature;
+  for (const query::ChunkSpan& span : spans) {
+    storage::NewChunk& chunk = added.chunks.emplace_back();
+    chunk.byte_begin = span.range.begin;
+    chunk.byte_end = span.range.end;
+    chunk.heading_path = SplitHeadings(span.heading_path);
+  }
+  batch->num_chunks += std::ssize(spans);
+  batch->num_bytes += std::ssize(added.text);
+  batch->sources.insert(added.source);
+  batch->documents.push_back(std::move(added));
+  return Status::Ok();
+}
+
+Status Ingester::Commit(Batch* batch, const CancelToken* cancel, IngestReport* report) const {
+  if (batch->documents.empty()) return Status::Ok();
+  // What is embedded says where the passage stands: a chunk "Options" of a page about indexes.
+  std::vector<std::string> passages;
+  for (const storage::NewDocument& document : batch->documents) {
+    for (const storage::NewChunk& chunk : document.chunks) {
+      std::string passage = document.title;
+      for (const std::string& heading : chunk.heading_path) {
+        if (heading != document.title) passage += " > " + heading;
+      }
+      passage +=
+          "\n" + document.text.substr(static_cast<size_t>(chunk.byte_begin),
+                                      static_cast<size_t>(chunk.byte_end - chunk.byte_begin));
+      passages.push_back(std::move(passage));
+    }
+  }
+  const std::vector<std::string_view> texts(passages.begin(), passages.end());
+  const int64_t dimension = embedder_->embedder->dimension();
+  std::vector<float> vectors(texts.size() * static_cast<size_t>(dimension));
+  INTARSIA_RETURN_IF_ERROR(
+      embedder_->embedder->Embed(texts, model::TextRole::kDocument, vectors.data(), cancel));
+  auto vector = vectors.begin();
+  for (storage::NewDocument& document : batch->documents) {
+    for (storage::NewChunk& chunk : document.chunks) {
+      chunk.vectors.push_back(
+          {.model = embedder_->info.id, .values = {vector, vector + dimension}});
+      vector += dimension;
+    }
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<storage::StoredDocument> stored,
+                            database_->PutDocuments(collection_.id, batch->documents));
+  for (const storage::StoredDocument& document : stored) {
+    const bool is_new = document.change == storage::StoredDocument::Change::kAdded;
+    ++(is_new ? report->num_added : report->num_updated);
+  }
+  report->num_chunks += batch->num_chunks;
+  *batch = Batch();
+  return Status::Ok();
+}
+
+Status Ingester::AddFile(const std::string& path, const IngestOptions& options, Batch* batch,
+                         IngestReport* report) const {
+  const auto bytes = file_system_->ReadAll(path, options.file_bytes_max);
+  if (!bytes.ok()) {
+    report->errors.push_back(
+        {.source = path, .stage = "read", .reason = std::string(bytes.status().message())});
+    return bytes.status();
+  }
+  report->num_bytes += std::ssize(*bytes);
+  const auto extracted = query::ExtractText(*bytes, HintFor(options.format, path), {});
+  if (!extracted.ok()) {
+    report->errors.push_back(
+        {.source = path, .stage = "extract", .reason = std::string(extracted.status().message())});
+    return extracted.status();
+  }
+  for (const std::string& notice : extracted->notices) {
+    if (report->notices.size() < kNoticesMax) report->notices.push_back(path + ": " + notice);
+  }
+  InlineDocument document;
+  document.source = path;
+  document.title = extracted->title;
+  document.metadata = options.metadata;
+  return Prepare(document, *extracted, options, batch, report);
+}
+
+Status Ingester::AddFiles(const std::vector<std::string>& paths, const IngestOptions& options,
+                          ProgressSink* progress, const CancelToken* cancel, IngestReport* report) {
+  INTARSIA_RETURN_IF_ERROR(query::ValidateChunkerOptions(options.chunker));
+  Batch batch;
+  Progress state = {.stage = "ingest", .unit = "documents", .total = std::ssize(paths)};
+  for (const std::string& path : paths) {
+    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    const size_t num_errors = report->errors.size();
+    const Status status = AddFile(path, options, &batch, report);
+    const bool is_file_error = report->errors.size() > num_errors;
+    if (!status.ok() && (!is_file_error || options.on_error == OnError::kFail)) {
+      return Status(status.code(), path + ": " + std::string(status.message()));
+    }
+    if (batch.IsFull()) INTARSIA_RETURN_IF_ERROR(Commit(&batch, cancel, report));
+    ++state.done;
+    state.bytes_done = report->num_bytes;
+    state.errors = std::ssize(report->errors);
+    if (progress != nullptr) progress->Report(state);
+  }
+  return Commit(&batch, cancel, report);
+}
+
+Status Ingester::AddDocuments(std::vector<InlineDocument> documents, const IngestOptions& options,
+                              ProgressSink* progress, const CancelToken* cancel,
+                              IngestReport* report) {
+  INTARSIA_RETURN_IF_ERROR(query::ValidateChunkerOptions(options.chunker));
+  // Everything is looked at before anything is written: INSERT is one statement over little data.
+  Batch batch;
+  for (const InlineDocument& document : documents) {
+    if (batch.sources.contains(document.source)) {
+      return Status(StatusCode::kInvalidArgument,
+                    "two documents of one INSERT have the same id: " + document.source);
+    }
+    INTARSIA_ASSIGN_OR_RETURN(const query::ExtractedText extracted,
+                              query::ExtractText(document.text, "text/markdown", {}));
+    report->num_bytes += std::ssize(document.text);
+    INTARSIA_RETURN_IF_ERROR(Prepare(document, extracted, options, &batch, report));
+  }
+  if (progress != nullptr) {
+    progress->Report({.stage = "ingest",
+                      .unit = "documents",
+                      .done = std::ssize(documents),
+                      .total = std::ssize(documents)});
+  }
+  return Commit(&batch, cancel, report);
+}
+
+}  // namespace intarsia::engine

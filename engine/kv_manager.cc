@@ -1,0 +1,161 @@
+#include "engine/kv_manager.h"
+
+#include <chrono>
+#include <string_view>
+#include <utility>
+
+#include "base/log.h"
+#include "engine/fusion/kv_builder.h"
+#include "engine/kv_identity.h"
+
+namespace intarsia::engine {
+namespace {
+
+constexpr size_t kQueueMax = 1'000;
+
+// A cache in the store, pinned while it is in use.
+class StoredKv : public KvSource {
+ public:
+  StoredKv(storage::KvStore* store, storage::KvHandle handle)
+      : store_(store), handle_(std::move(handle)) {}
+
+  KvPayloadType type() const override {
+    return static_cast<KvPayloadType>(handle_.shape().quantizer);
+  }
+  int64_t num_tokens() const override { return handle_.shape().num_tokens; }
+  Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
+    if (layer < 0 || layer >= handle_.shape().num_layers ||
+        handle_.layer_bytes(layer) != static_cast<int64_t>(target.size())) {
+      return Status(StatusCode::kNotFound, "a stored KV cache has another shape than its model");
+    }
+    return store_->ReadLayer(handle_, layer, target);
+  }
+
+ private:
+  storage::KvStore* const store_;
+  const storage::KvHandle handle_;
+};
+
+}  // namespace
+
+KvManager::StatementScope::StatementScope(KvManager* manager) : manager_(manager) {
+  const std::scoped_lock lock(manager_->mutex_);
+  ++manager_->num_statements_;
+  manager_->interrupt_.Cancel();
+}
+
+KvManager::StatementScope::~StatementScope() {
+  const std::scoped_lock lock(manager_->mutex_);
+  --manager_->num_statements_;
+  manager_->changed_.notify_all();
+}
+
+KvManager::KvManager(storage::Database* database)
+    : database_(database), thread_([this] { Work(); }) {}
+
+KvManager::~KvManager() {
+  {
+    const std::scoped_lock lock(mutex_);
+    is_stopping_ = true;
+    interrupt_.Cancel();
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+std::unique_ptr<KvSource> KvManager::Find(const Digest& identity) {
+  Result<storage::KvHandle> handle = database_->kv()->Find(identity);
+  if (!handle.ok()) return nullptr;
+  return std::make_unique<StoredKv>(database_->kv(), *std::move(handle));
+}
+
+Result<std::shared_ptr<const KvSource>> KvManager::Header(
+    const std::shared_ptr<const Generator>& generator, std::span<const int32_t> header,
+    const Digest& family, const CancelToken* cancel) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (header_ != nullptr && header_family_ == family) return header_;
+  }
+  // A header is some dozens of tokens: computing it costs less than looking after it on disk.
+  INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<const KvSource> computed,
+                            BuildKv(*generator->transformer, nullptr, header, cancel));
+  const std::scoped_lock lock(mutex_);
+  header_ = computed;
+  header_family_ = family;
+  return computed;
+}
+
+Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelToken* cancel) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<const KvSource> header,
+                            Header(task.generator, task.header, task.family, cancel));
+  INTARSIA_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MemoryKv> computed,
+      BuildKv(*task.generator->transformer, header.get(), task.tokens, cancel));
+  std::vector<std::string_view> layers;
+  for (const std::vector<uint8_t>& layer : computed->layers()) {
+    layers.emplace_back(reinterpret_cast<const char*>(layer.data()), layer.size());
+  }
+  return database_->kv()->Put({.identity = KvIdentityOf(task.family, task.tokens),
+                               .shape = {.num_layers = std::ssize(layers),
+                                         .num_tokens = computed->num_tokens(),
+                                         .quantizer = static_cast<uint32_t>(computed->type())},
+                               .layers = layers,
+                               .owner = task.owner,
+                               .generation = task.generation});
+}
+
+void KvManager::Enqueue(KvTask task) {
+  const Digest identity = KvIdentityOf(task.family, task.tokens);
+  const std::scoped_lock lock(mutex_);
+  if (!queued_.insert(identity).second) return;
+  queue_.push_back(std::move(task));
+  if (queue_.size() > kQueueMax) {
+    queued_.erase(KvIdentityOf(queue_.front().family, queue_.front().tokens));
+    queue_.pop_front();
+  }
+  changed_.notify_all();
+}
+
+int64_t KvManager::num_queued() const {
+  const std::scoped_lock lock(mutex_);
+  return std::ssize(queue_) + (is_working_ ? 1 : 0);
+}
+
+Status KvManager::Drain(const CancelToken* cancel) {
+  std::unique_lock lock(mutex_);
+  while (!queue_.empty() || is_working_) {
+    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    // A token cannot notify, so it is looked at ten times a second.
+    changed_.wait_for(lock, std::chrono::milliseconds(100));
+  }
+  return Status::Ok();
+}
+
+void KvManager::Work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock,
+                  [this] { return is_stopping_ || (num_statements_ == 0 && !queue_.empty()); });
+    if (is_stopping_) return;
+    KvTask task = std::move(queue_.front());
+    queue_.pop_front();
+    is_working_ = true;
+    interrupt_.Reset();
+    lock.unlock();
+    const auto outcome = Build(task, &interrupt_);
+    const Digest identity = KvIdentityOf(task.family, task.tokens);
+    lock.lock();
+    is_working_ = false;
+    if (!outcome.ok() && outcome.status().code() == StatusCode::kCancelled) {
+      queue_.push_front(std::move(task));
+    } else {
+      queued_.erase(identity);
+      if (!outcome.ok()) {
+        Log(LogLevel::kWarning, "KV cache not stored: " + outcome.status().ToString());
+      }
+    }
+    changed_.notify_all();
+  }
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,100 @@
+// KvManager: the KV caches of a database's chunks, found, computed and written behind.
+//
+// An answer finds what is stored and computes the rest; what it had to compute is queued, and a
+// thread of its own computes and stores the chunks' caches when no statement is running. Nothing
+// that a caller waits for waits for that thread: a statement that begins interrupts it, and the
+// interrupted chunk goes back to the head of the queue.
+//
+// Thread safety: thread-safe.
+// Lifetime: the database and the registry must outlive it.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/hash.h"
+#include "base/result.h"
+#include "engine/fusion/kv_source.h"
+#include "engine/model_registry.h"
+#include "storage/database.h"
+
+namespace intarsia::engine {
+
+// One chunk's cache to be computed.
+struct KvTask {
+  std::shared_ptr<const Generator> generator;
+  std::vector<int32_t> header;
+  std::vector<int32_t> tokens;
+  Digest family;
+  storage::KvOwner owner;
+  uint64_t generation = 0;  // KvStore::generation() when the chunk was read
+};
+
+class KvManager {
+ public:
+  explicit KvManager(storage::Database* database);
+  // Drops what is queued; call Drain first to keep it.
+  ~KvManager();
+  KvManager(const KvManager&) = delete;
+  KvManager& operator=(const KvManager&) = delete;
+
+  // While one lives, a statement is running and the writing thread stands still.
+  class StatementScope {
+   public:
+    explicit StatementScope(KvManager* manager);
+    ~StatementScope();
+    StatementScope(const StatementScope&) = delete;
+    StatementScope& operator=(const StatementScope&) = delete;
+
+   private:
+    KvManager* const manager_;
+  };
+
+  // The stored cache of `identity`, or null.
+  std::unique_ptr<KvSource> Find(const Digest& identity);
+
+  // The header's cache: stored, or computed and stored. Kept in memory for the next call.
+  Result<std::shared_ptr<const KvSource>> Header(const std::shared_ptr<const Generator>& generator,
+                                                 std::span<const int32_t> header,
+                                                 const Digest& family, const CancelToken* cancel);
+
+  // Computes and stores one chunk's cache now. Errors: those of BuildKv and KvStore::Put.
+  Result<storage::KvPutOutcome> Build(const KvTask& task, const CancelToken* cancel);
+
+  // Queues a chunk's cache to be computed behind. Queued identities are not queued again, and the
+  // oldest are dropped when more than a thousand wait.
+  void Enqueue(KvTask task);
+
+  int64_t num_queued() const;
+  // Waits until the queue is empty. Errors: kCancelled; the rest stays queued.
+  Status Drain(const CancelToken* cancel);
+
+ private:
+  void Work();
+
+  storage::Database* const database_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  // Guarded by mutex_.
+  std::deque<KvTask> queue_;
+  std::set<Digest> queued_;  // identities in queue_ or at work
+  int num_statements_ = 0;
+  bool is_stopping_ = false;
+  bool is_working_ = false;
+  Digest header_family_;
+  std::shared_ptr<const KvSource> header_;
+
+  CancelToken interrupt_;  // of the task at work
+  std::thread thread_;     // last: it uses everything above
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,76 @@
+// ModelRegistry: the models that a database names, loaded when they are first used.
+//
+// Registering a model opens and checks it; loading packs its weights, which takes seconds, so it
+// waits for the first statement that needs them and is done once.
+//
+// Thread safety: thread-safe. Loading one model holds up others that are being loaded.
+// Lifetime: the pool must outlive it; a loaded model lives until its last
+// shared_ptr goes, also when it is dropped meanwhile.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "base/hash.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "model/chat_format.h"
+#include "model/embedder.h"
+#include "model/gguf.h"
+#include "model/tokenizer.h"
+#include "model/transformer.h"
+#include "storage/catalog.h"
+
+namespace intarsia::engine {
+
+// A language model with all that turns text into its tokens and back.
+struct Generator {
+  storage::ModelInfo info;
+  std::unique_ptr<model::GgufFile> file;
+  std::unique_ptr<model::Tokenizer> tokenizer;
+  std::unique_ptr<model::ChatFormat> chat;
+  std::unique_ptr<model::Transformer> transformer;
+};
+
+struct EmbeddingModel {
+  storage::ModelInfo info;
+  std::unique_ptr<model::Embedder> embedder;
+};
+
+class ModelRegistry {
+ public:
+  explicit ModelRegistry(ThreadPool* pool) : pool_(pool) {}
+
+  // What a model file or folder is, without keeping it: for CREATE MODEL. Name and id are empty.
+  // Errors: those of GgufFile::Open, ModelConfig::FromGguf, LoadTokenizer, Embedder::Load.
+  Result<storage::ModelInfo> Inspect(const std::string& path, storage::ModelType type) const;
+
+  // Errors: kNotFound, with the path, if the file is gone; kCorruption if it is no longer the one
+  // that was registered; what loading returns.
+  Result<std::shared_ptr<const Generator>> GetGenerator(const storage::ModelInfo& info);
+  Result<std::shared_ptr<const EmbeddingModel>> GetEmbedder(const storage::ModelInfo& info);
+
+  // The tokenizer of a generator, without loading its weights.
+  Result<std::shared_ptr<const model::Tokenizer>> GetTokenizer(const storage::ModelInfo& info);
+
+  // Forgets a dropped model.
+  void Forget(storage::ModelId id);
+
+  // Bytes that loaded models hold: packed weights, and files read in place.
+  model::TransformerMemory GeneratorMemory() const;
+
+ private:
+  ThreadPool* const pool_;
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  std::map<storage::ModelId, std::shared_ptr<const Generator>> generators_;
+  std::map<storage::ModelId, std::shared_ptr<const EmbeddingModel>> embedders_;
+  std::map<storage::ModelId, std::shared_ptr<const model::Tokenizer>> tokenizers_;
+};
+
+}  // namespace intarsia::engine

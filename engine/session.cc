@@ -1,0 +1,128 @@
+#include "engine/session.h"
+
+#include <utility>
+
+#include "query/parser.h"
+#include "query/suggest.h"
+
+namespace intarsia::engine {
+
+query::Outcome<query::ResultSet> Session::Execute(std::string_view sql,
+                                                  const StatementContext& context) {
+  query::Outcome<query::Statement> statement = query::ParseStatement(sql);
+  if (!statement.ok()) return std::move(statement).diagnostic();
+  const KvManager::StatementScope scope(engine_.kv());
+  query::Outcome<query::ResultSet> result = Dispatch(*statement, context);
+  if (!result.ok()) query::Locate(sql, &result.diagnostic());
+  return result;
+}
+
+query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& statement,
+                                                   const StatementContext& context) {
+  return std::visit(
+      [&](const auto& kind) -> Rows {
+        if constexpr (requires { Run(kind, context); }) {
+          return Run(kind, context);
+        } else {
+          return Run(kind);
+        }
+      },
+      statement);
+}
+
+query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement) {
+  INTARSIA_FAIL_IF(settings_.Set(statement));
+  engine_.database()->kv()->SetBudget(settings_.GetInteger("kv.disk_bytes_max"));
+  return query::ResultSet();
+}
+
+query::Outcome<query::ResultSet> Session::Run(const query::ShowSettings& statement) {
+  return settings_.Show(statement);
+}
+
+query::Outcome<storage::CollectionInfo> Session::FindCollection(const query::Name& name) const {
+  const storage::ReadView view = engine_.database()->Read();
+  Result<storage::CollectionInfo> found = view.FindCollection(name.text);
+  if (found.ok()) return *std::move(found);
+  if (found.status().code() != StatusCode::kNotFound) return found.status();
+  INTARSIA_ASSIGN_OR_RETURN(const auto collections, view.ListCollections());
+  std::vector<std::string> names;
+  for (const storage::CollectionInfo& collection : collections) names.push_back(collection.name);
+  return query::CatalogError(name.range, "collection \"" + name.text + "\" does not exist",
+                             query::DidYouMean(query::NearestName(name.text, names)));
+}
+
+query::Outcome<storage::ModelInfo> Session::FindModel(const query::Name& name) const {
+  const storage::ReadView view = engine_.database()->Read();
+  Result<storage::ModelInfo> found = view.FindModel(name.text);
+  if (found.ok()) return *std::move(found);
+  if (found.status().code() != StatusCode::kNotFound) return found.status();
+  INTARSIA_ASSIGN_OR_RETURN(const auto models, view.ListModels());
+  std::vector<std::string> names;
+  for (const storage::ModelInfo& model : models) names.push_back(model.name);
+  return query::CatalogError(name.range, "model \"" + name.text + "\" does not exist",
+                             query::DidYouMean(query::NearestName(name.text, names)));
+}
+
+query::Outcome<std::shared_ptr<const Generator>> Session::GetGenerator(
+    const std::optional<query::Name>& name) {
+  storage::ModelInfo info;
+  if (name.has_value()) {
+    INTARSIA_ASSIGN_OR_FAIL(info, FindModel(*name));
+    if (info.type != storage::ModelType::kGenerate) {
+      return query::BinderError(name->range, "model \"" + info.name + "\" does not generate text",
+                                "It is an embedding model.");
+    }
+  } else {
+    const storage::ReadView view = engine_.database()->Read();
+    const Result<std::string> setting = view.GetSetting("default_generate");
+    Result<storage::ModelInfo> found =
+        setting.ok() ? view.FindModel(*setting) : Result<storage::ModelInfo>(setting.status());
+    if (!found.ok()) {
+      return query::CatalogError({}, "there is no model to generate the answer",
+                                 "Register one: CREATE MODEL qa TYPE GENERATE FROM 'model.gguf'; "
+                                 "or name one with USING.");
+    }
+    info = *std::move(found);
+  }
+  INTARSIA_ASSIGN_OR_RETURN(auto generator, engine_.models()->GetGenerator(info));
+  return generator;
+}
+
+query::Outcome<std::shared_ptr<const EmbeddingModel>> Session::EmbedderOf(
+    const storage::CollectionInfo& collection) {
+  const auto name = collection.options.find("embedding");
+  const storage::ReadView view = engine_.database()->Read();
+  const Result<storage::ModelInfo> info =
+      view.FindModel(name == collection.options.end() ? "" : name->second);
+  if (!info.ok()) {
+    return query::CatalogError(
+        {},
+        "the embedding model of collection \"" + collection.name + "\" does not exist: " +
+            (name == collection.options.end() ? "none is set" : name->second),
+        "Register it again with CREATE MODEL ... TYPE EMBEDDING FROM 'folder'.");
+  }
+  const auto registered = collection.options.find("embedding_digest");
+  if (registered != collection.options.end() &&
+      registered->second != info->weights_digest.ToHex()) {
+    return query::CatalogError(
+        {},
+        "model \"" + info->name + "\" is not the one that embedded collection \"" +
+            collection.name + "\"",
+        "Register the old model under this name, or load the documents into a new collection.");
+  }
+  INTARSIA_ASSIGN_OR_RETURN(auto embedder, engine_.models()->GetEmbedder(*info));
+  return embedder;
+}
+
+std::shared_ptr<const model::Tokenizer> Session::DefaultTokenizer() {
+  const storage::ReadView view = engine_.database()->Read();
+  const Result<std::string> name = view.GetSetting("default_generate");
+  if (!name.ok()) return nullptr;
+  const Result<storage::ModelInfo> info = view.FindModel(*name);
+  if (!info.ok()) return nullptr;
+  auto tokenizer = engine_.models()->GetTokenizer(*info);
+  return tokenizer.ok() ? *std::move(tokenizer) : nullptr;
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,97 @@
+// Session: runs statements for one user and keeps that user's settings.
+//
+// The statements of a kind stand together: catalog_statements.cc, document_statements.cc,
+// answer_statements.cc, cache_statements.cc. This class is their common ground.
+//
+// Thread safety: owned by one thread.
+// Lifetime: the engine must outlive it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/cancel.h"
+#include "engine/answerer.h"
+#include "engine/engine.h"
+#include "engine/progress.h"
+#include "query/ast.h"
+#include "query/diagnostic.h"
+#include "query/options.h"
+#include "query/settings.h"
+#include "query/value.h"
+
+namespace intarsia::engine {
+
+// What a statement may call back while it runs; each may be null.
+struct StatementContext {
+  const CancelToken* cancel = nullptr;
+  ProgressSink* progress = nullptr;
+  TokenSink* tokens = nullptr;  // receives answers while they are generated
+};
+
+class Session {
+ public:
+  explicit Session(Engine* engine) : engine_(*engine) {}
+
+  // Runs one statement. A diagnostic's place is one of `sql`, and Locate was called with it.
+  query::Outcome<query::ResultSet> Execute(std::string_view sql, const StatementContext& context);
+
+ private:
+  using Rows = query::Outcome<query::ResultSet>;
+
+  Rows Dispatch(const query::Statement& statement, const StatementContext& context);
+
+  // catalog_statements.cc
+  Rows Run(const query::CreateModel& statement);
+  Rows Run(const query::DropModel& statement);
+  Rows Run(const query::ShowModels& statement);
+  Rows Run(const query::SetDefaultModel& statement);
+  Rows Run(const query::CreateCollection& statement);
+  Rows Run(const query::DropCollection& statement);
+  Rows Run(const query::ShowCollections& statement);
+  Rows Run(const query::Describe& statement);
+  // document_statements.cc
+  Rows Run(const query::Copy& statement, const StatementContext& context);
+  Rows Run(const query::Insert& statement, const StatementContext& context);
+  Rows Run(const query::Delete& statement, const StatementContext& context);
+  Rows Run(const query::Select& statement, const StatementContext& context);
+  // answer_statements.cc
+  Rows Run(const query::Search& statement, const StatementContext& context);
+  Rows Run(const query::Answer& statement, const StatementContext& context);
+  Rows Run(const query::Explain& statement, const StatementContext& context);
+  // cache_statements.cc
+  Rows Run(const query::CacheCollection& statement, const StatementContext& context);
+  Rows Run(const query::ShowCache& statement);
+  Rows Run(const query::ClearCache& statement);
+  // session.cc
+  Rows Run(const query::SetSetting& statement);
+  Rows Run(const query::ShowSettings& statement);
+
+  // Errors: kCatalog with the nearest name.
+  query::Outcome<storage::CollectionInfo> FindCollection(const query::Name& name) const;
+  query::Outcome<storage::ModelInfo> FindModel(const query::Name& name) const;
+  // The model that is named, or the default of its type. Errors: kCatalog that says how to make
+  // one.
+  query::Outcome<std::shared_ptr<const Generator>> GetGenerator(
+      const std::optional<query::Name>& name);
+  query::Outcome<std::shared_ptr<const EmbeddingModel>> EmbedderOf(
+      const storage::CollectionInfo& collection);
+  // The default generator's tokenizer, or null if there is no default.
+  std::shared_ptr<const model::Tokenizer> DefaultTokenizer();
+
+  query::Outcome<AnswerParams> BindAnswer(const query::Answer& statement,
+                                          const EmbeddingModel* embedder);
+  // Computes the caches of chunks that have none.
+  query::Outcome<query::ResultSet> BuildCaches(const storage::CollectionInfo& collection,
+                                               const query::Predicate* where,
+                                               std::shared_ptr<const Generator> generator,
+                                               const StatementContext& context);
+
+  Engine& engine_;
+  query::Settings settings_;
+};
+
+}  // namespace intarsia::engine

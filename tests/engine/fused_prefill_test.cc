@@ -1,0 +1,419 @@
+// The tests that define correctness of fusion (docs/decisions/0001-sparse-row-prefill.md), on tiny
+// random models of every family and, where it is at hand, on SmolLM2.
+#include "engine/fusion/fused_prefill.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "engine/fusion/kv_builder.h"
+#include "model/tokenizer.h"
+#include "tests/model/reference_transformer.h"
+#include "tests/model/tiny_models.h"
+
+namespace intarsia::engine {
+namespace {
+
+constexpr const char* kSmolLm2 = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab, uint32_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    tokens.push_back(static_cast<int32_t>((seed >> 8) % static_cast<uint32_t>(vocab)));
+  }
+  return tokens;
+}
+
+double Difference(const std::vector<float>& a, const std::vector<double>& b) {
+  double mean = 0.0;
+  double square = 0.0;
+  double worst = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    mean += b[i];
+    square += b[i] * b[i];
+    worst = std::max(worst, std::abs(a[i] - b[i]));
+  }
+  const auto count = static_cast<double>(a.size());
+  return worst / std::sqrt(square / count - mean * mean / count / count);
+}
+double Difference(const std::vector<float>& a, const std::vector<float>& b) {
+  return Difference(a, std::vector<double>(b.begin(), b.end()));
+}
+
+// A model with a header, chunks and a question, and the caches of all of them.
+class Scene {
+ public:
+  Scene(const model::GgufFile& file, kernels::ComputeType compute, int64_t chunk_tokens)
+      : pool_(2) {
+    auto loaded = model::Transformer::Load(file, {.compute = compute}, &pool_);
+    INTARSIA_CHECK(loaded.ok());
+    transformer_ = *std::move(loaded);
+    const int32_t vocab = transformer_->config().vocab_size;
+    header_.tokens = SomeTokens(5, vocab, 1);
+    question_ = SomeTokens(6, vocab, 2);
+    auto header = BuildKv(*transformer_, nullptr, header_.tokens, nullptr);
+    INTARSIA_CHECK(header.ok());
+    caches_.push_back(*std::move(header));
+    header_.cached = caches_[0].get();
+    for (uint32_t i = 0; i < 4; ++i) {
+      PromptPart& part = chunks_.emplace_back();
+      part.tokens = SomeTokens(chunk_tokens + 3 * i, vocab, 100 + i);
+      auto cache = BuildKv(*transformer_, header_.cached, part.tokens, nullptr);
+      INTARSIA_CHECK(cache.ok());
+      caches_.push_back(*std::move(cache));
+      part.cached = caches_.back().get();
+    }
+  }
+
+  const model::Transformer& transformer() const { return *transformer_; }
+  std::vector<PromptPart>& chunks() { return chunks_; }
+  std::vector<int32_t>& question() { return question_; }
+  PromptPart& header() { return header_; }
+  Prompt prompt() const { return *Prompt::Create(header_, chunks_, question_); }
+
+  FusedContext Run(const FusionOptions& options) const { return RunPrompt(prompt(), options); }
+  FusedContext RunPrompt(const Prompt& prompt, const FusionOptions& options) const {
+    auto context = FusedPrefill(*transformer_, prompt, options, 8, nullptr);
+    INTARSIA_CHECK(context.ok());
+    return *std::move(context);
+  }
+
+  // Plain full prefill: all rows, no cache, not through FusedPrefill.
+  std::vector<float> FullPrefill() const {
+    const Prompt all = prompt();
+    std::vector<int32_t> positions(static_cast<size_t>(all.num_tokens()));
+    std::iota(positions.begin(), positions.end(), 0);
+    auto cache =
+        model::KvCache::Create(transformer_->config(), transformer_->kv_type(), all.num_tokens());
+    auto logits =
+        transformer_->Forward({.tokens = all.tokens(), .positions = positions}, cache->get());
+    INTARSIA_CHECK(logits.ok());
+    return *std::move(logits);
+  }
+
+ private:
+  ThreadPool pool_;
+  std::unique_ptr<model::Transformer> transformer_;
+  PromptPart header_;
+  std::vector<PromptPart> chunks_;
+  std::vector<int32_t> question_;
+  std::vector<std::unique_ptr<MemoryKv>> caches_;
+};
+
+struct TinyScene {
+  model::TinyModel tiny;
+  Scene scene;
+  explicit TinyScene(std::string_view family)
+      : tiny({.family = family}), scene(*tiny.file, kernels::ComputeType::kF32, 17) {}
+};
+
+constexpr FusionOptions kFull = {.selector = "full"};
+
+TEST(FusedPrefillTest, FullThroughTheFusedPathEqualsPlainFullPrefill) {
+  for (const std::string_view family : model::TinyFamilies()) {
+    TinyScene tiny(family);
+    EXPECT_LT(Difference(tiny.scene.Run(kFull).logits, tiny.scene.FullPrefill()), 1e-4) << family;
+  }
+}
+
+TEST(FusedPrefillTest, RatioOneEqualsFullForEverySelector) {
+  for (const std::string_view family : model::TinyFamilies()) {
+    TinyScene tiny(family);
+    const std::vector<float> full = tiny.scene.FullPrefill();
+    for (const std::string selector : {"prefix", "deviation", "stride", "attention"}) {
+      const FusedContext context = tiny.scene.Run({.selector = selector, .ratio = 1.0});
+      EXPECT_LT(Difference(context.logits, full), 1e-4) << family << " " << selector;
+      EXPECT_EQ(context.rows, tiny.scene.prompt().Candidates());
+    }
+  }
+}
+
+TEST(FusedPrefillTest, OneChunkEqualsFullWithoutAnyChunkRow) {
+  for (const std::string_view family : model::TinyFamilies()) {
+    TinyScene tiny(family);
+    tiny.scene.chunks().resize(1);
+    const FusedContext context = tiny.scene.Run({.selector = "none"});
+    EXPECT_LT(Difference(context.logits, tiny.scene.FullPrefill()), 1e-4) << family;
+    EXPECT_EQ(context.usage.recomputed_tokens, 0);
+    EXPECT_EQ(context.usage.fresh_tokens, 6);
+  }
+}
+
+TEST(FusedPrefillTest, NoneEqualsTheReferenceOverJoinedCaches) {
+  for (const std::string_view family : model::TinyFamilies()) {
+    TinyScene tiny(family);
+    const model::ReferenceTransformer reference(*tiny.tiny.file);
+    const Prompt prompt = tiny.scene.prompt();
+    auto joined = reference.EmptyCache(prompt.num_tokens());
+    // Each part alone behind the header; K before RoPE needs no move.
+    const std::vector<int32_t>& header = tiny.scene.header().tokens;
+    for (const Segment& segment : prompt.segments()) {
+      const bool is_header = segment.begin == 0;
+      std::vector<int32_t> tokens = is_header ? std::vector<int32_t>() : header;
+      const int64_t skipped = std::ssize(tokens);
+      tokens.insert(tokens.end(), prompt.tokens().begin() + segment.begin,
+                    prompt.tokens().begin() + segment.end);
+      std::vector<int32_t> positions(tokens.size());
+      std::iota(positions.begin(), positions.end(), 0);
+      auto alone = reference.EmptyCache(std::ssize(tokens));
+      reference.Forward(tokens, positions, &alone);
+      for (size_t layer = 0; layer < joined.size(); ++layer) {
+        for (int64_t i = 0; i < segment.size(); ++i) {
+          joined[layer].k[static_cast<size_t>(segment.begin + i)] =
+              alone[layer].k[static_cast<size_t>(skipped + i)];
+          joined[layer].v[static_cast<size_t>(segment.begin + i)] =
+              alone[layer].v[static_cast<size_t>(skipped + i)];
+        }
+      }
+    }
+    std::vector<int32_t> positions(tiny.scene.question().size());
+    std::iota(positions.begin(), positions.end(), static_cast<int32_t>(prompt.question_begin()));
+    const std::vector<double> wanted = reference.Forward(tiny.scene.question(), positions, &joined);
+    EXPECT_LT(Difference(tiny.scene.Run({.selector = "none"}).logits, wanted), 3e-4) << family;
+  }
+}
+
+TEST(FusedPrefillTest, SelectedRowsEqualTheReferenceWithTheExactMask) {
+  for (const std::string_view family : model::TinyFamilies()) {
+    TinyScene tiny(family);
+    const FusedContext context =
+        tiny.scene.Run({.selector = "stride", .ratio = 0.3, .propagate = PropagationMode::kOff});
+    const model::ReferenceTransformer reference(*tiny.tiny.file);
+    const Prompt prompt = tiny.scene.prompt();
+    auto joined = reference.EmptyCache(prompt.num_tokens());
+    const auto kv_size = static_cast<size_t>(tiny.scene.transformer().config().kv_size());
+    for (const Segment& segment : prompt.segments()) {
+      for (size_t layer = 0; layer < joined.size(); ++layer) {
+        const auto count = static_cast<size_t>(segment.size()) * kv_size;
+        std::vector<float> payload(2 * count);
+        ASSERT_TRUE(segment.cached
+                        ->ReadLayer(static_cast<int32_t>(layer),
+                                    {reinterpret_cast<uint8_t*>(payload.data()), 8 * count})
+                        .ok());
+        for (size_t i = 0; i < static_cast<size_t>(segment.size()); ++i) {
+          const float* const k = payload.data() + i * kv_size;
+          joined[layer].k[static_cast<size_t>(segment.begin) + i].assign(k, k + kv_size);
+          joined[layer].v[static_cast<size_t>(segment.begin) + i].assign(k + count,
+                                                                         k + count + kv_size);
+        }
+      }
+    }
+    std::vector<int32_t> positions = context.rows;
+    for (const int32_t position : prompt.FreshPositions()) positions.push_back(position);
+    std::vector<int32_t> tokens;
+    for (const int32_t position : positions) {
+      tokens.push_back(prompt.tokens()[static_cast<size_t>(position)]);
+    }
+    EXPECT_LT(Difference(context.logits, reference.Forward(tokens, positions, &joined)), 3e-4)
+        << family;
+  }
+}
+
+TEST(FusedPrefillTest, AccountingAddsUpForEverySelectorAndMiss) {
+  TinyScene tiny("qwen2");
+  for (const std::string_view selector : RowSelectorNames()) {
+    for (const double ratio : {0.0, 0.1, 0.5, 1.0}) {
+      for (size_t missed = 0; missed <= 5; ++missed) {
+        const Prompt prompt =
+            missed < 5 ? tiny.scene.prompt().WithoutCache(missed) : tiny.scene.prompt();
+        const FusedContext context =
+            tiny.scene.RunPrompt(prompt, {.selector = std::string(selector), .ratio = ratio});
+        const FusionUsage& usage = context.usage;
+        EXPECT_EQ(usage.prompt_tokens, prompt.num_tokens());
+        EXPECT_EQ(usage.prompt_tokens,
+                  usage.reused_tokens + usage.recomputed_tokens + usage.fresh_tokens);
+        EXPECT_EQ(usage.recomputed_tokens, std::ssize(context.rows));
+        for (const float logit : context.logits) ASSERT_TRUE(std::isfinite(logit));
+      }
+    }
+  }
+}
+
+// K and V of all layers at a position, as placed.
+std::vector<float> PlacedAt(const FusedContext& context, const model::ModelConfig& config,
+                            int64_t position) {
+  std::vector<float> values;
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    std::vector<float> k(static_cast<size_t>(config.kv_size()));
+    std::vector<float> v(k.size());
+    INTARSIA_CHECK(kernels::LoadKv({.layer = context.cache->layer(layer),
+                                    .begin = position,
+                                    .num_tokens = 1,
+                                    .k = k.data(),
+                                    .v = v.data()})
+                       .ok());
+    values.insert(values.end(), k.begin(), k.end());
+    values.insert(values.end(), v.begin(), v.end());
+  }
+  return values;
+}
+
+TEST(FusedPrefillTest, ALaterTokenNeverMovesAnEarlierOneButInTwoSidedPropagation) {
+  for (const std::string_view family : model::TinyFamilies()) {
+    for (const PropagationMode mode :
+         {PropagationMode::kOff, PropagationMode::kCausal, PropagationMode::kTwoSided}) {
+      TinyScene tiny(family);
+      const FusionOptions options = {.selector = "stride", .ratio = 0.4, .propagate = mode};
+      const FusedContext before = tiny.scene.Run(options);
+      // A token in the middle of the last chunk changes, with its cache; the rows stay.
+      PromptPart& last = tiny.scene.chunks().back();
+      last.tokens[10] = (last.tokens[10] + 1) % 160;
+      auto cache =
+          BuildKv(tiny.scene.transformer(), tiny.scene.header().cached, last.tokens, nullptr);
+      ASSERT_TRUE(cache.ok());
+      last.cached = cache->get();
+      const FusedContext after = tiny.scene.Run(options);
+      ASSERT_EQ(before.rows, after.rows);
+      const int64_t changed = tiny.scene.prompt().segments().back().begin + 10;
+      bool has_moved = false;
+      for (int64_t position = 0; position < changed; ++position) {
+        has_moved |= PlacedAt(before, tiny.scene.transformer().config(), position) !=
+                     PlacedAt(after, tiny.scene.transformer().config(), position);
+      }
+      EXPECT_EQ(has_moved, mode == PropagationMode::kTwoSided) << family;
+    }
+  }
+}
+
+constexpr std::string_view kPassages[] = {
+    "## Harbour\nThe harbour of Ostra was built in 1843 by the engineer Maria Lind. She chose the "
+    "eastern bay, because its water is deep and the ice leaves it first in spring.\n\n",
+    "## Lighthouse\nThe lighthouse stands on the rock of Halm. Its lamp was lit by oil until 1911, "
+    "when Lind's grandson brought electric light to the town and to the harbour.\n\n",
+    "## Railway\nThe railway reached Ostra in 1872. Fish from the harbour could now be sold in the "
+    "capital on the day it was caught, and the town grew to four thousand people.\n\n",
+    "## Fire\nA fire destroyed the old market in 1899. The engineer's daughter, Karin Lind, "
+    "planned "
+    "the new one beside the railway, with a roof of glass and iron.\n\n"};
+constexpr std::string_view kQuestion = "Question: Who built the harbour of Ostra?\nAnswer:";
+
+// KL divergence of the first answer token from that of full prefill.
+double FirstTokenKl(const std::vector<float>& full, const std::vector<float>& other) {
+  const auto log_sum = [](const std::vector<float>& logits) {
+    double sum = 0.0;
+    for (const float logit : logits) sum += std::exp(static_cast<double>(logit));
+    return std::log(sum);
+  };
+  const double full_sum = log_sum(full);
+  const double other_sum = log_sum(other);
+  double kl = 0.0;
+  for (size_t i = 0; i < full.size(); ++i) {
+    const double p = full[i] - full_sum;
+    kl += std::exp(p) * (p - (other[i] - other_sum));
+  }
+  return kl;
+}
+
+TEST(FusedPrefillTest, PropagationBringsAnAnswerOverRealTextNearerToFullPrefill) {
+  if (!std::filesystem::exists(kSmolLm2)) GTEST_SKIP() << "no " << kSmolLm2;
+  const auto file = model::GgufFile::Open(kSmolLm2, FileSystem::Local());
+  ASSERT_TRUE(file.ok());
+  const auto tokenizer = model::LoadTokenizer(**file);
+  ASSERT_TRUE(tokenizer.ok());
+  const auto encode = [&](std::string_view text) {
+    return *(*tokenizer)->Encode(text, model::SpecialTokens::kAsText);
+  };
+  Scene scene(**file, kernels::ComputeType::kF32, 1);
+  std::vector<std::unique_ptr<MemoryKv>> caches;
+  for (size_t i = 0; i < 4; ++i) {
+    PromptPart& part = scene.chunks()[i];
+    part.tokens = encode(kPassages[i]);
+    auto cache = BuildKv(scene.transformer(), scene.header().cached, part.tokens, nullptr);
+    ASSERT_TRUE(cache.ok());
+    caches.push_back(*std::move(cache));
+    part.cached = caches.back().get();
+  }
+  scene.question() = encode(kQuestion);
+  const std::vector<float> full = scene.FullPrefill();
+  const auto kl_of = [&](const std::string& selector, PropagationMode mode) {
+    return FirstTokenKl(full,
+                        scene.Run({.selector = selector, .ratio = 0.3, .propagate = mode}).logits);
+  };
+  EXPECT_LT(FirstTokenKl(full, scene.Run(kFull).logits), 1e-6);
+  const double naive = FirstTokenKl(full, scene.Run({.selector = "none"}).logits);
+  for (const std::string selector : {"stride", "attention"}) {
+    const double propagated = kl_of(selector, PropagationMode::kTwoSided);
+    EXPECT_LT(propagated, naive) << selector;
+    EXPECT_LT(propagated, kl_of(selector, PropagationMode::kOff)) << selector;
+  }
+}
+
+TEST(FusedPrefillTest, RealModelAgreesWithItsFullPrefill) {
+  if (!std::filesystem::exists(kSmolLm2)) GTEST_SKIP() << "no " << kSmolLm2;
+  const auto file = model::GgufFile::Open(kSmolLm2, FileSystem::Local());
+  ASSERT_TRUE(file.ok());
+  Scene scene(**file, kernels::ComputeType::kF32, 60);
+  const std::vector<float> full = scene.FullPrefill();
+  EXPECT_LT(Difference(scene.Run(kFull).logits, full), 1e-4);
+  for (const std::string selector : {"prefix", "deviation", "stride", "attention"}) {
+    EXPECT_LT(Difference(scene.Run({.selector = selector, .ratio = 1.0}).logits, full), 1e-4);
+  }
+  scene.chunks().resize(1);
+  EXPECT_LT(Difference(scene.Run({.selector = "none"}).logits, scene.FullPrefill()), 1e-4);
+}
+
+// A cache that turns out to be damaged at one layer.
+class DamagedKv : public KvSource {
+ public:
+  DamagedKv(const KvSource* whole, int32_t layer) : whole_(*whole), layer_(layer) {}
+  KvPayloadType type() const override { return whole_.type(); }
+  int64_t num_tokens() const override { return whole_.num_tokens(); }
+  Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
+    if (layer == layer_) return Status(StatusCode::kNotFound, "checksum mismatch");
+    return whole_.ReadLayer(layer, target);
+  }
+
+ private:
+  const KvSource& whole_;
+  const int32_t layer_;
+};
+
+TEST(FusedPrefillTest, ACacheThatIsLostOnTheWayIsComputedInstead) {
+  TinyScene tiny("llama");
+  for (int32_t layer = 0; layer < 4; ++layer) {
+    const DamagedKv damaged(tiny.scene.chunks()[2].cached, layer);
+    std::vector<PromptPart> parts = tiny.scene.chunks();
+    parts[2].cached = &damaged;
+    const Prompt prompt = *Prompt::Create(tiny.scene.header(), parts, tiny.scene.question());
+    const FusedContext context = tiny.scene.RunPrompt(prompt, {});
+    EXPECT_EQ(context.lost_segments, std::vector<size_t>{3});
+    const FusedContext wanted = tiny.scene.RunPrompt(tiny.scene.prompt().WithoutCache(3), {});
+    EXPECT_EQ(context.logits, wanted.logits);
+    EXPECT_EQ(context.usage.fresh_tokens, wanted.usage.fresh_tokens);
+  }
+}
+
+TEST(FusedPrefillTest, TwoRunsAreBitwiseEqual) {
+  TinyScene tiny("gemma3");
+  for (const std::string_view selector : RowSelectorNames()) {
+    const FusionOptions options = {.selector = std::string(selector), .ratio = 0.3};
+    EXPECT_EQ(tiny.scene.Run(options).logits, tiny.scene.Run(options).logits) << selector;
+  }
+}
+
+TEST(FusedPrefillTest, BadOptionsAreRefused) {
+  TinyScene tiny("llama");
+  const Prompt prompt = tiny.scene.prompt();
+  const auto code_of = [&](const FusionOptions& options) {
+    return FusedPrefill(tiny.scene.transformer(), prompt, options, 1, nullptr).status().code();
+  };
+  EXPECT_EQ(code_of({.selector = "hkvd"}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.ratio = 1.5}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.ratio = -0.1}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.ratio = std::nan("")}), StatusCode::kInvalidArgument);
+  CancelToken cancel;
+  cancel.Cancel();
+  EXPECT_EQ(FusedPrefill(tiny.scene.transformer(), prompt, {}, 1, &cancel).status().code(),
+            StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace intarsia::engine
