@@ -72,7 +72,9 @@ HWY_INLINE void ScanBlocks(const BinaryScanParams& params) {
   const hn::Rebind<int32_t, D64> di32;
   const hn::Rebind<float, D64> df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto largest = static_cast<int32_t>(15 * 64 * params.num_words * (kPlanes == 2 ? 3 : 1));
+  // 15 is the largest level of a query, 64 the bits of a word, 3 the largest of two planes.
+  const auto largest =
+      static_cast<int32_t>(int64_t{960} * params.num_words * (kPlanes == 2 ? 3 : 1));
   for (int64_t block = 0; block < params.num_blocks; ++block) {
     const int64_t word_begin = block * params.num_words * kBinaryBlockCodes;
     for (int64_t r = 0; r < kBinaryBlockCodes; r += lanes) {

@@ -185,7 +185,7 @@ TEST(BinaryIndexTest, FollowsAddsAndRemovesOfItsVectors) {
 
 TEST(BinaryIndexTest, IdenticalVectorsAndTheCentreItselfAreFound) {
   auto flat = *FlatIndex::Create({.dim = 64, .metric = Metric::kInnerProduct});
-  std::vector<float> rows(64 * 10, 0.5F);
+  std::vector<float> rows(640, 0.5F);
   std::vector<uint64_t> ids(10);
   std::iota(ids.begin(), ids.end(), 0);
   ASSERT_TRUE(flat->Add(ids, rows).ok());

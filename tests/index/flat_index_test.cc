@@ -37,6 +37,7 @@ std::vector<uint64_t> ExactIds(const FlatIndex& index, std::span<const float> qu
 
 std::vector<uint64_t> IdsOf(const std::vector<SearchHit>& hits) {
   std::vector<uint64_t> ids;
+  ids.reserve(hits.size());
   for (const SearchHit& hit : hits) ids.push_back(hit.id);
   return ids;
 }
@@ -138,7 +139,7 @@ TEST(FlatIndexTest, ARemovedVectorIsNeverFoundAndTheOthersAre) {
 TEST(FlatIndexTest, BadVectorsAreRefusedWholeWithTheirId) {
   auto index = MakeIndex(2);
   const auto add = [&](std::vector<uint64_t> ids, std::vector<float> rows) {
-    const Status status = index->Add(ids, rows);
+    Status status = index->Add(ids, rows);
     EXPECT_EQ(index->size(), 0);
     return status;
   };
