@@ -118,7 +118,7 @@ void DequantizeQ4_K(const uint8_t* block, float* target) {
     const ScaleAndMinimum unpacked = UnpackGroup(block + 4, group);
     const float group_scale = scale * static_cast<float>(unpacked.scale);
     const float group_minimum = minimum * static_cast<float>(unpacked.minimum);
-    const uint8_t* nibbles = block + 16 + group / 2 * 32;
+    const uint8_t* nibbles = block + 16 + int64_t{group / 2} * 32;
     const int shift = group % 2 * 4;
     for (int i = 0; i < 32; ++i) {
       target[group * 32 + i] =
@@ -137,7 +137,7 @@ void DequantizeQ5_K(const uint8_t* block, float* target) {
     const ScaleAndMinimum unpacked = UnpackGroup(block + 4, group);
     const float group_scale = scale * static_cast<float>(unpacked.scale);
     const float group_minimum = minimum * static_cast<float>(unpacked.minimum);
-    const uint8_t* nibbles = block + 48 + group / 2 * 32;
+    const uint8_t* nibbles = block + 48 + int64_t{group / 2} * 32;
     const int shift = group % 2 * 4;
     for (int i = 0; i < 32; ++i) {
       const int weight = ((nibbles[i] >> shift) & 15) | (((fifth[i] >> group) & 1) << 4);
@@ -151,11 +151,11 @@ void DequantizeQ5_K(const uint8_t* block, float* target) {
 // 32 * (q % 2), low ones first, and bits 2q of all the upper bytes. A scale serves 16 weights.
 void DequantizeQ6_K(const uint8_t* block, float* target) {
   const float scale = LoadHalf(block + 208);
-  for (int group = 0; group < 16; ++group) {
+  for (int64_t group = 0; group < 16; ++group) {
     const float group_scale = scale * static_cast<float>(static_cast<int8_t>(block[192 + group]));
-    const int half = group / 8;
-    const int quarter = group / 2 % 4;
-    const int first = group % 2 * 16;
+    const int64_t half = group / 8;
+    const int64_t quarter = group / 2 % 4;
+    const int64_t first = group % 2 * 16;
     const uint8_t* nibbles = block + half * 64 + quarter % 2 * 32 + first;
     const uint8_t* upper = block + 128 + half * 32 + first;
     for (int i = 0; i < 16; ++i) {

@@ -63,7 +63,7 @@ void StoreOutput(const Job& job, int64_t output, int64_t row, int64_t num_summed
   params.y[row * params.num_outputs + output] = sum;
 }
 
-constexpr int kLineBytes = 64;
+constexpr int64_t kLineBytes = 64;
 // How far ahead weights are asked for. The hardware's own prefetch stops at pages and is confused
 // by the alternation of two short rows: without this, each pair of outputs waits for memory twice.
 constexpr int64_t kPrefetchBytes = 8'192;
@@ -80,7 +80,7 @@ template <class Codec, int kRows, int kOutputs>
 HWY_NOINLINE void MultiplyOutputs(const Job& job, const Outputs<kOutputs>& outputs) {
   // Chains of additions that an output and row has, to hide their latency.
   constexpr int kChains = kRows <= 4 ? 2 : 1;
-  constexpr int kVectors = Codec::kStep / kLanes;
+  constexpr int64_t kVectors = Codec::kStep / kLanes;
   const DF d;
   VF sums[kOutputs][kRows][kChains];
   INTARSIA_UNROLL
@@ -95,18 +95,18 @@ HWY_NOINLINE void MultiplyOutputs(const Job& job, const Outputs<kOutputs>& outpu
     for (int o = 0; o < kOutputs; ++o) {
       blocks[o] = outputs.weights[o] + index * Codec::kBlockBytes;
       INTARSIA_UNROLL
-      for (int byte = 0; byte < Codec::kBlockBytes; byte += kLineBytes) {
+      for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += kLineBytes) {
         hwy::Prefetch(blocks[o] + kPrefetchBytes + byte);
       }
       Codec::Begin(blocks[o], &states[o]);
     }
-    for (int step = 0; step < Codec::kBlockSize / Codec::kStep; ++step) {
+    for (int64_t step = 0; step < Codec::kBlockSize / Codec::kStep; ++step) {
       const int64_t x_offset = index * Codec::kBlockSize + step * Codec::kStep;
       VF weights[kOutputs][kVectors];
       INTARSIA_UNROLL
       for (int o = 0; o < kOutputs; ++o) Codec::Decode(states[o], blocks[o], step, weights[o]);
       INTARSIA_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
+      for (int64_t v = 0; v < kVectors; ++v) {
         INTARSIA_UNROLL
         for (int r = 0; r < kRows; ++r) {
           const VF x = hn::LoadU(d, job.x[r] + x_offset + v * kLanes);
@@ -135,7 +135,7 @@ void MultiplyRange(const Job& job, int64_t begin, int64_t end) {
   constexpr int kOutputs = kRows <= 2 ? 2 : 1;
   const auto* weights = static_cast<const uint8_t*>(job.params->weights);
   for (int64_t output = begin; output < end; output += kOutputs) {
-    Outputs<kOutputs> outputs;
+    Outputs<kOutputs> outputs = {};
     for (int o = 0; o < kOutputs; ++o) {
       outputs.index[o] = std::min(output + o, end - 1);
       outputs.weights[o] = weights + outputs.index[o] * job.row_bytes;

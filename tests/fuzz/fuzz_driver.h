@@ -81,8 +81,9 @@ class Mutator {
         }
         break;
       default:
-        if (!corpus.words.empty())
+        if (!corpus.words.empty()) {
           input->insert(position, corpus.words[Below(corpus.words.size())]);
+        }
         break;
     }
   }
@@ -134,6 +135,7 @@ inline int Run(int64_t num_iterations, uint64_t seed) {
 }  // namespace intarsia::fuzz
 
 #ifndef INTARSIA_LIBFUZZER
+// NOLINTNEXTLINE(misc-definitions-in-headers): a program includes this once.
 int main(int argc, char** argv) {
   const int64_t num_iterations = argc > 1 ? std::strtoll(argv[1], nullptr, 10) : 0;
   const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
