@@ -20,6 +20,7 @@ namespace intarsia {
 struct Checksum {
   uint64_t low = 0;
   uint64_t high = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): the check takes the compiler's own 0 for one of ours.
   auto operator<=>(const Checksum&) const = default;
 
   // 32 hexadecimal digits.
@@ -31,6 +32,7 @@ Checksum ChecksumOf(std::string_view bytes);
 
 struct Digest {
   std::array<uint8_t, 32> bytes{};
+  // NOLINTNEXTLINE(modernize-use-nullptr): the check takes the compiler's own 0 for one of ours.
   auto operator<=>(const Digest&) const = default;
 
   // 64 hexadecimal digits.

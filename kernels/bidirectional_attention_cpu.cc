@@ -71,18 +71,27 @@ void PackKeysAndValues(const float* k, int64_t stride, int64_t num_keys, int64_t
   }
 }
 
-// target[row, column] = sum over i of left[i * left_step + row * left_row_step] *
-// right[i * num_columns + column], for kTileRows rows; num_columns is a multiple of two vectors.
-void MultiplyTile(const float* HWY_RESTRICT left, int64_t left_step, int64_t left_row_step,
-                  const float* HWY_RESTRICT right, int64_t depth, int64_t num_columns,
-                  float* HWY_RESTRICT target) {
+// A product of kTileRows rows with a matrix: target[row, column] = sum over i of
+// left[i * left_step + row * left_row_step] * right[i * num_columns + column].
+struct TileProduct {
+  const float* left;
+  int64_t left_step;
+  int64_t left_row_step;
+  const float* right;  // [depth, num_columns]
+  int64_t depth;
+  int64_t num_columns;  // a multiple of two vectors
+};
+
+void MultiplyTile(const TileProduct& product, float* HWY_RESTRICT target) {
+  const int64_t num_columns = product.num_columns;
+  const int64_t left_row_step = product.left_row_step;
   const F32 d;
   const int64_t lanes = LanesF32();
   for (int64_t column = 0; column < num_columns; column += 2 * lanes) {
     auto a0 = hn::Zero(d), a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, e0 = a0, e1 = a0;
-    const float* HWY_RESTRICT x = left;
-    const float* HWY_RESTRICT y = right + column;
-    for (int64_t i = 0; i < depth; ++i) {
+    const float* HWY_RESTRICT x = product.left;
+    const float* HWY_RESTRICT y = product.right + column;
+    for (int64_t i = 0; i < product.depth; ++i) {
       const auto y0 = hn::LoadU(d, y);
       const auto y1 = hn::LoadU(d, y + lanes);
       const auto xa = hn::Set(d, x[0]);
@@ -97,7 +106,7 @@ void MultiplyTile(const float* HWY_RESTRICT left, int64_t left_step, int64_t lef
       c1 = hn::MulAdd(xc, y1, c1);
       e0 = hn::MulAdd(xe, y0, e0);
       e1 = hn::MulAdd(xe, y1, e1);
-      x += left_step;
+      x += product.left_step;
       y += num_columns;
     }
     float* const rows = target + column;
@@ -155,7 +164,7 @@ void AttendText(const BidirectionalAttentionParams& params, int64_t text, int64_
         scratch.q[i * kTileRows + r] = r < num_rows ? q[(row + r) * stride + i] * params.scale : 0;
       }
     }
-    MultiplyTile(scratch.q, kTileRows, 1, scratch.k, dim, scratch.keys_padded, scratch.scores);
+    MultiplyTile({scratch.q, kTileRows, 1, scratch.k, dim, scratch.keys_padded}, scratch.scores);
     float inverse_sums[kTileRows];
     for (int64_t r = 0; r < kTileRows; ++r) {
       float* const scores = scratch.scores + r * scratch.keys_padded;
@@ -163,7 +172,7 @@ void AttendText(const BidirectionalAttentionParams& params, int64_t text, int64_
                 -std::numeric_limits<float>::infinity());
       inverse_sums[r] = ExponentiateRow(scratch.keys_padded, scores);
     }
-    MultiplyTile(scratch.scores, 1, scratch.keys_padded, scratch.v, num_keys, scratch.dim_padded,
+    MultiplyTile({scratch.scores, 1, scratch.keys_padded, scratch.v, num_keys, scratch.dim_padded},
                  scratch.output);
     for (int64_t r = 0; r < num_rows; ++r) {
       float* const output = scratch.output + r * scratch.dim_padded;

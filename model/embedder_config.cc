@@ -204,8 +204,9 @@ Result<std::optional<std::string>> ReadModules(const std::string& folder, FileSy
     if (kind == "Pooling") {
       if (name.empty() || name == "." || name == ".." ||
           name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
-        return Status(StatusCode::kCorruption,
-                      "module has no plain folder name: path=" + name + " file=" + path);
+        std::string message = "module has no plain folder name: path=";
+        message.append(name).append(" file=").append(path);
+        return Status(StatusCode::kCorruption, std::move(message));
       }
       pooling = name;
     } else if (kind != "Transformer" && kind != "Normalize") {
@@ -221,8 +222,9 @@ Status ReadPooling(const std::string& folder, FileSystem* file_system, EmbedderC
   if (!name.has_value()) {
     return {StatusCode::kUnsupported, "modules.json names no pooling: folder=" + folder};
   }
-  INTARSIA_ASSIGN_OR_RETURN(Fields fields,
-                            ReadOptionalFields(folder + "/" + *name + "/config.json", file_system));
+  std::string path = folder;
+  path.append("/").append(*name).append("/config.json");
+  INTARSIA_ASSIGN_OR_RETURN(Fields fields, ReadOptionalFields(path, file_system));
   // Older files have a switch for each way, newer ones may have one name.
   const std::string mode = fields.StringOr("pooling_mode", "");
   const bool is_cls = fields.BoolOr("pooling_mode_cls_token", mode == "cls");

@@ -33,7 +33,8 @@ TEXTS = [
     "\u041c\u043e\u0441\u043a\u0432\u0430 \u2014 "
     "\u0441\u0442\u043e\u043b\u0438\u0446\u0430 \u0420\u043e\u0441\u0441\u0438\u0438.",
     "\u0627\u0644\u0633\u0644\u0627\u0645 \u0639\u0644\u064a\u0643\u0645",
-    "emoji \U0001f600\U0001f680 and \u2603 snowman, zero\u200bwidth, bell\u0007, replacement \ufffd",
+    "emoji \U0001f600\U0001f680 and \u2603 snowman, zero\u200bwidth, bell\u0007, "
+    "replacement \ufffd",
     "def add(a: int, b: int) -> int:\n    return a + b  # O(1)\n",
     "https://example.org/path?query=42&lang=de#fragment",
     "3.14159, 1,000,000 and -273.15 \u00b0C at 101325 Pa; $5.99 (20% off)",

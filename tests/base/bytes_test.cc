@@ -12,7 +12,7 @@
 namespace intarsia {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 TEST(ByteWriterTest, WritesLittleEndian) {
   ByteWriter writer;

@@ -50,6 +50,7 @@ TEST(LogTest, AMessageIsNoFormatString) {
 TEST(LogTest, LinesOfSeveralThreadsStayWhole) {
   const std::string text = LoggedBy([] {
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([] {
         for (int line = 0; line < 50; ++line) Log(LogLevel::kError, "<begin middle end>");

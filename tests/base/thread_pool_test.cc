@@ -116,7 +116,7 @@ TEST(ThreadPoolTest, SeveralCallersTakeTurns) {
     });
   }
   for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(sums, std::vector<int64_t>(4, 200 * 204));
+  EXPECT_EQ(sums, std::vector<int64_t>(4, int64_t{200} * 204));
 }
 
 TEST(ThreadPoolTest, EndsWhetherItsThreadsSpinOrSleepOrNeverRan) {

@@ -9,7 +9,7 @@
 namespace intarsia {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 TEST(Utf8Test, WellFormedTextHasNoInvalidByte) {
   EXPECT_EQ(FindInvalidUtf8(""), -1);

@@ -20,9 +20,10 @@ constexpr Tolerance kTolerance = {.absolute = 2e-6, .relative = 1e-5, .nmse = 1e
 
 // Texts of the given lengths with random rows, and an output with guard bands.
 struct Case {
-  Case(std::vector<int64_t> text_lengths, int32_t num_heads, int32_t head_dim) : row_begins(1, 0) {
+  Case(const std::vector<int64_t>& text_lengths, int32_t num_heads, int32_t head_dim)
+      : row_begins(1, 0) {
     for (const int64_t length : text_lengths) row_begins.push_back(row_begins.back() + length);
-    const auto width = static_cast<size_t>(num_heads * head_dim);
+    const auto width = static_cast<size_t>(num_heads) * static_cast<size_t>(head_dim);
     const auto num_rows = static_cast<size_t>(row_begins.back());
     std::mt19937 random(static_cast<uint32_t>(7 + head_dim));
     std::normal_distribution<float> normal;
@@ -97,22 +98,25 @@ TEST(BidirectionalAttentionTest, OneTokenSeesItselfOnly) {
 
 TEST(BidirectionalAttentionTest, ATextDoesNotDependOnItsNeighbours) {
   ThreadPool pool(2);
+  constexpr int64_t kLeft = 9, kRight = 29, kWidth = 32;
   Case together({9, 20, 6}, 2, 16);
   const std::vector<float> all = together.Run(&pool);
   Case alone({20}, 2, 16);
-  alone.qkv.assign(together.qkv.begin() + 9 * 96, together.qkv.begin() + 29 * 96);
+  alone.qkv.assign(together.qkv.begin() + kLeft * 3 * kWidth,
+                   together.qkv.begin() + kRight * 3 * kWidth);
   alone.params.qkv = alone.qkv.data();
   const std::vector<float> one = alone.Run(&pool);
-  EXPECT_EQ(one, std::vector<float>(all.begin() + 9 * 32, all.begin() + 29 * 32));
+  EXPECT_EQ(one, std::vector<float>(all.begin() + kLeft * kWidth, all.begin() + kRight * kWidth));
 }
 
 TEST(BidirectionalAttentionTest, NanStaysInItsText) {
   ThreadPool pool(2);
   Case attention({5, 5}, 2, 16);
+  constexpr int64_t kSecond = int64_t{5} * 32;  // where the second text begins
   const std::vector<float> clean = attention.Run(&pool);
   attention.qkv[40] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> spoiled = attention.Run(&pool);
-  EXPECT_TRUE(std::equal(clean.begin() + 5 * 32, clean.end(), spoiled.begin() + 5 * 32));
+  EXPECT_TRUE(std::equal(clean.begin() + kSecond, clean.end(), spoiled.begin() + kSecond));
 }
 
 TEST(BidirectionalAttentionTest, LargeScoresDoNotOverflow) {

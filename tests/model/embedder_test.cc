@@ -170,6 +170,7 @@ TEST_F(EmbedderTest, ServesSeveralThreads) {
   const auto embedder = Load(bert);
   ASSERT_TRUE(embedder.ok()) << embedder.status();
   std::vector<std::thread> threads;
+  threads.reserve(3);
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&] {
       for (int round = 0; round < 5; ++round) {
@@ -221,8 +222,8 @@ TEST_F(EmbedderTest, RefusesConfigurationsItDoesNotKnowOrTrust) {
     config.replace(config.find(old_text), old_text.size(), new_text);
     return config;
   };
-  const StatusCode kBad = StatusCode::kCorruption;
-  const StatusCode kOther = StatusCode::kUnsupported;
+  constexpr StatusCode kBad = StatusCode::kCorruption;
+  constexpr StatusCode kOther = StatusCode::kUnsupported;
   const struct {
     std::string file;
     std::string content;

@@ -119,6 +119,7 @@ class TinyBert {
     double square_sum = 0.0;
     for (const double value : sum) square_sum += value * value;
     std::vector<float> vector;
+    vector.reserve(sum.size());
     for (const double value : sum) {
       vector.push_back(static_cast<float>(value / std::sqrt(square_sum)));
     }
