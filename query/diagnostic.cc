@@ -227,8 +227,10 @@ void Shift(int64_t num_bytes, Diagnostic* diagnostic) {
 
 std::string RenderDiagnostic(const Diagnostic& diagnostic, std::string_view sql,
                              int64_t columns_max) {
-  std::string rendered =
-      std::string(ErrorClassName(diagnostic.error_class)) + ": " + diagnostic.message + "\n";
+  std::string rendered(ErrorClassName(diagnostic.error_class));
+  // "Cancelled: cancelled" says nothing twice.
+  if (diagnostic.message != "cancelled") rendered += ": " + diagnostic.message;
+  rendered += "\n";
   if (diagnostic.has_place() && !sql.empty()) {
     const int64_t offset = std::clamp<int64_t>(diagnostic.range.begin, 0, Size(sql));
     const std::string label = "LINE " + std::to_string(PositionAt(sql, offset).line) + ": ";

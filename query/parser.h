@@ -2,7 +2,7 @@
 //
 // Recursive descent over the tokens of lexer.h, with one statement at a time. Parentheses nest at
 // most kDepthMax deep and a script has at most kScriptBytesMax bytes, so that no text overflows the
-// stack or the memory. The grammar is in docs/manual/sql.md.
+// stack or the memory. Manual: docs/manual/sql.md.
 //
 // Thread safety: all functions may be called concurrently.
 #pragma once

@@ -32,6 +32,7 @@ constexpr std::array<DotCommandSpec, 14> kCommands = {{
 // The command of that name, or the only one that begins with it.
 Outcome<const DotCommandSpec*> FindCommand(std::string_view name) {
   std::vector<std::string_view> names;
+  names.reserve(kCommands.size());
   std::vector<const DotCommandSpec*> matches;
   for (const DotCommandSpec& command : kCommands) {
     if (command.name == name) return &command;
@@ -41,6 +42,7 @@ Outcome<const DotCommandSpec*> FindCommand(std::string_view name) {
   if (matches.size() == 1) return matches.front();
   if (matches.size() > 1 && name.size() > 1) {
     std::vector<std::string_view> candidates;
+    candidates.reserve(matches.size());
     for (const DotCommandSpec* match : matches) candidates.push_back(match->name);
     return InputError({}, "command is not unique: " + std::string(name),
                       "It may be " + query::JoinAlternatives(candidates) + ".");

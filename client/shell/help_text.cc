@@ -108,6 +108,7 @@ query::Outcome<std::string> HelpTopic(std::string_view name, int64_t columns_max
   const Topic* topic = FindTopic(name);
   if (topic == nullptr) {
     std::vector<std::string_view> names;
+    names.reserve(kTopics.size());
     for (const Topic& other : kTopics) names.push_back(other.name);
     std::string hint = query::DidYouMean(query::NearestName(name, names));
     if (hint.empty()) hint = "There is help for " + query::JoinAlternatives(names) + ".";

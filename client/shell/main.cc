@@ -118,6 +118,7 @@ int Main(const CommandLine& command_line) {
       command_line.mode.value_or(is_on_terminal ? OutputMode::kBox : OutputMode::kTsv);
   options.format.rows_max = is_interactive ? kTableRowsMax : 0;
   options.is_interactive = is_interactive;
+  options.is_on_terminal = is_on_terminal;
   options.shows_progress = isatty(STDERR_FILENO) != 0;
   options.columns = [] { return TerminalColumns(STDOUT_FILENO); };
   options.error_columns = [] { return TerminalColumns(STDERR_FILENO); };

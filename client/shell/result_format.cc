@@ -12,8 +12,6 @@ namespace {
 
 using query::ResultSet;
 using query::Row;
-using query::Value;
-using query::ValueKind;
 
 // In the order of OutputMode.
 constexpr std::array<std::string_view, 7> kModeNames = {"box",      "line", "csv",  "tsv",

@@ -14,7 +14,7 @@ namespace intarsia::client {
 
 enum class OutputMode : uint8_t {
   kBox,       // A table with borders, in the width of the terminal.
-  kLine,      // One `name = value` a line.
+  kLine,      // One `name = value` a line. Numbers of these two and of kMarkdown are rounded.
   kCsv,       // RFC 4180 with a header; an empty string is "", null is nothing.
   kTsv,       // With a header; tab, newline and backslash as \t, \n and \\; null is nothing.
   kMarkdown,  // A pipe table.

@@ -1,6 +1,8 @@
 #include "client/shell/result_table.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -21,6 +23,14 @@ constexpr int64_t kCellLinesMax = 4;
 // A cell wider than this in a table of several columns is wrapped also where no terminal sets a
 // width.
 constexpr int64_t kColumnWidthMax = 120;
+
+// A cell as it is read: numbers in six digits, which is more than a person compares.
+std::string CellText(const Value& value, const FormatOptions& options) {
+  if (value.kind() != ValueKind::kDouble) return ToText(value, options.null_text);
+  std::array<char, 40> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.6g", value.AsDouble());
+  return buffer.data();
+}
 
 // A column's alignment: numbers to the right, if there is nothing else in it.
 std::vector<Alignment> AlignmentsOf(const ResultSet& result) {
@@ -131,7 +141,7 @@ class BoxWriter {
   }
 
  private:
-  std::string Cell(const Value& value) const { return ToText(value, options_.null_text); }
+  std::string Cell(const Value& value) const { return CellText(value, options_); }
 
   void MeasureColumns(int64_t width_max) {
     for (size_t i = 0; i < result_.columns.size(); ++i) {
@@ -152,7 +162,8 @@ class BoxWriter {
     }
     for (size_t line = 0; line < num_lines; ++line) {
       for (size_t i = 0; i < cells.size(); ++i) {
-        const std::string_view part = line < wrapped[i].size() ? wrapped[i][line] : "";
+        std::string_view part;
+        if (line < wrapped[i].size()) part = wrapped[i][line];
         *text += "│ " + Pad(part, widths_[i], alignments_[i]) + " ";
       }
       *text += "│\n";
@@ -200,7 +211,7 @@ std::string FormatMarkdown(const ResultSet& result, const FormatOptions& options
   for (const Row& row : result.rows) {
     text += "|";
     for (const Value& value : row) {
-      text += " " + MarkdownCell(ToText(value, options.null_text)) + " |";
+      text += " " + MarkdownCell(CellText(value, options)) + " |";
     }
     text += "\n";
   }
@@ -218,7 +229,7 @@ std::string FormatLines(const ResultSet& result, const FormatOptions& options) {
     if (!text.empty()) text += "\n";
     for (size_t i = 0; i < row.size(); ++i) {
       text += Pad(SafeLine(result.columns[i].name), width, Alignment::kRight) + " = ";
-      for (const char c : SafeText(ToText(row[i], options.null_text))) {
+      for (const char c : SafeText(CellText(row[i], options))) {
         text += c;
         if (c == '\n') text += indent;
       }

@@ -146,7 +146,7 @@ ScriptOutcome Shell::Consume(std::string_view script, MoreInput more, int64_t* o
 }
 
 bool Shell::is_shown_to_person(Terminator terminator) const {
-  return options_.is_interactive && output_ == nullptr && format_.mode == OutputMode::kBox &&
+  return options_.is_on_terminal && output_ == nullptr && format_.mode == OutputMode::kBox &&
          terminator == Terminator::kSemicolon;
 }
 

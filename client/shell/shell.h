@@ -27,9 +27,10 @@ namespace intarsia::client {
 
 struct ShellOptions {
   FormatOptions format;
-  bool is_interactive = false;       // A person reads and writes: footers, answers as they come.
-  bool shows_progress = false;       // `err` is a terminal.
-  std::function<int64_t()> columns;  // Of the terminal behind `out` now; 0: there is none.
+  bool is_interactive = false;             // A person types: results have footers.
+  bool is_on_terminal = false;             // A person reads `out`: answers show as they come.
+  bool shows_progress = false;             // `err` is a terminal.
+  std::function<int64_t()> columns;        // Of the terminal behind `out` now; 0: there is none.
   std::function<int64_t()> error_columns;  // The same of `err`.
   std::function<int64_t()> now_ms;         // A clock that never goes back.
   InterruptHandler* interrupts = nullptr;  // May be null.

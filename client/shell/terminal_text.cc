@@ -141,18 +141,20 @@ std::string HumanBytes(double num_bytes) {
 }
 
 std::string HumanDuration(int64_t duration_ms) {
-  std::array<char, 48> buffer{};
-  const auto print = [&buffer](const char* format, auto... values) {
-    std::snprintf(buffer.data(), buffer.size(), format, values...);
-    return std::string(buffer.data());
+  // "05" for 5.
+  const auto two_digits = [](int64_t number) {
+    return (number < 10 ? "0" : "") + std::to_string(number);
   };
   if (duration_ms < 1000) return std::to_string(duration_ms) + " ms";
-  if (duration_ms < 60'000) return print("%.1f s", static_cast<double>(duration_ms) / 1000);
-  const auto seconds = static_cast<double>(duration_ms / 1000 % 60);
+  if (duration_ms < 60'000) {
+    std::array<char, 16> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%.1f s", static_cast<double>(duration_ms) / 1000);
+    return buffer.data();
+  }
+  const int64_t seconds = duration_ms / 1000 % 60;
   const int64_t minutes = duration_ms / 60'000;
-  if (minutes < 60) return print("%.0fm %02.0fs", static_cast<double>(minutes), seconds);
-  return print("%.0fh %02.0fm", static_cast<double>(minutes / 60),
-               static_cast<double>(minutes % 60));
+  if (minutes < 60) return std::to_string(minutes) + "m " + two_digits(seconds) + "s";
+  return std::to_string(minutes / 60) + "h " + two_digits(minutes % 60) + "m";
 }
 
 }  // namespace intarsia::client

@@ -72,6 +72,11 @@ TEST(DiagnosticTest, WithoutPlaceOrTextThereIsNoLine) {
   EXPECT_EQ(Render("", 0), "Binder error: fact\n");
 }
 
+TEST(DiagnosticTest, CancellationIsSaidOnce) {
+  EXPECT_EQ(RenderDiagnostic(FromStatus(Status(StatusCode::kCancelled, "cancelled")), ""),
+            "Cancelled\n");
+}
+
 TEST(DiagnosticTest, PositionCountsCodePointsFromOne) {
   const std::string sql = "a\nñb";
   EXPECT_EQ(PositionAt(sql, 0).column, 1);

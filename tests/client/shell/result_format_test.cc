@@ -39,6 +39,15 @@ TEST(ResultFormatTest, BoxAlignsByColumns) {
             "└─────────┴───────┴───────┘\n");
 }
 
+TEST(ResultFormatTest, LongCellsAreShownAsTheyAre) {
+  const std::string text = "a cell that is longer than what a string keeps inside of itself";
+  ResultSet result;
+  result.columns = {{"a"}, {"b"}};
+  result.rows.push_back({Value(text), Value(text + text)});
+  const std::string box = Format(result, OutputMode::kBox);
+  EXPECT_NE(box.find("│ " + text + " │ "), std::string::npos) << box;
+}
+
 TEST(ResultFormatTest, BoxFitsTheTerminal) {
   ResultSet result;
   result.columns = {{"n"}, {"content"}, {"heading"}};

@@ -25,15 +25,15 @@ class FakeRunner final : public StatementRunner {
   using Behaviour = std::function<Outcome<ResultSet>(const RunContext&)>;
 
   Outcome<ResultSet> Run(std::string_view sql, const RunContext& context) override {
-    statements_.emplace_back(sql);
-    const auto found = behaviours_.find(std::string(sql));
-    return found == behaviours_.end() ? ResultSet{} : found->second(context);
+    statements.emplace_back(sql);
+    const auto found = behaviours.find(std::string(sql));
+    return found == behaviours.end() ? ResultSet{} : found->second(context);
   }
   Status Finish(const CancelToken*) override { return Status::Ok(); }
   std::string Banner() const override { return "fake"; }
 
-  std::vector<std::string> statements_;
-  std::map<std::string, Behaviour> behaviours_;
+  std::vector<std::string> statements;
+  std::map<std::string, Behaviour> behaviours;
 };
 
 // Gives lines from a list.
@@ -41,13 +41,13 @@ class FakeReader final : public LineReader {
  public:
   explicit FakeReader(std::vector<ReadLine> lines) : lines_(std::move(lines)) {}
   ReadLine Read(std::string_view prompt) override {
-    prompts_.emplace_back(prompt);
+    prompts.emplace_back(prompt);
     return next_ < lines_.size() ? lines_[next_++] : ReadLine{};
   }
-  void AddHistory(std::string_view line) override { history_.emplace_back(line); }
+  void AddHistory(std::string_view line) override { history.emplace_back(line); }
 
-  std::vector<std::string> prompts_;
-  std::vector<std::string> history_;
+  std::vector<std::string> prompts;
+  std::vector<std::string> history;
 
  private:
   const std::vector<ReadLine> lines_;
@@ -62,6 +62,7 @@ class ShellTest : public ::testing::Test {
     ShellOptions options;
     options.format.mode = mode;
     options.is_interactive = is_interactive;
+    options.is_on_terminal = is_interactive;
     options.columns = [] { return int64_t{80}; };
     options.error_columns = [] { return int64_t{80}; };
     options.now_ms = [this] { return now_ms_; };
@@ -72,14 +73,14 @@ class ShellTest : public ::testing::Test {
     directory_ = std::filesystem::path(::testing::TempDir()) /
                  ("intarsia_shell_test_" + std::to_string(getpid()));
     std::filesystem::create_directories(directory_);
-    runner_.behaviours_["one"] = [](const RunContext&) {
+    runner_.behaviours["one"] = [](const RunContext&) {
       ResultSet result;
       result.columns = {{"n"}};
       result.rows.push_back({Value(1)});
       result.notices = {"fewer rows than LIMIT"};
       return result;
     };
-    runner_.behaviours_["bad x"] = [](const RunContext&) -> Outcome<ResultSet> {
+    runner_.behaviours["bad x"] = [](const RunContext&) -> Outcome<ResultSet> {
       return query::BinderError({4, 5}, "fact", "Hint.");
     };
   }
@@ -103,7 +104,7 @@ class ShellTest : public ::testing::Test {
 TEST_F(ShellTest, ScriptRunsStatementsInOrder) {
   Shell shell = Make(OutputMode::kJson);
   EXPECT_EQ(shell.RunScript("a 'x;y'; -- c\n one;;\nlast "), ScriptOutcome::kOk);
-  EXPECT_EQ(runner_.statements_, (Words{"a 'x;y'", "one", "last"}));
+  EXPECT_EQ(runner_.statements, (Words{"a 'x;y'", "one", "last"}));
   EXPECT_EQ(out_.str(), "[]\n[{\"n\":1}]\n[]\n");
   EXPECT_EQ(err_.str(), "Notice: fewer rows than LIMIT\n");
 }
@@ -111,12 +112,12 @@ TEST_F(ShellTest, ScriptRunsStatementsInOrder) {
 TEST_F(ShellTest, ScriptStopsAtTheFirstFailure) {
   Shell shell = Make(OutputMode::kTsv);
   EXPECT_EQ(shell.RunScript("a;\n  bad x; b;"), ScriptOutcome::kFailed);
-  EXPECT_EQ(runner_.statements_, (Words{"a", "bad x"}));
+  EXPECT_EQ(runner_.statements, (Words{"a", "bad x"}));
   EXPECT_EQ(err_.str(), "Binder error: fact\nLINE 2:   bad x; b;\n              ^\nHint.\n");
 }
 
 TEST_F(ShellTest, ErrorsDoNotControlTheTerminal) {
-  runner_.behaviours_["evil"] = [](const RunContext&) -> Outcome<ResultSet> {
+  runner_.behaviours["evil"] = [](const RunContext&) -> Outcome<ResultSet> {
     return query::CatalogError({}, "no model \x1B]0;x\a");
   };
   Shell shell = Make(OutputMode::kBox);
@@ -135,7 +136,7 @@ TEST_F(ShellTest, CommandsStandOnLinesOfTheirOwn) {
   EXPECT_EQ(shell.RunScript("-- comment\n.mode csv\none;\n  .mode line\none;;\n.exit\none;"),
             ScriptOutcome::kExit);
   EXPECT_EQ(out_.str(), "n\n1\nn = 1\n");
-  EXPECT_EQ(runner_.statements_, (Words{"one", "one"}));
+  EXPECT_EQ(runner_.statements, (Words{"one", "one"}));
 }
 
 TEST_F(ShellTest, CommandsStandForStatements) {
@@ -143,7 +144,7 @@ TEST_F(ShellTest, CommandsStandForStatements) {
   EXPECT_EQ(shell.RunScript(".models\n.coll\n.cache\n.cache 'my docs'\n.schema docs\n.settings "
                             "search%\n"),
             ScriptOutcome::kOk);
-  EXPECT_EQ(runner_.statements_,
+  EXPECT_EQ(runner_.statements,
             (Words{"SHOW MODELS", "SHOW COLLECTIONS", "SHOW CACHE", "SHOW CACHE FOR \"my docs\"",
                    "DESCRIBE docs", "SHOW SETTINGS LIKE 'search%'"}));
 }
@@ -187,7 +188,7 @@ TEST_F(ShellTest, FilesThatReadThemselvesEnd) {
 }
 
 TEST_F(ShellTest, TimerGoesToErrorsWhereResultsAreForPrograms) {
-  runner_.behaviours_["slow"] = [this](const RunContext&) {
+  runner_.behaviours["slow"] = [this](const RunContext&) {
     now_ms_ += 1500;
     return ResultSet{};
   };
@@ -201,10 +202,10 @@ TEST_F(ShellTest, InteractiveStatementsMayTakeSeveralLines) {
   Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
   FakeReader reader({Line("one"), Line(""), Line("; two 'a"), Line("b';"), Line(".mode json")});
   shell.RunInteractive(&reader);
-  EXPECT_EQ(runner_.statements_, (Words{"one", "two 'a\nb'"}));
-  EXPECT_EQ(reader.prompts_, (Words{"intarsia> ", "     ...> ", "     ...> ", "     ...> ",
-                                    "intarsia> ", "intarsia> "}));
-  EXPECT_EQ(reader.history_, (Words{"one", "; two 'a", "b';", ".mode json"}));
+  EXPECT_EQ(runner_.statements, (Words{"one", "two 'a\nb'"}));
+  EXPECT_EQ(reader.prompts, (Words{"intarsia> ", "     ...> ", "     ...> ", "     ...> ",
+                                   "intarsia> ", "intarsia> "}));
+  EXPECT_EQ(reader.history, (Words{"one", "; two 'a", "b';", ".mode json"}));
   EXPECT_EQ(out_.str(), "┌───┐\n│ n │\n├───┤\n│ 1 │\n└───┘\n1 row, 0 ms\nOK, 0 ms\n");
 }
 
@@ -212,7 +213,7 @@ TEST_F(ShellTest, InteractiveFailureDropsTheLineAndGoesOn) {
   Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
   FakeReader reader({Line("bad x; one; half"), Line("one;")});
   shell.RunInteractive(&reader);
-  EXPECT_EQ(runner_.statements_, (Words{"bad x", "one"}));
+  EXPECT_EQ(runner_.statements, (Words{"bad x", "one"}));
 }
 
 TEST_F(ShellTest, InterruptAtThePromptDropsWhatWasTyped) {
@@ -220,11 +221,11 @@ TEST_F(ShellTest, InterruptAtThePromptDropsWhatWasTyped) {
   FakeReader reader(
       {Line("half"), {ReadOutcome::kInterrupted, ""}, Line("one;"), Line(".exit"), Line("never;")});
   shell.RunInteractive(&reader);
-  EXPECT_EQ(runner_.statements_, (Words{"one"}));
+  EXPECT_EQ(runner_.statements, (Words{"one"}));
 }
 
 TEST_F(ShellTest, AnswerIsShownWhileItIsGenerated) {
-  runner_.behaviours_["answer"] = [](const RunContext& context) {
+  runner_.behaviours["answer"] = [](const RunContext& context) {
     if (context.answer_text != nullptr) {
       context.answer_text->Write("Thirty ");
       context.answer_text->Write("days\x1B[1].");
@@ -248,7 +249,7 @@ TEST_F(ShellTest, AnswerIsShownWhileItIsGenerated) {
 
 TEST_F(ShellTest, ProgressIsForTerminalsOnly) {
   bool has_progress = true;
-  runner_.behaviours_["copy"] = [&has_progress](const RunContext& context) {
+  runner_.behaviours["copy"] = [&has_progress](const RunContext& context) {
     has_progress = context.progress != nullptr;
     return ResultSet{};
   };
@@ -258,7 +259,7 @@ TEST_F(ShellTest, ProgressIsForTerminalsOnly) {
 }
 
 TEST_F(ShellTest, FootersAreShownAsTheStatementGivesThem) {
-  runner_.behaviours_["search"] = [](const RunContext&) {
+  runner_.behaviours["search"] = [](const RunContext&) {
     ResultSet result;
     result.footer = "3 rows, 4 ms (hybrid)";
     return result;
@@ -271,7 +272,7 @@ TEST_F(ShellTest, FootersAreShownAsTheStatementGivesThem) {
 TEST_F(ShellTest, UnterminatedScriptIsHandedOnForItsError) {
   Shell shell = Make(OutputMode::kJson);
   EXPECT_EQ(shell.RunScript("one 'abc  \n"), ScriptOutcome::kOk);
-  EXPECT_EQ(runner_.statements_, (Words{"one 'abc"}));
+  EXPECT_EQ(runner_.statements, (Words{"one 'abc"}));
 }
 
 }  // namespace
