@@ -75,7 +75,7 @@ class Packer {
     return document_.sections[static_cast<size_t>(section)].parent;
   }
 
-  // Whether `section` is `outer` or lies inside of it. Sections nest six deep at most.
+  // Whether `section` is `outer` or lies inside of it. Sections nest ten deep at most.
   bool IsInside(int32_t section, int32_t outer) const {
     while (section > outer) section = ParentOf(section);
     return section == outer;

@@ -19,16 +19,21 @@ class DocumentBuilder {
     document_->sections.assign(1, Section{});
   }
 
-  // Adds a heading of `level` in [1, 6], which opens a section. The first of level 1 becomes the
-  // title of a document that has none.
+  // Adds a heading of `level` >= 1, which opens a section. The first of level 1 becomes the title
+  // of a document that has none.
   void AddHeading(int32_t level, ByteRange range, std::string heading) {
-    while (document_->sections[Index(section_)].level >= level) {
-      section_ = document_->sections[Index(section_)].parent;
-    }
+    EndSections(level);
     if (document_->title.empty() && level == 1) document_->title = heading;
     document_->sections.push_back({section_, level, std::move(heading)});
     section_ = static_cast<int32_t>(document_->sections.size()) - 1;
     document_->blocks.push_back({BlockKind::kHeading, level, section_, range});
+  }
+
+  // Ends the open sections of `level` and below, as a heading of `level` would.
+  void EndSections(int32_t level) {
+    while (document_->sections[Index(section_)].level >= level) {
+      section_ = document_->sections[Index(section_)].parent;
+    }
   }
 
   // Adds any other block to the open section. `level` is 0 but for a list item.

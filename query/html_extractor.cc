@@ -17,6 +17,12 @@ namespace {
 constexpr std::string_view kNoBreakSpace = "\xC2\xA0";
 constexpr std::string_view kCellSeparator = " | ";
 
+// Terms of definition lists are headings below those of HTML, down to this many nested lists.
+constexpr int32_t kHeadingLevels = 6;
+constexpr int32_t kTermDepthMax = 4;
+// Longer ones, of all the terms that one text defines, are paragraphs.
+constexpr size_t kTermsBytesMax = 200;
+
 bool IsBlank(char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
 
 void TrimEnd(std::string* text) {
@@ -91,6 +97,7 @@ class HtmlRenderer {
         root, [this](const GumboNode* node) { return Enter(node); },
         [this](const GumboNode* node) { Leave(node); });
     Flush();
+    FlushTerms(AreDefined::kNo);
   }
 
  private:
@@ -102,6 +109,7 @@ class HtmlRenderer {
     std::string mark;          // "- ", "12. "; empty once it is written
     int64_t block_index = -1;  // of the block that further text of the item may join
   };
+  enum class AreDefined : uint8_t { kNo, kYes };
 
   bool Enter(const GumboNode* node) {
     switch (node->type) {
@@ -136,7 +144,7 @@ class HtmlRenderer {
       return true;
     }
     Flush();
-    if (HeadingLevel(tag) > 0 && heading_ == nullptr && code_depth_ == 0) heading_ = node;
+    EnterHeading(node);
     if (tag == GUMBO_TAG_TABLE && !IsLayoutTable(node)) {
       table_ = node;
     } else if (tag == GUMBO_TAG_PRE) {
@@ -145,8 +153,25 @@ class HtmlRenderer {
       lists_.push_back({tag == GUMBO_TAG_OL, 0});
     } else if (tag == GUMBO_TAG_LI) {
       items_.push_back({NextMark(), -1});
+    } else if (tag == GUMBO_TAG_ASIDE) {
+      ++aside_depth_;
     }
     return true;
+  }
+
+  // A heading of an aside is not one of the text around it, and so an ordinary paragraph.
+  void EnterHeading(const GumboNode* node) {
+    if (heading_ != nullptr || code_depth_ > 0) return;
+    const GumboTag tag = node->v.element.tag;
+    if (tag == GUMBO_TAG_DL) {
+      FlushTerms(AreDefined::kNo);
+      ++definition_depth_;
+    } else if (tag == GUMBO_TAG_DD) {
+      FlushTerms(AreDefined::kYes);
+    } else if (aside_depth_ == 0) {
+      const bool is_term = tag == GUMBO_TAG_DT && definition_depth_ <= kTermDepthMax;
+      if (HeadingLevel(tag) > 0 || is_term) heading_ = node;
+    }
   }
 
   // Rows are lines, cells are parted by `|`; everything else inside is text.
@@ -173,7 +198,11 @@ class HtmlRenderer {
       table_ = nullptr;
     } else if (node == heading_) {
       heading_ = nullptr;
-      FlushHeading(HeadingLevel(tag));
+      if (tag == GUMBO_TAG_DT) {
+        terms_.push_back(TakeHeading());
+      } else {
+        FlushHeading(HeadingLevel(tag), TakeHeading());
+      }
     } else if (tag == GUMBO_TAG_PRE) {
       if (code_depth_ == 1) FlushAs(BlockKind::kCode);
       --code_depth_;
@@ -181,7 +210,15 @@ class HtmlRenderer {
       Flush();
       if (IsList(tag)) lists_.pop_back();
       if (tag == GUMBO_TAG_LI) items_.pop_back();
+      if (tag == GUMBO_TAG_ASIDE) --aside_depth_;
+      if (tag == GUMBO_TAG_DL && heading_ == nullptr && code_depth_ == 0) LeaveDefinitions();
     }
+  }
+
+  void LeaveDefinitions() {
+    FlushTerms(AreDefined::kNo);
+    builder_.EndSections(TermLevel());
+    --definition_depth_;
   }
 
   void ReadTitle(const GumboNode* node) {
@@ -240,16 +277,39 @@ class HtmlRenderer {
     FlushAs(items_.empty() ? BlockKind::kParagraph : BlockKind::kListItem);
   }
 
-  void FlushHeading(int32_t level) {
+  std::string TakeHeading() {
     std::replace(pending_.begin(), pending_.end(), '\n', ' ');
-    const std::string heading = TakePending();
+    return TakePending();
+  }
+
+  void FlushHeading(int32_t level, const std::string& heading) {
     if (heading.empty()) return;
+    FlushTerms(AreDefined::kNo);
     builder_.AddHeading(level, Append("\n\n", heading), heading);
+  }
+
+  int32_t TermLevel() const { return kHeadingLevels + std::max(1, definition_depth_); }
+
+  // Writes the terms that wait: as one heading if a definition follows them.
+  void FlushTerms(AreDefined are_defined) {
+    const std::vector<std::string> terms = std::exchange(terms_, {});
+    std::string heading;
+    for (const std::string& term : terms) {
+      if (!term.empty()) heading += (heading.empty() ? "" : ", ") + term;
+    }
+    if (are_defined == AreDefined::kYes && heading.size() <= kTermsBytesMax) {
+      FlushHeading(TermLevel(), heading);
+    } else {
+      for (const std::string& term : terms) {
+        if (!term.empty()) builder_.AddBlock(BlockKind::kParagraph, 0, Append("\n\n", term));
+      }
+    }
   }
 
   void FlushAs(BlockKind kind) {
     const std::string text = kind == BlockKind::kCode ? TakeCode() : TakePending();
     if (text.empty()) return;
+    FlushTerms(AreDefined::kNo);
     if (kind == BlockKind::kListItem) {
       FlushItem(text);
       return;
@@ -308,7 +368,10 @@ class HtmlRenderer {
   std::vector<List> lists_;
   std::vector<Item> items_;
   const GumboNode* table_ = nullptr;    // the table that is being read as rows
-  const GumboNode* heading_ = nullptr;  // the heading that is being read
+  const GumboNode* heading_ = nullptr;  // the heading or term that is being read
+  std::vector<std::string> terms_;      // that wait for what they mean
+  int32_t definition_depth_ = 0;
+  int32_t aside_depth_ = 0;
   bool is_row_begin_ = false;
   int32_t code_depth_ = 0;
 };

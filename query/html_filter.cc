@@ -84,6 +84,51 @@ const TagInfo* FindTag(std::string_view name) {
   return found != kTags.end() && found->name == key ? found : nullptr;
 }
 
+// Elements without attributes say by their name what they are; others say it by role or class.
+// Documentation generators and site templates agree on few words, and these are they.
+constexpr auto kNavigationClasses =
+    std::to_array<std::string_view>({"breadcrumb", "breadcrumbs", "nav", "navbar", "navfooter",
+                                     "navheader", "navigation", "navpath", "sphinxsidebar", "toc"});
+constexpr auto kAsideClasses = std::to_array<std::string_view>(
+    {"admonition", "caution", "important", "note", "sidebar", "tip", "warning"});
+
+// Whether one of the blank-separated words of an attribute is among `wanted`, in any case.
+template <size_t kSize>
+bool HasWord(std::string_view value, const std::array<std::string_view, kSize>& wanted) {
+  for (size_t begin = 0; begin < value.size();) {
+    const size_t end = std::min(value.find_first_of(" \t\n\r\f", begin), value.size());
+    const std::string_view word = value.substr(begin, end - begin);
+    const bool is_found = std::ranges::any_of(wanted, [word](std::string_view known) {
+      return std::ranges::equal(word, known, [](char a, char b) { return ToLower(a) == b; });
+    });
+    if (is_found) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+bool HasName(std::string_view name, std::string_view wanted) {
+  return std::ranges::equal(name, wanted, [](char a, char b) { return ToLower(a) == b; });
+}
+
+// The attributes of a tag that matter.
+struct TagAttributes {
+  std::string_view role;
+  std::string_view classes;
+};
+
+// The name under which the element is written: a container that says that it is navigation or an
+// aside becomes one.
+std::string_view WrittenName(const TagInfo& tag, const TagAttributes& attributes) {
+  const bool is_container = tag.group == TagGroup::kPlain || tag.group == TagGroup::kList ||
+                            tag.group == TagGroup::kTable;
+  if (!is_container || tag.name == "main" || tag.name == "article") return tag.name;
+  if (HasName(attributes.role, "navigation") || HasWord(attributes.classes, kNavigationClasses)) {
+    return "nav";
+  }
+  return HasWord(attributes.classes, kAsideClasses) && tag.name == "div" ? "aside" : tag.name;
+}
+
 class HtmlFilter {
  public:
   HtmlFilter(std::string_view html, const HtmlFilterOptions& options)
@@ -107,6 +152,11 @@ class HtmlFilter {
   }
 
  private:
+  struct OpenElement {
+    const TagInfo* tag;
+    std::string_view name;  // as it is written
+  };
+
   char Peek(size_t ahead) const { return at_ + ahead < html_.size() ? html_[at_ + ahead] : '\0'; }
 
   // Continues behind the next `mark` from `begin`; at the end of the file if there is none.
@@ -125,13 +175,13 @@ class HtmlFilter {
     } else if (next == '/') {
       at_ += 2;
       const TagInfo* tag = FindTag(ReadName());
-      SkipAttributes();
+      ReadAttributes();
       if (tag != nullptr && tag->role == TagRole::kBlock) End(*tag);
     } else if (IsLetter(next)) {
       at_ += 1;
       const TagInfo* tag = FindTag(ReadName());
-      SkipAttributes();
-      if (tag != nullptr) Begin(*tag);
+      const TagAttributes attributes = ReadAttributes();
+      if (tag != nullptr) Begin(*tag, attributes);
     } else {
       result_.html.append("&lt;");
       ++at_;
@@ -147,26 +197,51 @@ class HtmlFilter {
   }
 
   // Continues behind the `>` of the tag; one inside a quoted value is none.
-  void SkipAttributes() {
-    bool is_value = false;  // the next byte that is no blank begins an attribute's value
-    for (; at_ < html_.size(); ++at_) {
+  TagAttributes ReadAttributes() {
+    TagAttributes attributes;
+    std::string_view name;
+    while (at_ < html_.size()) {
       const char byte = html_[at_];
       if (byte == '>') {
         ++at_;
-        return;
+        break;
       }
-      if (is_value && (byte == '"' || byte == '\'')) {
-        at_ = std::min(html_.find(byte, at_ + 1), html_.size() - 1);
-        is_value = false;
-      } else if (byte == '=') {
-        is_value = true;
-      } else if (!IsSpace(byte)) {
-        is_value = false;
+      if (byte == '=') {
+        ++at_;
+        const std::string_view value = ReadValue();
+        if (HasName(name, "role") && attributes.role.empty()) attributes.role = value;
+        if (HasName(name, "class") && attributes.classes.empty()) attributes.classes = value;
+        name = {};
+      } else if (IsSpace(byte) || byte == '/') {
+        ++at_;
+      } else {
+        const size_t begin = at_;
+        while (at_ < html_.size() && !IsSpace(html_[at_]) && html_[at_] != '/' &&
+               html_[at_] != '>' && html_[at_] != '=') {
+          ++at_;
+        }
+        name = html_.substr(begin, at_ - begin);
       }
     }
+    return attributes;
   }
 
-  void Begin(const TagInfo& tag) {
+  // Reads what stands behind a `=`, with or without quotes.
+  std::string_view ReadValue() {
+    while (at_ < html_.size() && IsSpace(html_[at_])) ++at_;
+    const char quote = Peek(0);
+    if (quote == '"' || quote == '\'') {
+      const size_t begin = at_ + 1;
+      const size_t end = std::min(html_.find(quote, begin), html_.size());
+      at_ = std::min(end + 1, html_.size());
+      return html_.substr(std::min(begin, end), end - std::min(begin, end));
+    }
+    const size_t begin = at_;
+    while (at_ < html_.size() && !IsSpace(html_[at_]) && html_[at_] != '>') ++at_;
+    return html_.substr(begin, at_ - begin);
+  }
+
+  void Begin(const TagInfo& tag, const TagAttributes& attributes) {
     if (tag.role == TagRole::kSkip) {
       SkipElement(tag);
     } else if (tag.role == TagRole::kTitle) {
@@ -180,7 +255,7 @@ class HtmlFilter {
       has_title_ = true;
     } else if (tag.role == TagRole::kBreak) {
       ++num_elements_;
-      Append("<", tag);
+      Append("<", tag.name);
     } else {
       CloseImplied(tag);
       ++num_elements_;
@@ -188,8 +263,9 @@ class HtmlFilter {
         ++result_.num_flattened;
         Pop();  // It becomes the neighbour of what it should lie in.
       }
-      Append("<", tag);
-      open_.push_back(&tag);
+      const std::string_view name = WrittenName(tag, attributes);
+      Append("<", name);
+      open_.push_back({&tag, name});
     }
   }
 
@@ -243,8 +319,10 @@ class HtmlFilter {
   // follow each other; but no group of rows.
   void CloseTop(std::initializer_list<TagGroup> groups) {
     for (const TagGroup group : groups) {
-      if (!open_.empty() && open_.back()->group == group && open_.back()->name != "tbody" &&
-          open_.back()->name != "thead" && open_.back()->name != "tfoot") {
+      if (open_.empty()) return;
+      const TagInfo& last = *open_.back().tag;
+      if (last.group == group && last.name != "tbody" && last.name != "thead" &&
+          last.name != "tfoot") {
         Pop();
       }
     }
@@ -252,11 +330,11 @@ class HtmlFilter {
 
   void End(const TagInfo& tag) {
     for (size_t i = open_.size(); i > 0; --i) {
-      if (open_[i - 1] == &tag) {
+      if (open_[i - 1].tag == &tag) {
         while (open_.size() >= i) Pop();
         return;
       }
-      if (IsWall(*open_[i - 1], tag)) return;
+      if (IsWall(*open_[i - 1].tag, tag)) return;
     }
   }
 
@@ -281,19 +359,19 @@ class HtmlFilter {
   }
 
   void Pop() {
-    Append("</", *open_.back());
+    Append("</", open_.back().name);
     open_.pop_back();
   }
 
-  void Append(std::string_view begin, const TagInfo& tag) {
-    result_.html.append(begin).append(tag.name).push_back('>');
+  void Append(std::string_view begin, std::string_view name) {
+    result_.html.append(begin).append(name).push_back('>');
   }
 
   std::string_view html_;
   HtmlFilterOptions options_;
   FilteredHtml result_;
   size_t at_ = 0;
-  std::vector<const TagInfo*> open_;
+  std::vector<OpenElement> open_;
   std::array<bool, kTags.size()> is_unclosed_{};
   int64_t num_elements_ = 0;
   bool has_title_ = false;

@@ -4,7 +4,9 @@
 // unclosed elements, in the number of attributes of a tag and in that of open formatting elements.
 // The filter leaves none of these: it drops comments, attributes, scripts and styles with their
 // content and all tags that are not blocks, closes in order what is open, and flattens what is
-// nested too deep. Text and character references pass unchanged.
+// nested too deep. Text and character references pass unchanged. Before their attributes go,
+// containers that say by role or class that they are navigation are written as <nav>, and notes and
+// warnings as <aside>.
 //
 // Thread safety: may be called concurrently.
 #pragma once

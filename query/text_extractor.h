@@ -3,7 +3,8 @@
 // The text of a plain or Markdown file is its source, byte for byte, after its encoding was turned
 // into UTF-8; only a byte order mark is dropped. The text of an HTML file is rendered from it:
 // blocks separated by an empty line, list items as `- ...` or `1. ...`, table rows as
-// `a | b`, no scripts, styles or navigation. Chunks and citations are byte ranges of this text.
+// `a | b`, no scripts, styles or navigation, of which tables of contents are a part. Chunks and
+// citations are byte ranges of this text.
 //
 // Files are untrusted: work is linear in the size of the file, whatever it holds, and nesting that
 // is too deep is flattened, which a notice says.
@@ -40,15 +41,16 @@ std::string_view BlockKindName(BlockKind kind);
 
 struct Block {
   BlockKind kind = BlockKind::kParagraph;
-  int32_t level = 0;    // of a heading 1 to 6, of a list item its depth from 1; else 0
+  int32_t level = 0;    // of a heading as below, of a list item its depth from 1; else 0
   int32_t section = 0;  // index into ExtractedText::sections
   ByteRange range;      // neither begins nor ends with a blank, except the indent of a code block
 };
 
-// What lies below a heading, up to the next heading of the same or a higher level.
+// What lies below a heading, up to the next heading of the same or a higher level. The term of an
+// HTML definition list is a heading too: what it defines lies below it.
 struct Section {
   int32_t parent = -1;  // index of the enclosing section, smaller than the own one; -1: the root
-  int32_t level = 0;    // of the heading, 0 for the root
+  int32_t level = 0;    // of the heading: 1 to 6, of a term from 7 by depth; 0 for the root
   std::string heading;  // as shown: no heading marks, one line
 };
 

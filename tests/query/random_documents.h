@@ -61,13 +61,49 @@ class RandomDocuments {
   }
 
   std::string HtmlPart() {
-    static constexpr std::array<std::string_view, 34> kParts = {
-        "<p>",       "</p>",       "<div>",    "</div>",    "<ul>",   "</ul>", "<li>",
-        "</li>",     "<table>",    "</table>", "<tr>",      "<td>",   "</td>", "<h1>",
-        "</h1>",     "<h3>",       "</h3>",    "<pre>",     "</pre>", "<br>",  "<b x='>'>",
-        "</b>",      "<!-- x -->", "&amp;",    "&nbsp;",    "<",      "</",    "<script>",
-        "</script>", "<title>",    "</title>", "<caption>", "<nav>",  "</nav>"};
-    const int64_t choice = Below(50);
+    static constexpr std::array<std::string_view, 42> kParts = {"<p>",
+                                                                "</p>",
+                                                                "<div>",
+                                                                "</div>",
+                                                                "<ul>",
+                                                                "</ul>",
+                                                                "<li>",
+                                                                "</li>",
+                                                                "<table>",
+                                                                "</table>",
+                                                                "<tr>",
+                                                                "<td>",
+                                                                "</td>",
+                                                                "<h1>",
+                                                                "</h1>",
+                                                                "<h3>",
+                                                                "</h3>",
+                                                                "<pre>",
+                                                                "</pre>",
+                                                                "<br>",
+                                                                "<b x='>'>",
+                                                                "</b>",
+                                                                "<!-- x -->",
+                                                                "&amp;",
+                                                                "&nbsp;",
+                                                                "<",
+                                                                "</",
+                                                                "<script>",
+                                                                "</script>",
+                                                                "<title>",
+                                                                "</title>",
+                                                                "<caption>",
+                                                                "<nav>",
+                                                                "</nav>",
+                                                                "<dl>",
+                                                                "</dl>",
+                                                                "<dt>",
+                                                                "</dt>",
+                                                                "<dd>",
+                                                                "</dd>",
+                                                                "<div class=note>",
+                                                                "</aside>"};
+    const int64_t choice = Below(58);
     if (choice < static_cast<int64_t>(kParts.size())) {
       return std::string(kParts[static_cast<size_t>(choice)]);
     }

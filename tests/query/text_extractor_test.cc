@@ -153,6 +153,50 @@ TEST(TextExtractorTest, ATableForLayoutIsNoTable) {
             (Blocks{"heading 2 (Head) Head", "paragraph (Head) text", "paragraph (Head) side"}));
 }
 
+TEST(TextExtractorTest, TermsAreHeadingsOfWhatTheyMean) {
+  const ExtractedText document = Extract(
+      "<h2>Options</h2><dl><dt><b>-a</b><br></dt><dt>--all<dd><p>Takes all.<p>Really."
+      "<dt>mode<dd><dl><dt>fast<dd>Quick.</dl><p>Either.<dt>alone</dl><p>After.",
+      "a.html");
+  EXPECT_EQ(
+      BlocksOf(document),
+      (Blocks{"heading 2 (Options) Options", "heading 7 (Options > -a, --all) -a, --all",
+              "paragraph (Options > -a, --all) Takes all.",
+              "paragraph (Options > -a, --all) Really.", "heading 7 (Options > mode) mode",
+              "heading 8 (Options > mode > fast) fast", "paragraph (Options > mode > fast) Quick.",
+              "paragraph (Options > mode) Either.", "paragraph (Options > mode) alone",
+              "paragraph (Options) After."}));
+  CheckInvariants(document);
+}
+
+TEST(TextExtractorTest, NavigationIsLeftOutHoweverItIsMarked) {
+  EXPECT_EQ(Extract("<div class='NavHeader wide'><table><tr><td>Prev<td>Next</table></div>"
+                    "<table class=navbar><tr><td>Home</table><p>Text</p>"
+                    "<ul role = \"navigation\"><li>Up<li>Down</ul>"
+                    "<div class=toc><dl><dt>1. One<dt>2. Two</dl></div><p class=nav>Kept.</p>"
+                    "<article class=toc>Also kept.</article>",
+                    "a.html")
+                .text,
+            "Text\n\nKept.\n\nAlso kept.");
+}
+
+TEST(TextExtractorTest, AttributesMayHoldAnything) {
+  EXPECT_EQ(
+      Extract("<p class = a>b=\"c>d\"</p><p title='>' / class=\"x\"y>e</p>"
+              "<div data-class=nav =class=nav class = 'x\nnav'>f</div><p class=>g</p><p role=",
+              "a.html")
+          .text,
+      "b=\"c>d\"\n\ne\n\ng");
+}
+
+TEST(TextExtractorTest, AHeadingOfANoteDoesNotTakeTheTextBehindIt) {
+  EXPECT_EQ(BlocksOf(Extract("<h2>Use</h2><div class=\"warning\"><h3>Warning</h3><p>Hot.</div>"
+                             "<p>Text",
+                             "a.html")),
+            (Blocks{"heading 2 (Use) Use", "paragraph (Use) Warning", "paragraph (Use) Hot.",
+                    "paragraph (Use) Text"}));
+}
+
 TEST(TextExtractorTest, MediaTypesFollowNamesAndTypes) {
   EXPECT_EQ(*MediaTypeOf("a/b.c/README.MD"), MediaType::kMarkdown);
   EXPECT_EQ(*MediaTypeOf("page.HTM"), MediaType::kHtml);
