@@ -17,6 +17,19 @@ Status Missing(const Digest& identity, std::string_view why) {
                 "no kv cache (" + std::string(why) + "): identity=" + identity.ToHex());
 }
 
+// Why an entry cannot be served from the segments, given by their sizes, or OK.
+Status CheckExtents(const KvEntry& entry, const std::map<uint64_t, int64_t>& files) {
+  const auto file = files.find(entry.segment);
+  if (file == files.end()) return Missing(entry.identity, "its segment is gone");
+  if (entry.extents.empty()) return Missing(entry.identity, "it has no layers");
+  for (const KvExtent& extent : entry.extents) {
+    if (extent.offset + extent.num_bytes > file->second) {
+      return Missing(entry.identity, "its segment is too short");
+    }
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 KvCore::KvCore(const KvCoreOptions& options, std::unique_ptr<KvSegments> segments)
@@ -77,6 +90,7 @@ Status KvCore::LoadEntries() {
   }
   INTARSIA_RETURN_IF_ERROR(use_row.status());
 
+  const std::map<uint64_t, int64_t> files = segments_->FileBytes();
   RowBatch batch(options_.rocks);
   KvRefRemoval removal(options_.rocks, &batch);
   RowCursor row = options_.rocks->ScanPrefix(Family::kKvIndex, "e", nullptr);
@@ -87,7 +101,7 @@ Status KvCore::LoadEntries() {
     Status status = entry.status();
     if (status.ok()) {
       segments_->ReserveNumbersBelow(entry->segment + 1);
-      status = CheckExtents(*entry);
+      status = CheckExtents(*entry, files);
     }
     if (status.ok()) {
       table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), uses[identity]);
@@ -104,19 +118,6 @@ Status KvCore::LoadEntries() {
     if (const auto next = DecodeNumber(*body); next.ok()) segments_->ReserveNumbersBelow(*next);
   }
   return options_.is_read_only ? Status::Ok() : options_.rocks->Write(&batch, Durability::kBuffer);
-}
-
-Status KvCore::CheckExtents(const KvEntry& entry) const {
-  const std::map<uint64_t, int64_t> files = segments_->FileBytes();
-  const auto file = files.find(entry.segment);
-  if (file == files.end()) return Missing(entry.identity, "its segment is gone");
-  if (entry.extents.empty()) return Missing(entry.identity, "it has no layers");
-  for (const KvExtent& extent : entry.extents) {
-    if (extent.offset + extent.num_bytes > file->second) {
-      return Missing(entry.identity, "its segment is too short");
-    }
-  }
-  return Status::Ok();
 }
 
 Result<KvHandle> KvCore::Find(const Digest& identity) {

@@ -70,8 +70,6 @@ class KvCore {
  private:
   Status Load();
   Status LoadEntries();
-  // Why an entry cannot be served from its segment, or OK.
-  Status CheckExtents(const KvEntry& entry) const;
   Status CheckWritable() const;
   Status CheckPut(const KvPut& put) const;
 

@@ -168,7 +168,6 @@ Status KvCore::Evict(int64_t live_bytes_goal) {
   struct Candidate {
     double worth;
     Digest identity;
-    int64_t disk_bytes;
   };
   std::vector<Candidate> candidates;
   const uint64_t now = table_.clock();
@@ -177,7 +176,7 @@ Status KvCore::Evict(int64_t live_bytes_goal) {
                                                  .now = std::max(now, row.use.last_use),
                                                  .num_uses = row.use.num_uses,
                                                  .num_bytes = row.disk_bytes});
-    candidates.push_back({worth, row.identity, row.disk_bytes});
+    candidates.push_back({worth, row.identity});
   }
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
     return std::tie(a.worth, a.identity) < std::tie(b.worth, b.identity);
@@ -185,14 +184,16 @@ Status KvCore::Evict(int64_t live_bytes_goal) {
   const Lock commit(*options_.commit_mutex);
   RowBatch batch(options_.rocks);
   KvRefRemoval removal(options_.rocks, &batch);
-  int64_t left = live_bytes();
   for (const Candidate& row : candidates) {
-    if (left <= live_bytes_goal) break;
+    if (live_bytes() <= live_bytes_goal) break;
+    // First out of memory, so that nobody can take it up any more. If the write fails, the next
+    // Open finds the entry again or, with its segment gone, drops it.
+    if (!table_.RemoveUnused(row.identity)) continue;
+    ++num_evictions_;
     INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(row.identity));
-    left -= row.disk_bytes;
   }
   INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kBuffer));
-  num_evictions_ += Forget(removal.gone());
+  RemoveEmptySegments();
   return Status::Ok();
 }
 

@@ -84,6 +84,14 @@ bool KvTable::Remove(const Digest& identity) {
   return true;
 }
 
+bool KvTable::RemoveUnused(const Digest& identity) {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(identity);
+  if (found == slots_.end() || found->second->num_pins != 0) return false;
+  Erase(found);
+  return true;
+}
+
 bool KvTable::RemoveSlot(const KvSlot& slot) {
   const Lock lock(mutex_);
   const auto found = slots_.find(slot.entry->identity);

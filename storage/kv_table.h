@@ -50,6 +50,8 @@ class KvTable {
 
   // Returns whether the identity was there.
   bool Remove(const Digest& identity);
+  // Removes the entry unless it is in use; returns whether it did.
+  bool RemoveUnused(const Digest& identity);
   // Removes the entry if `slot` is still it.
   bool RemoveSlot(const KvSlot& slot);
   // Puts `moved` in the place of `entry`; false if `entry` is not in the table any more.

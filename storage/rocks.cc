@@ -22,6 +22,15 @@
 #include "base/log.h"
 #include "storage/record.h"
 
+#ifdef __SANITIZE_THREAD__
+// RocksDB comes as a library that was built without the thread sanitizer, which therefore cannot
+// see how its threads order their accesses. What we do with our own memory stays watched.
+extern "C" const char* __tsan_default_suppressions();
+extern "C" const char* __tsan_default_suppressions() {
+  return "called_from_lib:librocksdb.so\nrace:librocksdb.so\nrace:rocksdb::\n";
+}
+#endif
+
 namespace intarsia::storage {
 namespace {
 

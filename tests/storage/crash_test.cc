@@ -1,5 +1,8 @@
 // Processes killed and files damaged: what was acknowledged is there, or Open says that it is not.
+//
+// This process opens no database itself: RocksDB's threads would not survive the forks.
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <random>
 #include <string>
@@ -18,6 +21,68 @@
 
 namespace intarsia::storage {
 namespace {
+
+class CrashTest : public testing::Test {
+ protected:
+  void SetUp() override {
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "two hundred processes, each with one thread of ours: nothing to find here";
+#endif
+  }
+};
+
+// Runs `body` in a process of its own and fails here if an expectation fails there.
+template <typename Body>
+void ExpectInChild(const Body& body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    body();
+    std::fflush(stdout);
+    ::_exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status=" << status;
+}
+
+// A child process that holds the database open until it is told to end.
+class Holder {
+ public:
+  explicit Holder(const std::string& path) {
+    int ready[2];
+    EXPECT_EQ(::pipe(ready), 0);
+    EXPECT_EQ(::pipe(end_), 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      const auto database = OpenDatabase(path, {.program = "holder"});
+      ::close(end_[1]);
+      char byte = 'r';
+      if (::write(ready[1], &byte, 1) != 1 || ::read(end_[0], &byte, 1) != 0) ::_exit(1);
+      ::_exit(0);  // Without closing the database, as a killed process does.
+    }
+    char byte = 0;
+    EXPECT_EQ(::read(ready[0], &byte, 1), 1);
+    ::close(ready[0]);
+    ::close(ready[1]);
+    ::close(end_[0]);
+  }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+  ~Holder() { End(); }
+
+  void End() {
+    if (pid_ == 0) return;
+    ::close(end_[1]);
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    pid_ = 0;
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_ = 0;
+  int end_[2] = {};
+};
 
 std::string TextOf(int64_t number) {
   std::string text = "document " + std::to_string(number) + ":";
@@ -75,13 +140,33 @@ void CheckAll(const std::string& path, int64_t last_acknowledged) {
   EXPECT_EQ(database->kv()->stats().quarantines, 0);
 }
 
-TEST(CrashTest, KilledWriterLosesNothingThatItAcknowledged) {
+TEST_F(CrashTest, SecondWriterIsToldWhoHoldsTheLock) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "kb";
+  const Holder holder(path);
+  ExpectInChild([&] {
+    const Status status = Database::Open(path, {}).status();
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+    const std::string want =
+        path + " is open by pid " + std::to_string(holder.pid()) + " (holder); ";
+    EXPECT_EQ(std::string(status.message()).substr(0, want.size()), want);
+  });
+}
+
+TEST_F(CrashTest, LockOfADeadProcessIsTakenOver) {
+  const TemporaryDirectory directory;
+  Holder holder(directory / "kb");
+  holder.End();
+  ExpectInChild([&] { EXPECT_TRUE(Database::Open(directory / "kb", {}).ok()); });
+}
+
+TEST_F(CrashTest, KilledWriterLosesNothingThatItAcknowledged) {
   constexpr uint64_t kSeed = 20240607;
   std::mt19937_64 random(kSeed);
   SCOPED_TRACE("seed=" + std::to_string(kSeed));
   const TemporaryDirectory directory;
   const std::string path = directory / "kb";
-  Must(OpenDatabase(path)->CreateCollection(SampleCollection("docs")));
+  ExpectInChild([&] { Must(OpenDatabase(path)->CreateCollection(SampleCollection("docs"))); });
   int64_t last_acknowledged = 0;
   for (int round = 0; round < 20; ++round) {
     SCOPED_TRACE("round=" + std::to_string(round));
@@ -98,7 +183,7 @@ TEST(CrashTest, KilledWriterLosesNothingThatItAcknowledged) {
     }
     ::close(pipe_ends[0]);
     ::waitpid(child, nullptr, 0);
-    CheckAll(path, last_acknowledged);
+    ExpectInChild([&] { CheckAll(path, last_acknowledged); });
   }
   EXPECT_GT(last_acknowledged, 0);
 }
@@ -126,7 +211,13 @@ std::string WriteLog(const std::string& path) {
   return largest;
 }
 
-TEST(CrashTest, DamageInTheLogIsReportedWhereverItIs) {
+void ExpectNumDocuments(const std::string& path, int64_t num_documents) {
+  ExpectInChild([&] {
+    EXPECT_EQ(Must(OpenDatabase(path)->Read().GetStats(1)).num_documents, num_documents);
+  });
+}
+
+TEST_F(CrashTest, DamageInTheLogIsReportedWhereverItIs) {
   const TemporaryDirectory directory;
   const std::string path = directory / "kb";
   const std::string log = WriteLog(path);
@@ -138,88 +229,100 @@ TEST(CrashTest, DamageInTheLogIsReportedWhereverItIs) {
     std::filesystem::copy(path, copy, std::filesystem::copy_options::recursive);
     const int64_t bit = static_cast<int64_t>(random() % static_cast<uint64_t>(log_bits));
     FlipBit(copy + log.substr(path.size()), bit);
-    for (const AccessMode access : {AccessMode::kReadOnly, AccessMode::kReadWrite}) {
-      const Status status = Database::Open(copy, {.access = access}).status();
-      EXPECT_EQ(status.code(), StatusCode::kCorruption)
-          << "bit=" << bit << " of " << log_bits << " " << status;
-    }
+    ExpectInChild([&] {
+      for (const AccessMode access : {AccessMode::kReadOnly, AccessMode::kReadWrite}) {
+        const Status status = Database::Open(copy, {.access = access}).status();
+        EXPECT_EQ(status.code(), StatusCode::kCorruption)
+            << "bit=" << bit << " of " << log_bits << " " << status;
+      }
+    });
     std::filesystem::remove_all(copy);
   }
 }
 
-TEST(CrashTest, LostTailIsRefusedUntilItIsDroppedOnPurpose) {
+TEST_F(CrashTest, LostTailIsRefusedUntilItIsDroppedOnPurpose) {
   const TemporaryDirectory directory;
   const std::string path = directory / "kb";
   const std::string log = WriteLog(path);
   std::filesystem::resize_file(log, std::filesystem::file_size(log) - 10);
-  const Status status = Database::Open(path, {}).status();
-  EXPECT_EQ(status.code(), StatusCode::kCorruption);
-  EXPECT_NE(status.message().find("acknowledged commits are missing"), std::string_view::npos);
-  {
+  ExpectInChild([&] {
+    const Status status = Database::Open(path, {}).status();
+    EXPECT_EQ(status.code(), StatusCode::kCorruption);
+    EXPECT_NE(status.message().find("acknowledged commits are missing"), std::string_view::npos);
+  });
+  ExpectInChild([&] {
     const auto database = OpenDatabase(path, {.damaged_tail = DamagedTail::kDrop});
     EXPECT_EQ(Must(database->Read().GetStats(1)).num_documents, 7);
-  }
-  EXPECT_TRUE(Database::Open(path, {}).ok());
+  });
+  ExpectInChild([&] { EXPECT_TRUE(Database::Open(path, {}).ok()); });
 }
 
-TEST(CrashTest, TornTailThatNobodyAcknowledgedIsDropped) {
+TEST_F(CrashTest, TornTailThatNobodyAcknowledgedIsDropped) {
   const TemporaryDirectory directory;
   const std::string path = directory / "kb";
   const std::string log = WriteLog(path);
   // A record that a power failure left half written: a header that promises more than there is.
   WriteFile(log, ReadFile(log) + std::string("\x11\x22\x33\x44\xff\x01\x01 half a record", 21));
-  EXPECT_EQ(Must(OpenDatabase(path)->Read().GetStats(1)).num_documents, 8);
+  ExpectNumDocuments(path, 8);
 }
 
-TEST(CrashTest, GarbageBehindTheLastCommitIsDropped) {
+TEST_F(CrashTest, GarbageBehindTheLastCommitIsDropped) {
   const TemporaryDirectory directory;
   const std::string path = directory / "kb";
   const std::string log = WriteLog(path);
   // A whole record whose checksum is wrong, as when only some of its pages reached the disk.
   WriteFile(log, ReadFile(log) + std::string("\x11\x22\x33\x44\x04\x00\x01", 7) + "abcd");
-  EXPECT_EQ(Must(OpenDatabase(path)->Read().GetStats(1)).num_documents, 8);
+  ExpectNumDocuments(path, 8);
 }
 
-TEST(CrashTest, DamagedTableFilesAreReportedAndNeverAnsweredFrom) {
+// Every document and text is as it was put, or reported as damaged.
+void CheckDocuments(const std::string& path) {
+  const auto database = Database::Open(path, {.access = AccessMode::kReadOnly});
+  if (!database.ok()) {
+    EXPECT_NE(database.status().code(), StatusCode::kNotFound) << database.status();
+    return;
+  }
+  const ReadView view = (*database)->Read();
+  for (int64_t number = 1; number <= 8; ++number) {
+    const auto document = view.GetDocumentBySource(1, SourceOf(number));
+    if (!document.ok()) {
+      EXPECT_EQ(document.status().code(), StatusCode::kCorruption) << document.status();
+      continue;
+    }
+    const auto text = view.GetText(document->text_digest);
+    if (text.ok()) {
+      EXPECT_EQ(*text, TextOf(number));
+    } else {
+      EXPECT_EQ(text.status().code(), StatusCode::kCorruption) << text.status();
+    }
+  }
+}
+
+TEST_F(CrashTest, DamagedFilesAreReportedAndNeverAnsweredFrom) {
   const TemporaryDirectory directory;
   const std::string path = directory / "kb";
-  {
+  ExpectInChild([&] {
     const auto database = OpenDatabase(path);
     const CollectionId docs = Must(database->CreateCollection(SampleCollection("docs")));
     for (int64_t number = 1; number <= 8; ++number) {
       PutOne(database.get(), docs, SampleDocument(SourceOf(number), TextOf(number), 0));
     }
     Must(database->Compact());
+  });
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+    if (entry.is_regular_file() && entry.file_size() > 0) files.push_back(entry.path().string());
   }
-  std::vector<std::string> tables;
-  for (const auto& entry : std::filesystem::directory_iterator(path + "/rocksdb")) {
-    if (entry.path().extension() == ".sst") tables.push_back(entry.path().string());
-  }
-  ASSERT_FALSE(tables.empty());
+  ASSERT_FALSE(files.empty());
   std::mt19937_64 random(11);
-  for (int round = 0; round < 60; ++round) {
-    const std::string& table = tables[random() % tables.size()];
-    const std::string whole = ReadFile(table);
+  for (int round = 0; round < 100; ++round) {
+    const std::string& file = files[random() % files.size()];
+    const std::string whole = ReadFile(file);
     const auto bit = static_cast<int64_t>(random() % (whole.size() * 8));
-    FlipBit(table, bit);
-    const auto database = Database::Open(path, {.access = AccessMode::kReadOnly});
-    if (database.ok()) {
-      const ReadView view = (*database)->Read();
-      for (int64_t number = 1; number <= 8; ++number) {
-        const auto document = view.GetDocumentBySource(1, SourceOf(number));
-        if (!document.ok()) {
-          EXPECT_EQ(document.status().code(), StatusCode::kCorruption) << table << " bit=" << bit;
-          continue;
-        }
-        const auto text = view.GetText(document->text_digest);
-        if (text.ok()) {
-          EXPECT_EQ(*text, TextOf(number));
-        } else {
-          EXPECT_EQ(text.status().code(), StatusCode::kCorruption) << table << " bit=" << bit;
-        }
-      }
-    }
-    WriteFile(table, whole);
+    SCOPED_TRACE(file + " bit=" + std::to_string(bit));
+    FlipBit(file, bit);
+    ExpectInChild([&] { CheckDocuments(path); });
+    WriteFile(file, whole);
   }
 }
 
@@ -248,7 +351,7 @@ bool MountSmallDisk(const std::string& path) {
          ::mount("tmpfs", path.c_str(), "tmpfs", 0, "size=64m") == 0;
 }
 
-TEST(CrashTest, FullDiskRefusesDocumentsAndTakesThemWhenThereIsRoomAgain) {
+TEST_F(CrashTest, FullDiskRefusesDocumentsAndTakesThemWhenThereIsRoomAgain) {
   constexpr int kNoSmallDisk = 77;
   const TemporaryDirectory directory;
   const std::string disk = directory / "disk";

@@ -5,8 +5,6 @@
 #include <string>
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "storage/directory_format.h"
 #include "tests/storage/sample_data.h"
@@ -27,45 +25,6 @@ std::set<std::string> Inventory(const std::string& path) {
   }
   return rows;
 }
-
-// A child process that holds the database open until it is told to end.
-class Holder {
- public:
-  explicit Holder(const std::string& path) {
-    int ready[2];
-    EXPECT_EQ(::pipe(ready), 0);
-    EXPECT_EQ(::pipe(end_), 0);
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      const auto database = OpenDatabase(path, {.program = "holder"});
-      ::close(end_[1]);
-      char byte = 'r';
-      if (::write(ready[1], &byte, 1) != 1 || ::read(end_[0], &byte, 1) != 0) ::_exit(1);
-      ::_exit(0);  // Without closing the database, as a killed process does.
-    }
-    char byte = 0;
-    EXPECT_EQ(::read(ready[0], &byte, 1), 1);
-    ::close(ready[0]);
-    ::close(ready[1]);
-    ::close(end_[0]);
-  }
-  Holder(const Holder&) = delete;
-  Holder& operator=(const Holder&) = delete;
-  ~Holder() { End(); }
-
-  void End() {
-    if (pid_ == 0) return;
-    ::close(end_[1]);
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
-    pid_ = 0;
-  }
-  pid_t pid() const { return pid_; }
-
- private:
-  pid_t pid_ = 0;
-  int end_[2] = {};
-};
 
 TEST(DatabaseTest, ReopenFindsCatalogAndUuid) {
   const TemporaryDirectory directory;
@@ -149,23 +108,6 @@ TEST(DatabaseTest, BadCatalogEntriesAreRefused) {
   null_column.columns.front().type = ValueType::kNull;
   EXPECT_EQ(database->CreateCollection(null_column).status().code(), StatusCode::kInvalidArgument);
   EXPECT_TRUE(Must(database->Read().ListCollections()).empty());
-}
-
-TEST(DatabaseTest, SecondWriterIsToldWhoHoldsTheLock) {
-  const TemporaryDirectory directory;
-  const std::string path = directory / "kb";
-  const Holder holder(path);
-  const Status status = Database::Open(path, {}).status();
-  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
-  const std::string want = path + " is open by pid " + std::to_string(holder.pid()) + " (holder); ";
-  EXPECT_EQ(std::string(status.message()).substr(0, want.size()), want);
-}
-
-TEST(DatabaseTest, LockOfADeadProcessIsTakenOver) {
-  const TemporaryDirectory directory;
-  Holder holder(directory / "kb");
-  holder.End();
-  EXPECT_TRUE(Database::Open(directory / "kb", {}).ok());
 }
 
 TEST(DatabaseTest, SecondWriterInTheSameProcessIsRefused) {
