@@ -90,14 +90,14 @@ Result<KvSegments::Placed> KvSegments::Append(std::span<const std::string_view> 
 }
 
 Status KvSegments::AppendExtent(std::string_view payload, KvExtent* extent) {
-  static const std::string kZeros(static_cast<size_t>(kKvAlignment), '\0');
+  static constexpr char kZeros[kKvAlignment] = {};
   extent->offset = writer_->size();
   extent->num_bytes = static_cast<int64_t>(payload.size());
   extent->checksum = ChecksumOf(payload);
   INTARSIA_RETURN_IF_ERROR(writer_->Append(payload));
   const int64_t padding = KvAligned(extent->num_bytes) - extent->num_bytes;
   if (padding == 0) return Status::Ok();
-  return writer_->Append(std::string_view(kZeros).substr(0, static_cast<size_t>(padding)));
+  return writer_->Append(std::string_view(kZeros, static_cast<size_t>(padding)));
 }
 
 Status KvSegments::StartSegment() {
@@ -115,7 +115,7 @@ Status KvSegments::StartSegment() {
     CloseActive();
     return Status(StatusCode::kIo, "a new segment exists already: " + PathOf(number));
   }
-  const Status status = writer_->Append(EncodeSegmentHeader(options_.uuid, number));
+  Status status = writer_->Append(EncodeSegmentHeader(options_.uuid, number));
   if (!status.ok()) {
     Abandon();
     return status;

@@ -146,7 +146,7 @@ struct RowBatch::State {
 };
 
 struct RowCursor::State {
-  Family family;
+  Family family = Family::kMeta;
   std::string end;
   rocksdb::Slice end_slice;
   std::unique_ptr<rocksdb::Iterator> iterator;
@@ -310,7 +310,7 @@ void Rocks::ReleaseSnapshot(const rocksdb::Snapshot* snapshot) const {
 Status Rocks::Recreate(Family family) {
   const std::string name(FamilyName(family));
   rocksdb::ColumnFamilyHandle*& handle = state_->families[static_cast<size_t>(family)];
-  const rocksdb::ColumnFamilyOptions options = state_->db->GetOptions(handle);
+  const rocksdb::ColumnFamilyOptions options(state_->db->GetOptions(handle));
   // If the process ends between the two, the next Open creates the family.
   INTARSIA_RETURN_IF_ERROR(
       FromRocks(state_->db->DropColumnFamily(handle), "drop the rows of " + name));

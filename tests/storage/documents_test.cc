@@ -215,6 +215,7 @@ TEST_F(DocumentsTest, DropCollectionRemovesEverything) {
   const CollectionId other = Must(database_->CreateCollection(SampleCollection("other")));
   PutOne(database_.get(), other, SampleDocument("a", "shared words", model_));
   std::vector<NewDocument> many;
+  many.reserve(601);
   for (int i = 0; i < 600; ++i) {
     many.push_back(SampleDocument("doc" + std::to_string(i), "text " + std::to_string(i), model_));
   }

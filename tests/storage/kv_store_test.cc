@@ -1,6 +1,7 @@
 #include "storage/kv_store.h"
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -9,64 +10,12 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/storage/faulty_file_system.h"
-#include "tests/storage/sample_data.h"
-#include "tests/storage/temporary_directory.h"
+#include "tests/storage/kv_store_fixture.h"
 
 namespace intarsia::storage {
 namespace {
 
-constexpr int64_t kLayerBytes = 10'000;  // Takes 12,288 on disk.
-constexpr int64_t kNumLayers = 3;
-constexpr int64_t kCacheDiskBytes = 3 * 12'288;
-
-class KvStoreTest : public testing::Test {
- protected:
-  KvStoreTest() { Open(); }
-
-  void Open() {
-    database_.reset();
-    options_.file_system = &file_system_;
-    database_ = OpenDatabase(directory_ / "kb", options_);
-    if (docs_ != 0) return;
-    model_ = Must(database_->CreateModel(SampleModel("qa", ModelType::kGenerate)));
-    docs_ = Must(database_->CreateCollection(SampleCollection("docs")));
-  }
-  KvStore* store() { return database_->kv(); }
-
-  // Adds a document of one chunk.
-  KvOwner AddOwner(const std::string& source) {
-    const StoredDocument stored =
-        PutOne(database_.get(), docs_, SampleDocument(source, "text", 0)).front();
-    return {
-        .collection = docs_, .document = stored.id, .chunk = stored.first_chunk, .model = model_};
-  }
-  static std::unique_ptr<SampleCache> MakeCache(const std::string& name) {
-    return std::make_unique<SampleCache>(name, kNumLayers, kLayerBytes);
-  }
-  std::vector<std::string> SegmentFiles() {
-    std::vector<std::string> paths;
-    for (const auto& entry : std::filesystem::directory_iterator(directory_ / "kb/kv")) {
-      paths.push_back(entry.path().string());
-    }
-    std::sort(paths.begin(), paths.end());
-    return paths;
-  }
-  int64_t DiskBytes() {
-    int64_t sum = 0;
-    for (const std::string& path : SegmentFiles()) {
-      sum += static_cast<int64_t>(std::filesystem::file_size(path));
-    }
-    return sum;
-  }
-
-  const TemporaryDirectory directory_;
-  FaultyFileSystem file_system_;
-  DatabaseOptions options_;
-  std::unique_ptr<Database> database_;
-  ModelId model_ = 0;
-  CollectionId docs_ = 0;
-};
+using KvStoreTest = KvStoreFixture;
 
 TEST_F(KvStoreTest, PutIsServedAndSurvivesReopening) {
   const auto cache = MakeCache("a");
@@ -278,6 +227,33 @@ TEST_F(KvStoreTest, SegmentCutWhileOpenIsAMiss) {
   EXPECT_EQ(store()->stats().quarantines, 1);
 }
 
+TEST_F(KvStoreTest, DamagedIndexDropsTheCachesAndNothingElse) {
+  const auto cache = MakeCache("a");
+  const KvOwner owner = AddOwner("a");
+  PutCache(database_.get(), *cache, owner);
+  Must(database_->Compact());
+  database_.reset();
+  // The identity stands in the tables of both families as it is.
+  int num_damaged = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "kb/rocksdb")) {
+    if (entry.path().extension() != ".sst") continue;
+    const size_t offset = ReadFile(entry.path().string()).find(cache->identity.view());
+    if (offset == std::string::npos) continue;
+    FlipBit(entry.path().string(), static_cast<int64_t>(offset) * 8);
+    ++num_damaged;
+  }
+  ASSERT_GT(num_damaged, 0);
+  Open();
+  EXPECT_FALSE(store()->Contains(cache->identity));
+  EXPECT_EQ(store()->stats().quarantines, 1);
+  EXPECT_TRUE(SegmentFiles().empty());
+  EXPECT_EQ(Must(database_->Read().GetDocument(owner.document)).source, "a");
+  EXPECT_EQ(PutCache(database_.get(), *cache, owner), KvPutOutcome::kStored);
+  Must(database_->Compact());
+  Open();
+  EXPECT_TRUE(IsServed(store(), *cache));
+}
+
 TEST_F(KvStoreTest, OrphanedSegmentsAreRemovedAtOpen) {
   const auto cache = MakeCache("a");
   PutCache(database_.get(), *cache, {});
@@ -310,150 +286,16 @@ TEST_F(KvStoreTest, FullDiskLeavesNothingVisibleAndTheStoreUsable) {
   EXPECT_TRUE(IsServed(store(), *second));
 }
 
-TEST_F(KvStoreTest, BudgetEvictsTheLeastRecentlyUsedAndBoundsTheFiles) {
-  options_.kv_bytes_max = 20 * kCacheDiskBytes;
-  Open();
-  const auto hot = MakeCache("hot");
-  PutCache(database_.get(), *hot, {});
-  for (int i = 0; i < 100; ++i) {
-    const auto cache = MakeCache("c" + std::to_string(i));
-    ASSERT_EQ(PutCache(database_.get(), *cache, {}), KvPutOutcome::kStored) << i;
-    ASSERT_TRUE(IsServed(store(), *hot)) << i;
-    ASSERT_TRUE(IsServed(store(), *cache)) << i;
-    ASSERT_LE(DiskBytes(), options_.kv_bytes_max) << i;
-  }
-  const KvStats stats = store()->stats();
-  EXPECT_GT(stats.num_entries, 12);
-  EXPECT_EQ(stats.evictions, 101 - stats.num_entries);
-  EXPECT_EQ(DiskBytes(), stats.live_bytes + stats.dead_bytes + 4096 * stats.num_segments);
-  EXPECT_TRUE(IsServed(store(), *MakeCache("c99")));
-  EXPECT_FALSE(IsServed(store(), *MakeCache("c0")));
-}
-
-TEST_F(KvStoreTest, EvictionLeavesEntriesInUseAlone) {
-  options_.kv_bytes_max = 4 * kCacheDiskBytes;
-  Open();
-  const auto pinned = MakeCache("pinned");
-  PutCache(database_.get(), *pinned, {});
-  {
-    const KvHandle handle = Must(store()->Find(pinned->identity));
-    for (int i = 0; i < 10; ++i) PutCache(database_.get(), *MakeCache(std::to_string(i)), {});
-    EXPECT_TRUE(store()->Contains(pinned->identity));
-    std::vector<uint8_t> target(kLayerBytes);
-    EXPECT_TRUE(store()->ReadLayer(handle, 2, target).ok());
-    EXPECT_EQ(store()->stats().num_pins, 1);
-    // With everything in use there is no room.
-    store()->SetBudget(kCacheDiskBytes + 8192);
-    EXPECT_EQ(PutCache(database_.get(), *MakeCache("x"), {}), KvPutOutcome::kOverBudget);
-  }
-  EXPECT_EQ(PutCache(database_.get(), *MakeCache("x"), {}), KvPutOutcome::kStored);
-  EXPECT_FALSE(store()->Contains(pinned->identity));
-  store()->SetBudget(kCacheDiskBytes);
-  EXPECT_EQ(PutCache(database_.get(), *MakeCache("y"), {}), KvPutOutcome::kOverBudget);
-}
-
-TEST_F(KvStoreTest, UsesSurviveReopening) {
-  options_.kv_bytes_max = 8 * kCacheDiskBytes;
-  Open();
-  for (const char* name : {"a", "b", "c", "d", "e"}) {
-    PutCache(database_.get(), *MakeCache(name), {});
-  }
-  EXPECT_TRUE(IsServed(store(), *MakeCache("a")));
-  Open();
-  for (const char* name : {"f", "g", "h", "i"}) PutCache(database_.get(), *MakeCache(name), {});
-  EXPECT_TRUE(store()->Contains(DigestOf("a")));
-  EXPECT_FALSE(store()->Contains(DigestOf("b")));
-}
-
-class SmallestFirst : public KvEvictionPolicy {
- public:
-  double Worth(const KvEvictionCandidate& candidate) const override {
-    return static_cast<double>(candidate.num_bytes);
-  }
-};
-
-TEST_F(KvStoreTest, PolicyDecidesWhatGoes) {
-  const SmallestFirst policy;
-  options_.kv_bytes_max = 6 * kCacheDiskBytes;
-  options_.kv_eviction = &policy;
-  Open();
-  const SampleCache small("small", 1, 100);
-  PutCache(database_.get(), *MakeCache("old"), {});
-  PutCache(database_.get(), small, {});
-  for (const char* name : {"b", "c", "d", "e", "f"}) {
-    PutCache(database_.get(), *MakeCache(name), {});
-  }
-  EXPECT_GT(store()->stats().evictions, 0);
-  EXPECT_FALSE(store()->Contains(small.identity));
-  database_.reset();
-}
-
-TEST_F(KvStoreTest, CompactionReturnsDeadBytesAndKeepsTheLiving) {
-  options_.kv_segment_bytes_max = 4 * kCacheDiskBytes;
-  Open();
-  std::vector<KvOwner> owners;
-  for (int i = 0; i < 12; ++i) {
-    owners.push_back(AddOwner(std::to_string(i)));
-    PutCache(database_.get(), *MakeCache(std::to_string(i)), owners.back());
-  }
-  EXPECT_GE(SegmentFiles().size(), 3U);
-  const KvHandle pinned = Must(store()->Find(DigestOf("3")));
-  std::vector<DocumentId> gone;
-  for (size_t i = 0; i < 12; ++i) {
-    if (i % 4 != 3) gone.push_back(owners[i].document);
-  }
-  Must(database_->DeleteDocuments(gone));
-  EXPECT_EQ(store()->stats().num_entries, 3);
-  const int64_t disk_before = DiskBytes();
-  const int64_t dead_before = store()->stats().dead_bytes;
-  // Three caches fill a segment; the one whose caches all went is gone already.
-  EXPECT_EQ(dead_before, 6 * kCacheDiskBytes);
-  const int64_t freed = Must(store()->Compact({.dead_share_min = 0.5}));
-  EXPECT_GE(freed, dead_before);
-  EXPECT_LE(DiskBytes(), disk_before - dead_before);
-  EXPECT_EQ(store()->stats().dead_bytes, 0);
-  // The file that the handle has open is gone from the directory and still readable.
-  std::vector<uint8_t> target(kLayerBytes);
-  EXPECT_TRUE(store()->ReadLayer(pinned, 0, target).ok());
-  for (const char* name : {"3", "7", "11"}) EXPECT_TRUE(IsServed(store(), *MakeCache(name)));
-  EXPECT_EQ(Must(store()->Compact({.dead_share_min = 0.5})), 0);
-}
-
-TEST_F(KvStoreTest, CompactionDropsDamagedEntries) {
-  PutCache(database_.get(), *MakeCache("a"), {});
-  PutCache(database_.get(), *MakeCache("b"), AddOwner("b"));
-  PutCache(database_.get(), *MakeCache("c"), {});
-  FlipBit(SegmentFiles().front(), 8 * 5000);
-  Must(store()->DeleteByModel(model_));
-  Must(store()->Compact({.dead_share_min = 0.1}));
-  EXPECT_FALSE(store()->Contains(DigestOf("a")));
-  EXPECT_EQ(store()->stats().quarantines, 1);
-  EXPECT_TRUE(IsServed(store(), *MakeCache("c")));
-  Open();
-  EXPECT_TRUE(IsServed(store(), *MakeCache("c")));
-}
-
-TEST_F(KvStoreTest, CompactionOnAFullDiskLosesNothing) {
-  PutCache(database_.get(), *MakeCache("a"), {});
-  PutCache(database_.get(), *MakeCache("b"), AddOwner("b"));
-  Must(store()->DeleteByModel(model_));
-  file_system_.Grant(10'000);
-  EXPECT_EQ(store()->Compact({.dead_share_min = 0.1}).status().code(),
-            StatusCode::kResourceExhausted);
-  EXPECT_TRUE(IsServed(store(), *MakeCache("a")));
-  file_system_.GrantAll();
-  EXPECT_GT(Must(store()->Compact({.dead_share_min = 0.1})), 0);
-  EXPECT_TRUE(IsServed(store(), *MakeCache("a")));
-}
-
 TEST_F(KvStoreTest, ReadersMeetWholeEntriesWhileOthersDeleteEvictAndCompact) {
   options_.kv_bytes_max = 16 * kCacheDiskBytes;
   Open();
   std::vector<std::unique_ptr<SampleCache>> caches;
+  caches.reserve(24);
   for (int i = 0; i < 24; ++i) caches.push_back(MakeCache(std::to_string(i)));
   std::atomic<bool> is_done{false};
   std::atomic<int64_t> num_served{0};
   std::vector<std::thread> readers;
+  readers.reserve(2);
   for (size_t r = 0; r < 2; ++r) {
     readers.emplace_back([&, r] {
       for (size_t i = r; !is_done.load(); ++i) {
