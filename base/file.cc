@@ -223,10 +223,12 @@ class PosixFileSystem : public FileSystem {
     for (std::filesystem::directory_iterator it(path, error), end; !error && it != end;
          it.increment(error)) {
       std::error_code ignored;  // An entry that vanishes meanwhile counts as empty.
+      const bool is_link = it->is_symlink(ignored);
       const bool is_directory = it->is_directory(ignored);
       const auto size = is_directory ? 0 : it->file_size(ignored);
       entries.push_back({.name = it->path().filename().string(),
                          .is_directory = is_directory,
+                         .is_link = is_link,
                          .num_bytes = ignored ? 0 : static_cast<int64_t>(size)});
     }
     if (error) return ErrnoStatus(error.value(), "list", path);

@@ -46,8 +46,9 @@ class MappedFile {
 
 struct DirectoryEntry {
   std::string name;
-  bool is_directory = false;
-  int64_t num_bytes = 0;  // 0 for a directory.
+  bool is_directory = false;  // Or a symbolic link to one.
+  bool is_link = false;       // A symbolic link.
+  int64_t num_bytes = 0;      // 0 for a directory.
 };
 
 class FileSystem {

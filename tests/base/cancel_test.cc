@@ -31,5 +31,28 @@ TEST(CancelTokenTest, AnotherThreadStopsALoop) {
   EXPECT_EQ(token.Check().code(), StatusCode::kCancelled);
 }
 
+TEST(CancelTokenTest, AParentStopsItsChildAndNotTheOtherWayRound) {
+  CancelToken parent;
+  CancelToken child(&parent, CancelToken::Clock::time_point::max());
+  child.Cancel();
+  EXPECT_EQ(child.Check().code(), StatusCode::kCancelled);
+  EXPECT_TRUE(parent.Check().ok());
+  child.Reset();
+  EXPECT_TRUE(child.Check().ok());
+  parent.Cancel();
+  EXPECT_TRUE(child.is_cancelled());
+  EXPECT_EQ(child.Check().code(), StatusCode::kCancelled);
+}
+
+TEST(CancelTokenTest, ADeadlineThatPassedIsNoCancellation) {
+  const CancelToken late(nullptr, CancelToken::Clock::now());
+  EXPECT_FALSE(late.is_cancelled());
+  EXPECT_EQ(late.Check().code(), StatusCode::kDeadlineExceeded);
+  const CancelToken child(&late, CancelToken::Clock::time_point::max());
+  EXPECT_EQ(child.Check().code(), StatusCode::kDeadlineExceeded);
+  const CancelToken early(nullptr, CancelToken::Clock::now() + std::chrono::hours(1));
+  EXPECT_TRUE(early.Check().ok());
+}
+
 }  // namespace
 }  // namespace intarsia

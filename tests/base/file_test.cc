@@ -186,6 +186,24 @@ TEST_F(FileSystemTest, ListIsSortedAndTellsKindsAndSizes) {
   EXPECT_EQ((*entries)[2].num_bytes, 3);
 }
 
+TEST_F(FileSystemTest, ListTellsLinksAndWhatTheyLeadTo) {
+  ASSERT_TRUE(files_->CreateDirectories(folder_.File("folder")).ok());
+  Write(folder_.File("file"), "123");
+  std::filesystem::create_symlink("nowhere", folder_.File("to_a"));
+  std::filesystem::create_symlink("file", folder_.File("to_b"));
+  std::filesystem::create_symlink("folder", folder_.File("to_c"));
+  const auto entries = files_->List(folder_.path());
+  ASSERT_TRUE(entries.ok()) << entries.status();
+  ASSERT_EQ(entries->size(), 5u);
+  EXPECT_FALSE((*entries)[0].is_link);
+  EXPECT_FALSE((*entries)[1].is_link);
+  for (size_t i = 2; i < 5; ++i) {
+    EXPECT_TRUE((*entries)[i].is_link);
+    EXPECT_EQ((*entries)[i].is_directory, i == 4);
+    EXPECT_EQ((*entries)[i].num_bytes, i == 3 ? 3 : 0);
+  }
+}
+
 TEST_F(FileSystemTest, RemoveDeletesAFile) {
   const std::string path = folder_.File("file");
   Write(path, "x");
