@@ -7,6 +7,23 @@
 #include "query/sentences.h"
 
 namespace intarsia::engine {
+namespace {
+
+constexpr std::string_view kBlanks = " \t\n\v\f\r";
+// What the mark of a list item, a heading, a table row or a rule is made of.
+constexpr std::string_view kMarks = " \t\r#>|*+-=_~`.):0123456789";
+
+// How much of `plain` certainly ends no sentence before its end.
+int64_t SettledSize(std::string_view plain) {
+  const size_t newline = plain.rfind('\n');
+  if (newline != std::string_view::npos &&
+      plain.find_first_not_of(kMarks, newline + 1) == std::string_view::npos) {
+    plain = plain.substr(0, newline);
+  }
+  return static_cast<int64_t>(plain.find_last_not_of(kBlanks) + 1);
+}
+
+}  // namespace
 
 AnswerWriter::AnswerWriter(const model::Tokenizer& tokenizer, const Citer& citer, TokenSink* sink)
     : decoder_(&tokenizer), citer_(citer), sink_(sink) {}
@@ -18,7 +35,11 @@ Status AnswerWriter::Push(int32_t token) {
 }
 
 void AnswerWriter::Append(std::string_view piece) {
-  if (plain_.empty()) piece.remove_prefix(std::min(piece.find_first_not_of(" \n"), piece.size()));
+  if (plain_.empty()) {
+    const size_t num_blanks = std::min(piece.find_first_not_of(kBlanks), piece.size());
+    num_dropped_ += static_cast<int64_t>(num_blanks);
+    piece.remove_prefix(num_blanks);
+  }
   plain_.append(piece);
   for (;;) {
     const std::string_view open =
@@ -29,8 +50,7 @@ void AnswerWriter::Append(std::string_view piece) {
     sentence_begin_ = begin + sentences[1].begin;
     CiteSentence({.begin = begin + sentences[0].begin, .end = begin + sentences[0].end});
   }
-  const size_t last = plain_.find_last_not_of(" \n");
-  const auto end = static_cast<int64_t>(last == std::string::npos ? 0 : last + 1);
+  const int64_t end = SettledSize(plain_);
   if (end <= num_written_) return;
   Write(std::string_view(plain_).substr(static_cast<size_t>(num_written_),
                                         static_cast<size_t>(end - num_written_)));
@@ -43,7 +63,8 @@ void AnswerWriter::CiteSentence(query::ByteRange sentence) {
                                           static_cast<size_t>(sentence.end - num_written_)));
     num_written_ = sentence.end;
   }
-  const auto text_end = static_cast<int64_t>(text_.size());
+  // Behind the sentence only marks that were not told from its words can have been written.
+  const int64_t text_end = static_cast<int64_t>(text_.size()) - (num_written_ - sentence.end);
   std::string numbers;
   for (Citation& citation : citer_.Cite(plain_, sentence)) {
     const auto same = std::ranges::find_if(citations_, [&citation](const Citation& known) {

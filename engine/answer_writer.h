@@ -1,7 +1,8 @@
 // AnswerWriter: generated tokens to the text of an answer, with the numbers of its citations.
 //
-// Text goes to the sink as it comes, but for blanks at its end: a sentence is known to be over when
-// the next one begins, and its [n] stands right behind it.
+// Text goes to the sink as it comes, but for what may belong to the next sentence: blanks at its
+// end, and a mark that begins a line and may turn out to be that of a list. A sentence is known to
+// be over when the next one begins, and its [n] stands right behind it.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the tokenizer, the citer and the sink must outlive it.
@@ -29,8 +30,10 @@ class AnswerWriter {
   // Writes what was held back, with the last sentence's citations.
   void Finish();
 
-  // The bytes of plain text that the tokens so far make.
-  int64_t plain_bytes() const { return decoder_.num_bytes() + decoder_.num_bytes_pending(); }
+  // The bytes that the tokens so far make of the answer without numbers.
+  int64_t plain_bytes() const {
+    return decoder_.num_bytes() + decoder_.num_bytes_pending() - num_dropped_;
+  }
   const std::string& text() const { return text_; }
   // In the order of their numbers, which begin with 1; ranges of the answer are those of text().
   const std::vector<Citation>& citations() const { return citations_; }
@@ -44,6 +47,7 @@ class AnswerWriter {
   const Citer& citer_;
   TokenSink* const sink_;
   std::string plain_;           // without numbers
+  int64_t num_dropped_ = 0;     // blanks before it
   int64_t num_written_ = 0;     // bytes of plain_ that are in text_
   int64_t sentence_begin_ = 0;  // of plain_, the sentence that is not yet over
   std::string text_;

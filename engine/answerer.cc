@@ -65,7 +65,8 @@ query::Failure Answerer::Retrieve(Job* job) const {
   Retrieval& retrieval = job->result.retrieval;
   job->result.notices = retrieval.notices;
   const double best = retrieval.chunks.empty() ? -1.0 : retrieval.chunks.front().score;
-  if (best < params.min_score && params.on_no_evidence == OnNoEvidence::kRefuse) {
+  const bool has_evidence = !retrieval.chunks.empty() && best >= params.min_score;
+  if (!has_evidence && params.on_no_evidence == OnNoEvidence::kRefuse) {
     job->result.is_refusal = true;
     job->result.notices.push_back(retrieval.chunks.empty()
                                       ? "no chunk matches, so there is nothing to answer from"
@@ -101,7 +102,17 @@ query::Failure Answerer::BuildPrompt(Job* job) const {
     return Status::Ok();
   };
   if (const Status status = build(); !status.ok()) return query::FromStatus(status);
+  const bool has_passages = !job->passages.empty();
   FitContext(job);
+  if (has_passages && job->passages.empty() &&
+      job->params.on_no_evidence == OnNoEvidence::kRefuse) {
+    return query::InputError(
+        {},
+        "no passage fits the model's context of " + std::to_string(ContextLengthOf(generator)) +
+            " tokens beside the question and max_tokens = " +
+            std::to_string(job->params.max_tokens),
+        "Give a smaller max_tokens, a shorter question, or a collection with smaller chunks.");
+  }
   FindCaches(job);
   Predict(job);
   return {};
@@ -296,6 +307,7 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
 void Answerer::QueueMisses(const Job& job) const {
   const storage::CollectionInfo& collection = job.params.retrieve.collection;
   const auto policy = collection.options.find("kv_cache");
+  if (database_->access() == storage::AccessMode::kReadOnly) return;
   if (!job.params.writes_behind || job.params.reuse != CacheReuse::kChunks ||
       (policy != collection.options.end() && policy->second == "off")) {
     return;
@@ -318,7 +330,7 @@ void Answerer::QueueMisses(const Job& job) const {
 query::Outcome<AnswerResult> Answerer::Plan(const AnswerParams& params, const CancelToken* cancel) {
   Job job(params, cancel);
   INTARSIA_FAIL_IF(Retrieve(&job));
-  INTARSIA_FAIL_IF(BuildPrompt(&job));
+  if (!job.result.is_refusal) INTARSIA_FAIL_IF(BuildPrompt(&job));
   return std::move(job.result);
 }
 

@@ -1,4 +1,5 @@
 // Statements about models and collections.
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -27,6 +28,17 @@ std::string OptionOr(const storage::Options& options, const std::string& name,
                      const std::string& fallback) {
   const auto found = options.find(name);
   return found == options.end() ? fallback : found->second;
+}
+
+// What is embedded of a chunk ends where the embedder stops reading, so a default chunk is no
+// larger than that, with room for its title and headings.
+int64_t DefaultChunkTokens(const storage::ModelInfo& embedder) {
+  constexpr int64_t kMost = 384;
+  constexpr int64_t kLeast = 16;
+  constexpr int64_t kHeadings = 32;
+  const auto found = embedder.parameters.find("max_tokens");
+  if (found == embedder.parameters.end()) return kMost;
+  return std::clamp<int64_t>(std::stoll(found->second) - kHeadings, kLeast, kMost);
 }
 
 }  // namespace
@@ -186,11 +198,16 @@ query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement)
   info.options["embedding"] = model.name;
   info.options["embedding_digest"] = model.weights_digest.ToHex();
   info.options["chunker"] = options.GetText("chunker");
-  info.options["chunk_tokens"] = std::to_string(options.GetInteger("chunk_tokens"));
+  const int64_t chunk_tokens = options.is_given("chunk_tokens") ? options.GetInteger("chunk_tokens")
+                                                                : DefaultChunkTokens(model);
+  info.options["chunk_tokens"] = std::to_string(chunk_tokens);
   info.options["overlap"] = std::to_string(options.GetInteger("overlap"));
-  info.options["min_tokens"] = std::to_string(
-      std::min(options.GetInteger("min_tokens"), options.GetInteger("chunk_tokens")));
+  info.options["min_tokens"] =
+      std::to_string(std::min(options.GetInteger("min_tokens"), chunk_tokens));
   info.options["kv_cache"] = options.GetText("kv_cache");
+  if (const Status valid = query::ValidateChunkerOptions(ChunkerOf(info)); !valid.ok()) {
+    return query::BinderError(statement.name.range, std::string(valid.message()));
+  }
   INTARSIA_RETURN_IF_ERROR(database.CreateCollection(info).status());
   return ResultSet();
 }

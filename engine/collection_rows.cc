@@ -17,6 +17,12 @@ std::string JoinHeadings(const std::vector<std::string>& path) {
   return joined;
 }
 
+int64_t NumberOf(const storage::CollectionInfo& collection, const std::string& name,
+                 int64_t fallback) {
+  const auto found = collection.options.find(name);
+  return found == collection.options.end() ? fallback : std::stoll(found->second);
+}
+
 }  // namespace
 
 void SetColumnType(query::ColumnType type, storage::Column* column,
@@ -119,44 +125,79 @@ RowNeeds NeedsOf(const query::CollectionSchema& schema, const std::vector<int64_
   return needs;
 }
 
-Result<query::Row> ChunkRow(const storage::ReadView& view, const query::CollectionSchema& schema,
-                            const storage::CollectionInfo& collection,
-                            const storage::Document& document, const storage::Chunk& chunk,
-                            RowNeeds needs) {
+query::ChunkerOptions ChunkerOf(const storage::CollectionInfo& collection) {
+  query::ChunkerOptions options;
+  const auto kind = collection.options.find("chunker");
+  if (kind != collection.options.end() && kind->second == "fixed") {
+    options.kind = query::ChunkerKind::kFixed;
+  }
+  options.chunk_tokens = NumberOf(collection, "chunk_tokens", options.chunk_tokens);
+  options.overlap_tokens = NumberOf(collection, "overlap", options.overlap_tokens);
+  options.min_tokens = NumberOf(collection, "min_tokens", options.min_tokens);
+  return options;
+}
+
+Result<DocumentRows> DocumentRows::Open(const storage::ReadView& view,
+                                        const query::CollectionSchema& schema,
+                                        const storage::CollectionInfo& collection,
+                                        const storage::Document& document, RowNeeds needs) {
+  DocumentRows rows(schema, collection, document, needs);
+  if (needs.content) {
+    INTARSIA_ASSIGN_OR_RETURN(rows.text_, view.GetText(document.text_digest));
+  }
+  return rows;
+}
+
+int64_t DocumentRows::CharactersBefore(int64_t offset) {
+  if (offset < counted_bytes_) {  // Chunks overlap.
+    return counted_characters_ -
+           CountCodePoints(std::string_view(text_).substr(
+               static_cast<size_t>(offset), static_cast<size_t>(counted_bytes_ - offset)));
+  }
+  counted_characters_ += CountCodePoints(std::string_view(text_).substr(
+      static_cast<size_t>(counted_bytes_), static_cast<size_t>(offset - counted_bytes_)));
+  counted_bytes_ = offset;
+  return counted_characters_;
+}
+
+Result<query::Row> DocumentRows::RowOf(const storage::Chunk& chunk) {
   query::Value content;
   query::Value char_begin;
   query::Value char_end;
-  if (needs.content) {
-    INTARSIA_ASSIGN_OR_RETURN(const std::string front,
-                              view.GetTextRange(document.text_digest, 0, chunk.byte_end));
-    const std::string_view text =
-        std::string_view(front).substr(static_cast<size_t>(chunk.byte_begin));
-    content = query::Value(text);
-    const int64_t end = CountCodePoints(front);
-    char_begin = query::Value(end - CountCodePoints(text));
-    char_end = query::Value(end);
+  if (needs_.content) {
+    if (chunk.byte_begin < 0 || chunk.byte_end < chunk.byte_begin ||
+        chunk.byte_end > std::ssize(text_)) {
+      return Status(StatusCode::kCorruption,
+                    "chunk lies outside its document: chunk=" + std::to_string(chunk.id) +
+                        " document=" + std::to_string(document_.id));
+    }
+    content = query::Value(
+        std::string_view(text_).substr(static_cast<size_t>(chunk.byte_begin),
+                                       static_cast<size_t>(chunk.byte_end - chunk.byte_begin)));
+    char_begin = query::Value(CharactersBefore(chunk.byte_begin));
+    char_end = query::Value(CharactersBefore(chunk.byte_end));
   }
   // The order is that of query::ImplicitColumns().
-  query::Row row = {query::Value(std::to_string(document.id)),
+  query::Row row = {query::Value(std::to_string(document_.id)),
                     query::Value(std::to_string(chunk.id)),
                     query::Value(chunk.ordinal),
                     std::move(content),
-                    query::Value(document.source),
-                    query::Value(document.title),
+                    query::Value(document_.source),
+                    query::Value(document_.title),
                     query::Value(JoinHeadings(chunk.heading_path)),
                     query::Value(),
                     query::Value(chunk.byte_begin),
                     query::Value(chunk.byte_end),
                     std::move(char_begin),
                     std::move(char_end),
-                    query::Value(document.text_digest.ToHex()),
-                    query::Value(query::Timestamp{.micros = document.ingested_at_ms * 1'000})};
-  INTARSIA_CHECK(std::ssize(row) == schema.num_implicit());
-  for (const storage::Column& column : collection.columns) {
-    const auto found = document.metadata.find(column.name);
-    row.push_back(found == document.metadata.end()
+                    query::Value(document_.text_digest.ToHex()),
+                    query::Value(query::Timestamp{.micros = document_.ingested_at_ms * 1'000})};
+  INTARSIA_CHECK(std::ssize(row) == schema_.num_implicit());
+  for (const storage::Column& column : collection_.columns) {
+    const auto found = document_.metadata.find(column.name);
+    row.push_back(found == document_.metadata.end()
                       ? query::Value()
-                      : FromStored(found->second, ColumnTypeOf(collection, column)));
+                      : FromStored(found->second, ColumnTypeOf(collection_, column)));
   }
   return row;
 }

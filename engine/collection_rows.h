@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "query/chunker.h"
 #include "query/schema.h"
 #include "query/value.h"
 #include "storage/database.h"
@@ -27,15 +28,45 @@ query::Value FromStored(const storage::Value& value, query::ColumnType type);
 // The schema of a stored collection for the binder.
 query::CollectionSchema SchemaOf(const storage::CollectionInfo& collection);
 
-// One row of SchemaOf(collection) for a chunk. `content` is filled only if `needs_content`, as are
-// the character offsets, because both need the document's text.
+// How the collection's documents are cut into chunks.
+query::ChunkerOptions ChunkerOf(const storage::CollectionInfo& collection);
+
+// Which of a row's cells need the document's text.
 struct RowNeeds {
   bool content = false;  // and char_start, char_end
 };
-Result<query::Row> ChunkRow(const storage::ReadView& view, const query::CollectionSchema& schema,
-                            const storage::CollectionInfo& collection,
-                            const storage::Document& document, const storage::Chunk& chunk,
-                            RowNeeds needs);
+
+// The chunks of one document as rows of SchemaOf(collection), in the order of their ordinals.
+// Lifetime: all that it is made from must outlive it.
+class DocumentRows {
+ public:
+  // Reads the text if it is needed. Errors: those of ReadView::GetText.
+  static Result<DocumentRows> Open(const storage::ReadView& view,
+                                   const query::CollectionSchema& schema,
+                                   const storage::CollectionInfo& collection,
+                                   const storage::Document& document, RowNeeds needs);
+
+  // Cells that are not needed are null. Linear in the document for all its chunks together.
+  // Errors: kCorruption if the chunk lies outside the text.
+  Result<query::Row> RowOf(const storage::Chunk& chunk);
+
+ private:
+  DocumentRows(const query::CollectionSchema& schema, const storage::CollectionInfo& collection,
+               const storage::Document& document, RowNeeds needs)
+      : schema_(schema), collection_(collection), document_(document), needs_(needs) {}
+
+  // The code points before byte `offset`.
+  int64_t CharactersBefore(int64_t offset);
+
+  const query::CollectionSchema& schema_;
+  const storage::CollectionInfo& collection_;
+  const storage::Document& document_;
+  RowNeeds needs_;
+  std::string text_;
+  // Up to where code points were counted.
+  int64_t counted_bytes_ = 0;
+  int64_t counted_characters_ = 0;
+};
 
 // Whether a bound filter or projection over these columns needs the text.
 RowNeeds NeedsOf(const query::CollectionSchema& schema, const std::vector<int64_t>& columns);

@@ -17,24 +17,6 @@ using query::Row;
 using query::Value;
 using query::ValueKind;
 
-int64_t NumberOf(const storage::CollectionInfo& collection, const std::string& name,
-                 int64_t fallback) {
-  const auto found = collection.options.find(name);
-  return found == collection.options.end() ? fallback : std::stoll(found->second);
-}
-
-query::ChunkerOptions ChunkerOf(const storage::CollectionInfo& collection) {
-  query::ChunkerOptions options;
-  const auto kind = collection.options.find("chunker");
-  if (kind != collection.options.end() && kind->second == "fixed") {
-    options.kind = query::ChunkerKind::kFixed;
-  }
-  options.chunk_tokens = NumberOf(collection, "chunk_tokens", options.chunk_tokens);
-  options.overlap_tokens = NumberOf(collection, "overlap", options.overlap_tokens);
-  options.min_tokens = NumberOf(collection, "min_tokens", options.min_tokens);
-  return options;
-}
-
 storage::Attributes ToAttributes(const storage::CollectionInfo& collection, const Row& cells) {
   storage::Attributes attributes;
   for (size_t index = 0; index < cells.size(); ++index) {
@@ -103,7 +85,7 @@ query::Outcome<ResultSet> Session::Run(const query::Copy& statement,
   ingest.chunker = ChunkerOf(collection);
   std::vector<std::string> paths;
   for (const query::Text& source : statement.sources) {
-    const auto expanded = ExpandPaths({source.text}, FileSystem::Local());
+    const auto expanded = ExpandPaths({source.text}, engine_.file_system());
     if (!expanded.ok()) {
       return query::InputError(source.range, std::string(expanded.status().message()));
     }
@@ -114,19 +96,34 @@ query::Outcome<ResultSet> Session::Run(const query::Copy& statement,
   INTARSIA_ASSIGN_OR_FAIL(const auto embedder, EmbedderOf(collection));
   const auto tokenizer = DefaultTokenizer();
   Ingester ingester(engine_.database(), collection, embedder.get(), tokenizer.get(),
-                    FileSystem::Local());
+                    engine_.file_system());
   IngestReport report;
   const Status status = ingester.AddFiles(paths, ingest, context.progress, context.cancel, &report);
   if (!status.ok()) return WithReport(status, report);
   ResultSet result = ReportRows(report);
-  const auto policy = collection.options.find("kv_cache");
-  if (policy != collection.options.end() && policy->second == "eager") {
-    INTARSIA_ASSIGN_OR_FAIL(auto generator, GetGenerator(std::nullopt));
-    INTARSIA_ASSIGN_OR_FAIL(const ResultSet built,
-                            BuildCaches(collection, nullptr, std::move(generator), context));
-    result.notices.insert(result.notices.end(), built.notices.begin(), built.notices.end());
-  }
+  INTARSIA_FAIL_IF(BuildEagerCaches(collection, context, &result));
   return result;
+}
+
+query::Failure Session::BuildEagerCaches(const storage::CollectionInfo& collection,
+                                         const StatementContext& context, ResultSet* result) {
+  const auto policy = collection.options.find("kv_cache");
+  if (policy == collection.options.end() || policy->second != "eager") return {};
+  auto generator = GetGenerator(std::nullopt);
+  if (!generator.ok()) {
+    // The documents are in, and caches can be written at any time.
+    result->notices.push_back("no KV caches were written: " + generator.diagnostic().message +
+                              "; CACHE COLLECTION writes them later");
+    return {};
+  }
+  query::Outcome<ResultSet> built =
+      BuildCaches(collection, nullptr, *std::move(generator), context);
+  if (!built.ok()) {
+    built.diagnostic().hint = "The documents are in; CACHE COLLECTION writes what is missing.";
+    return std::move(built).diagnostic();
+  }
+  result->notices.insert(result->notices.end(), built->notices.begin(), built->notices.end());
+  return {};
 }
 
 query::Outcome<ResultSet> Session::Run(const query::Insert& statement,
@@ -145,13 +142,15 @@ query::Outcome<ResultSet> Session::Run(const query::Insert& statement,
   INTARSIA_ASSIGN_OR_FAIL(const auto embedder, EmbedderOf(collection));
   const auto tokenizer = DefaultTokenizer();
   Ingester ingester(engine_.database(), collection, embedder.get(), tokenizer.get(),
-                    FileSystem::Local());
+                    engine_.file_system());
   IngestReport report;
   IngestOptions ingest;
   ingest.chunker = ChunkerOf(collection);
   INTARSIA_RETURN_IF_ERROR(ingester.AddDocuments(std::move(documents), ingest, context.progress,
                                                  context.cancel, &report));
-  return ReportRows(report);
+  ResultSet result = ReportRows(report);
+  INTARSIA_FAIL_IF(BuildEagerCaches(collection, context, &result));
+  return result;
 }
 
 query::Outcome<ResultSet> Session::Run(const query::Delete& statement,
@@ -216,9 +215,10 @@ class Selection {
     const RowNeeds needs = NeedsOf(schema_, used_);
     const auto visit = [&](const storage::Document& document) -> Status {
       if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+      INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
+                                DocumentRows::Open(view, schema_, collection_, document, needs));
       return view.ForEachChunkOf(document, [&](const storage::Chunk& chunk) -> Status {
-        INTARSIA_ASSIGN_OR_RETURN(Row row,
-                                  ChunkRow(view, schema_, collection_, document, chunk, needs));
+        INTARSIA_ASSIGN_OR_RETURN(Row row, rows.RowOf(chunk));
         if (filter_.has_value() && !filter_->Matches(row)) return Status::Ok();
         ++num_rows_;
         if (!is_count_) rows_.push_back(std::move(row));
@@ -258,6 +258,9 @@ class Selection {
     if (a.is_null() || b.is_null()) return (a.is_null() ? 1 : 0) - (b.is_null() ? 1 : 0);
     if (a.kind() == ValueKind::kInteger && b.kind() == ValueKind::kInteger) {
       return a.AsInteger() < b.AsInteger() ? -1 : a.AsInteger() > b.AsInteger() ? 1 : 0;
+    }
+    if (a.kind() == ValueKind::kTimestamp && b.kind() == ValueKind::kTimestamp) {
+      return a.AsTimestamp() < b.AsTimestamp() ? -1 : b.AsTimestamp() < a.AsTimestamp() ? 1 : 0;
     }
     if (a.kind() == ValueKind::kDouble && b.kind() == ValueKind::kDouble) {
       return a.AsDouble() < b.AsDouble() ? -1 : a.AsDouble() > b.AsDouble() ? 1 : 0;

@@ -2,21 +2,29 @@
 
 #include <utility>
 
+#include "query/settings.h"
+
 namespace intarsia::engine {
 
-Engine::Engine(std::unique_ptr<storage::Database> database, int num_threads)
-    : database_(std::move(database)),
-      pool_(num_threads),
+Engine::Engine(std::unique_ptr<storage::Database> database, const EngineOptions& options)
+    : file_system_(options.file_system),
+      database_(std::move(database)),
+      pool_(options.num_threads),
       models_(&pool_),
       retriever_(database_.get(), &pool_),
       kv_(database_.get()) {}
 
 Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
                                              const EngineOptions& options) {
-  INTARSIA_ASSIGN_OR_RETURN(
-      std::unique_ptr<storage::Database> database,
-      storage::Database::Open(path, {.access = options.access, .program = options.program}));
-  return std::unique_ptr<Engine>(new Engine(std::move(database), options.num_threads));
+  storage::DatabaseOptions database_options;
+  database_options.access = options.access;
+  database_options.program = options.program;
+  database_options.file_system = options.file_system;
+  // What SHOW SETTINGS says before anybody sets it.
+  database_options.kv_bytes_max = query::Settings().GetInteger("kv.disk_bytes_max");
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<storage::Database> database,
+                            storage::Database::Open(path, database_options));
+  return std::unique_ptr<Engine>(new Engine(std::move(database), options));
 }
 
 }  // namespace intarsia::engine

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/cancel.h"
+#include "base/file.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "engine/fusion/cost_model.h"
@@ -24,6 +25,8 @@ struct EngineOptions {
   storage::AccessMode access = storage::AccessMode::kReadWrite;
   std::string program = "intarsia";  // said to whoever finds the directory locked
   int num_threads = 0;               // 0: as many as the machine has
+  // Of documents, KV segments and FORMAT; outlives the engine.
+  FileSystem* file_system = FileSystem::Local();
 };
 
 class Engine {
@@ -35,6 +38,7 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   storage::Database* database() { return database_.get(); }
+  FileSystem* file_system() { return file_system_; }
   ThreadPool* pool() { return &pool_; }
   ModelRegistry* models() { return &models_; }
   Retriever* retriever() { return &retriever_; }
@@ -46,8 +50,9 @@ class Engine {
   Status Finish(const CancelToken* cancel) { return kv_.Drain(cancel); }
 
  private:
-  Engine(std::unique_ptr<storage::Database> database, int num_threads);
+  Engine(std::unique_ptr<storage::Database> database, const EngineOptions& options);
 
+  FileSystem* const file_system_;
   const std::unique_ptr<storage::Database> database_;
   ThreadPool pool_;
   ModelRegistry models_;

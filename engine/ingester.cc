@@ -175,7 +175,9 @@ Status Ingester::AddFile(const std::string& path, const IngestOptions& options, 
     return bytes.status();
   }
   report->num_bytes += std::ssize(*bytes);
-  const auto extracted = query::ExtractText(*bytes, HintFor(options.format, path), {});
+  query::ExtractOptions extract_options;
+  extract_options.num_bytes_max = options.file_bytes_max;
+  const auto extracted = query::ExtractText(*bytes, HintFor(options.format, path), extract_options);
   if (!extracted.ok()) {
     report->errors.push_back(
         {.source = path, .stage = "extract", .reason = std::string(extracted.status().message())});

@@ -1,5 +1,6 @@
 #include "engine/kv_manager.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string_view>
 #include <utility>
@@ -28,7 +29,11 @@ class StoredKv : public KvSource {
         handle_.layer_bytes(layer) != static_cast<int64_t>(target.size())) {
       return Status(StatusCode::kNotFound, "a stored KV cache has another shape than its model");
     }
-    return store_->ReadLayer(handle_, layer, target);
+    const Status status = store_->ReadLayer(handle_, layer, target);
+    // A cache that the disk does not give back is a miss like one that is damaged.
+    if (status.code() != StatusCode::kIo) return status;
+    Log(LogLevel::kWarning, "KV cache cannot be read: " + status.ToString());
+    return Status(StatusCode::kNotFound, std::string(status.message()));
   }
 
  private:
@@ -107,12 +112,13 @@ Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelT
 void KvManager::Enqueue(KvTask task) {
   const Digest identity = KvIdentityOf(task.family, task.tokens);
   const std::scoped_lock lock(mutex_);
-  if (!queued_.insert(identity).second) return;
-  queue_.push_back(std::move(task));
-  if (queue_.size() > kQueueMax) {
-    queued_.erase(KvIdentityOf(queue_.front().family, queue_.front().tokens));
-    queue_.pop_front();
+  const auto same = std::ranges::find(queue_, identity, &Queued::identity);
+  if (same != queue_.end()) {
+    same->task = std::move(task);
+    return;
   }
+  queue_.push_back({.identity = identity, .task = std::move(task)});
+  if (queue_.size() > kQueueMax) queue_.pop_front();
   changed_.notify_all();
 }
 
@@ -137,25 +143,30 @@ void KvManager::Work() {
     changed_.wait(lock,
                   [this] { return is_stopping_ || (num_statements_ == 0 && !queue_.empty()); });
     if (is_stopping_) return;
-    KvTask task = std::move(queue_.front());
+    Queued next = std::move(queue_.front());
     queue_.pop_front();
     is_working_ = true;
     interrupt_.Reset();
     lock.unlock();
-    const auto outcome = Build(task, &interrupt_);
-    const Digest identity = KvIdentityOf(task.family, task.tokens);
+    Status status;
+    if (IsNeeded(next)) status = Build(next.task, &interrupt_).status();
     lock.lock();
     is_working_ = false;
-    if (!outcome.ok() && outcome.status().code() == StatusCode::kCancelled) {
-      queue_.push_front(std::move(task));
-    } else {
-      queued_.erase(identity);
-      if (!outcome.ok()) {
-        Log(LogLevel::kWarning, "KV cache not stored: " + outcome.status().ToString());
-      }
+    if (status.code() == StatusCode::kCancelled) {
+      const bool is_replaced =
+          std::ranges::find(queue_, next.identity, &Queued::identity) != queue_.end();
+      if (!is_replaced) queue_.push_front(std::move(next));
+    } else if (!status.ok()) {
+      Log(LogLevel::kWarning, "KV cache not stored: " + status.ToString());
     }
     changed_.notify_all();
   }
+}
+
+bool KvManager::IsNeeded(const Queued& queued) const {
+  const storage::ChunkId chunk = queued.task.owner.chunk;
+  if (chunk != 0 && !database_->Read().GetChunk(chunk).ok()) return false;
+  return !database_->kv()->Contains(queued.identity);
 }
 
 }  // namespace intarsia::engine

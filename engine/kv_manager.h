@@ -14,7 +14,6 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -69,8 +68,9 @@ class KvManager {
   // Computes and stores one chunk's cache now. Errors: those of BuildKv and KvStore::Put.
   Result<storage::KvPutOutcome> Build(const KvTask& task, const CancelToken* cancel);
 
-  // Queues a chunk's cache to be computed behind. Queued identities are not queued again, and the
-  // oldest are dropped when more than a thousand wait.
+  // Queues a chunk's cache to be computed behind. It takes the place of a queued task with the same
+  // identity, whose owner may be gone meanwhile; the oldest are dropped when more than a thousand
+  // wait. A task whose cache is there or whose chunk is gone when its turn comes is passed over.
   void Enqueue(KvTask task);
 
   int64_t num_queued() const;
@@ -78,15 +78,21 @@ class KvManager {
   Status Drain(const CancelToken* cancel);
 
  private:
+  struct Queued {
+    Digest identity;
+    KvTask task;
+  };
+
   void Work();
+  // Whether the task's cache is still missing and wanted.
+  bool IsNeeded(const Queued& queued) const;
 
   storage::Database* const database_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  std::deque<KvTask> queue_;
-  std::set<Digest> queued_;  // identities in queue_ or at work
+  std::deque<Queued> queue_;  // by identity, each once
   int num_statements_ = 0;
   bool is_stopping_ = false;
   bool is_working_ = false;

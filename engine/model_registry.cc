@@ -35,6 +35,15 @@ Result<GeneratorParts> OpenGenerator(const std::string& path) {
   return parts;
 }
 
+// A tokenizer that knows more or fewer tokens than the model belongs to another one.
+Status CheckVocabulary(const model::ModelConfig& config, const model::Tokenizer& tokenizer) {
+  if (tokenizer.vocab_size() == config.vocab_size) return Status::Ok();
+  return Status(StatusCode::kCorruption,
+                "the model and its tokenizer differ in their vocabulary: model=" +
+                    std::to_string(config.vocab_size) +
+                    " tokenizer=" + std::to_string(tokenizer.vocab_size()));
+}
+
 }  // namespace
 
 Result<storage::ModelInfo> ModelRegistry::Inspect(const std::string& path,
@@ -54,6 +63,7 @@ Result<storage::ModelInfo> ModelRegistry::Inspect(const std::string& path,
   INTARSIA_ASSIGN_OR_RETURN(const GeneratorParts parts, OpenGenerator(path));
   INTARSIA_ASSIGN_OR_RETURN(const model::ModelConfig config,
                             model::ModelConfig::FromGguf(*parts.file));
+  INTARSIA_RETURN_IF_ERROR(CheckVocabulary(config, *parts.tokenizer));
   INTARSIA_ASSIGN_OR_RETURN(const model::ChatFormat chat,
                             model::ChatFormat::FromGguf(*parts.file, *parts.tokenizer));
   info.weights_digest = DigestOfFile(*parts.file);

@@ -10,6 +10,7 @@ namespace intarsia::engine {
 namespace {
 
 constexpr size_t kAlternativesMax = 1'000;
+constexpr size_t kPatternBytesMax = 4'096;  // As long as a path may be.
 constexpr int kDepthMax = 64;
 
 bool HasMagic(std::string_view text) { return text.find_first_of("*?[") != std::string_view::npos; }
@@ -51,7 +52,7 @@ class Walker {
   // Adds what lies below `folder` and matches `parts` from `index` on.
   Status Match(const std::string& folder, const std::vector<std::string>& parts, size_t index,
                int depth) {
-    if (depth > kDepthMax) return Status::Ok();  // A loop of symbolic links.
+    if (depth > kDepthMax) return Status::Ok();
     if (index == parts.size()) return AddAll(folder, depth);
     const std::string& part = parts[index];
     if (!HasMagic(part)) {
@@ -64,7 +65,7 @@ class Walker {
     for (const DirectoryEntry& entry : *entries) {
       const std::string path = Join(folder, entry.name);
       if (part == "**") {
-        if (entry.is_directory && entry.name.front() != '.') {
+        if (entry.is_directory && !entry.is_link && entry.name.front() != '.') {
           INTARSIA_RETURN_IF_ERROR(Match(path, parts, index, depth + 1));
         }
       } else if (MatchesName(part, entry.name)) {
@@ -89,7 +90,7 @@ class Walker {
       if (entry.name.front() == '.') continue;
       const std::string below = Join(path, entry.name);
       if (entry.is_directory) {
-        INTARSIA_RETURN_IF_ERROR(AddAll(below, depth + 1));
+        if (!entry.is_link) INTARSIA_RETURN_IF_ERROR(AddAll(below, depth + 1));
       } else {
         files_.insert(below);
       }
@@ -111,6 +112,11 @@ Result<std::vector<std::string>> ExpandPaths(const std::vector<std::string>& pat
                                              FileSystem* file_system) {
   std::set<std::string> all;
   for (const std::string& pattern : patterns) {
+    if (pattern.size() > kPatternBytesMax) {
+      return Status(StatusCode::kInvalidArgument, "pattern is longer than " +
+                                                      std::to_string(kPatternBytesMax) +
+                                                      " bytes: " + pattern.substr(0, 64) + "...");
+    }
     std::vector<std::string> plain;
     if (file_system->Exists(pattern)) {
       plain.push_back(pattern);  // A name that happens to hold a bracket or a brace.
@@ -120,10 +126,14 @@ Result<std::vector<std::string>> ExpandPaths(const std::vector<std::string>& pat
     size_t num_before = all.size();
     bool has_match = false;
     for (const std::string& one : plain) {
+      if (one.empty()) continue;  // It would stand for the current directory.
       std::vector<std::string> parts;
       for (size_t begin = 0; begin < one.size();) {
         const size_t end = std::min(one.find('/', begin), one.size());
-        if (end > begin) parts.push_back(one.substr(begin, end - begin));
+        const std::string part = one.substr(begin, end - begin);
+        // One `**` is as good as several, and much faster.
+        const bool is_repeated = part == "**" && !parts.empty() && parts.back() == "**";
+        if (!part.empty() && !is_repeated) parts.push_back(part);
         begin = end + 1;
       }
       Walker walker(file_system);

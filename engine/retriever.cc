@@ -140,9 +140,10 @@ query::Outcome<std::vector<storage::ChunkId>> MatchingChunks(
   std::vector<storage::ChunkId> ids;
   const auto visit = [&](const storage::Document& document) -> Status {
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
+                              DocumentRows::Open(view, schema, collection, document, needs));
     return view.ForEachChunkOf(document, [&](const storage::Chunk& chunk) -> Status {
-      INTARSIA_ASSIGN_OR_RETURN(const query::Row row,
-                                ChunkRow(view, schema, collection, document, chunk, needs));
+      INTARSIA_ASSIGN_OR_RETURN(const query::Row row, rows.RowOf(chunk));
       if (filter.Matches(row)) ids.push_back(chunk.id);
       return Status::Ok();
     });

@@ -1,19 +1,52 @@
 #include "engine/session.h"
 
+#include <chrono>
+#include <type_traits>
 #include <utility>
 
+#include "query/lexer.h"
 #include "query/parser.h"
 #include "query/suggest.h"
 
 namespace intarsia::engine {
+namespace {
+
+constexpr const char* kDiskBytesMax = "kv.disk_bytes_max";
+constexpr const char* kTimeout = "statement_timeout_ms";
+
+template <typename Kind, typename... Others>
+constexpr bool kIsOneOf = (std::is_same_v<Kind, Others> || ...);
+
+template <typename Kind>
+constexpr bool kIsWrite =
+    kIsOneOf<Kind, query::CreateModel, query::DropModel, query::SetDefaultModel,
+             query::CreateCollection, query::DropCollection, query::Copy, query::Insert,
+             query::Delete, query::CacheCollection, query::ClearCache>;
+
+CancelToken::Clock::time_point DeadlineOf(const query::Settings& settings) {
+  const int64_t timeout_ms = settings.GetInteger(kTimeout);
+  if (timeout_ms == 0) return CancelToken::Clock::time_point::max();
+  return CancelToken::Clock::now() + std::chrono::milliseconds(timeout_ms);
+}
+
+}  // namespace
 
 query::Outcome<query::ResultSet> Session::Execute(std::string_view sql,
                                                   const StatementContext& context) {
   query::Outcome<query::Statement> statement = query::ParseStatement(sql);
   if (!statement.ok()) return std::move(statement).diagnostic();
   const KvManager::StatementScope scope(engine_.kv());
-  query::Outcome<query::ResultSet> result = Dispatch(*statement, context);
-  if (!result.ok()) query::Locate(sql, &result.diagnostic());
+  const CancelToken cancel(context.cancel, DeadlineOf(settings_));
+  StatementContext limited = context;
+  limited.cancel = &cancel;
+  query::Outcome<query::ResultSet> result = Dispatch(*statement, limited);
+  if (result.ok()) return result;
+  query::Diagnostic& diagnostic = result.diagnostic();
+  if (diagnostic.error_class == query::ErrorClass::kTimeout) {
+    diagnostic.message = "the statement ran longer than " + std::string(kTimeout) + " = " +
+                         std::to_string(settings_.GetInteger(kTimeout));
+  }
+  query::Locate(sql, &diagnostic);
   return result;
 }
 
@@ -21,6 +54,12 @@ query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& state
                                                    const StatementContext& context) {
   return std::visit(
       [&](const auto& kind) -> Rows {
+        if constexpr (kIsWrite<std::remove_cvref_t<decltype(kind)>>) {
+          if (engine_.database()->access() == storage::AccessMode::kReadOnly) {
+            return Status(StatusCode::kUnsupported,
+                          "the database is open read-only: " + engine_.database()->path());
+          }
+        }
         if constexpr (requires { Run(kind, context); }) {
           return Run(kind, context);
         } else {
@@ -32,7 +71,10 @@ query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& state
 
 query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement) {
   INTARSIA_FAIL_IF(settings_.Set(statement));
-  engine_.database()->kv()->SetBudget(settings_.GetInteger("kv.disk_bytes_max"));
+  // All sessions share the disk, so the last one that says so decides.
+  if (query::EqualsIgnoringCase(statement.name.text, kDiskBytesMax)) {
+    engine_.database()->kv()->SetBudget(settings_.GetInteger(kDiskBytesMax));
+  }
   return query::ResultSet();
 }
 

@@ -84,6 +84,9 @@ class Session {
 
   query::Outcome<AnswerParams> BindAnswer(const query::Answer& statement,
                                           const EmbeddingModel* embedder);
+  // What kv_cache = 'eager' does behind new documents; adds notices to `result`.
+  query::Failure BuildEagerCaches(const storage::CollectionInfo& collection,
+                                  const StatementContext& context, query::ResultSet* result);
   // Computes the caches of chunks that have none.
   query::Outcome<query::ResultSet> BuildCaches(const storage::CollectionInfo& collection,
                                                const query::Predicate* where,
