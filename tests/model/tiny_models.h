@@ -22,18 +22,19 @@ struct TinyShape {
   uint32_t ffn = 96;
   uint32_t vocab = 160;
   uint32_t window = 8;  // gemma3
+  uint32_t context = 512;
 };
 
 inline std::vector<std::string_view> TinyFamilies() {
   return {"llama", "llama3", "qwen2", "qwen3", "gemma3"};
 }
 
-// The bytes of a GGUF file with random f32 weights.
-inline std::string TinyModelBytes(const TinyShape& shape, uint64_t seed = 1) {
+// Adds a model with random f32 weights to what `builder` holds, for example a tokenizer.
+inline void AddTinyModel(const TinyShape& shape, uint64_t seed, GgufBuilder* target) {
   const std::string family(shape.family == "llama3" ? "llama" : shape.family);
   const auto key = [&family](const char* name) { return family + "." + name; };
   const bool is_gemma = family == "gemma3";
-  GgufBuilder builder;
+  GgufBuilder& builder = *target;
   builder.AddString("general.architecture", family)
       .AddUint32(key("block_count"), is_gemma ? 7 : shape.num_layers)
       .AddUint32(key("embedding_length"), shape.hidden)
@@ -42,7 +43,7 @@ inline std::string TinyModelBytes(const TinyShape& shape, uint64_t seed = 1) {
       .AddUint32(key("attention.head_count_kv"), shape.num_kv_heads)
       .AddUint32(key("attention.key_length"), shape.head_dim)
       .AddUint32(key("attention.value_length"), shape.head_dim)
-      .AddUint32(key("context_length"), 512)
+      .AddUint32(key("context_length"), shape.context)
       .AddFloat32(key("rope.freq_base"), 1000.0f)
       .AddFloat32(key("attention.layer_norm_rms_epsilon"), 1e-5f);
   if (is_gemma) builder.AddUint32(key("attention.sliding_window"), shape.window);
@@ -84,6 +85,12 @@ inline std::string TinyModelBytes(const TinyShape& shape, uint64_t seed = 1) {
       add(prefix + "post_ffw_norm.weight", {hidden}, 0.5f);
     }
   }
+}
+
+// The bytes of a GGUF file with nothing but the model.
+inline std::string TinyModelBytes(const TinyShape& shape, uint64_t seed = 1) {
+  GgufBuilder builder;
+  AddTinyModel(shape, seed, &builder);
   return builder.Build();
 }
 

@@ -1,0 +1,162 @@
+// EngineFixture: a database in a temporary folder with tiny models, and statements run on it.
+//
+// Thread safety: owned by one thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "engine/engine.h"
+#include "engine/session.h"
+#include "tests/engine/tiny_engine_models.h"
+#include "tests/storage/temporary_directory.h"
+
+namespace intarsia::engine {
+
+struct TinyDocument {
+  std::string name;
+  std::string text;
+};
+
+inline std::vector<TinyDocument> TinyDocuments() {
+  return {
+      {"harbour.md",
+       "# Harbour\n\nThe harbour was built in 1843 by the engineer Maria Lind. She chose the bay, "
+       "because its water is deep and the ice leaves it in spring.\n"},
+      {"lighthouse.md",
+       "# Lighthouse\n\nThe lighthouse stands on a rock. Its lamp was lit by oil until 1911.\n\n"
+       "## Lamp\n\nThe lamp of glass and iron is seen from the town and from the harbour.\n"},
+      {"railway.md",
+       "# Railway\n\nThe railway reached the town in 1872. Fish could now be sold in the capital "
+       "on the day it was caught, and the town grew to four thousand people.\n"},
+      {"market.txt",
+       "A fire destroyed the market in 1899. The engineer planned a new one with a roof of glass "
+       "and iron.\n"},
+      {"größe.md",
+       "# Café „Größe“\n\nDas Café öffnet früh – the market sells fish für 5 €. 東京の港は深い。 "
+       "The water of the bay is déjà vu 🐟.\n"},
+  };
+}
+
+class EngineFixture : public testing::Test {
+ protected:
+  EngineFixture() {
+    storage::WriteFile(folder_ / "generator.gguf", TinyGeneratorBytes({}));
+    WriteTinyEmbedder(folder_ / "embedder");
+    std::filesystem::create_directories(folder_ / "documents");
+    Open();
+  }
+
+  // Opens the database, closing it first if it is open.
+  void Open(EngineOptions options = {}) {
+    Close();
+    options.num_threads = 2;
+    auto opened = Engine::Open(database_path(), options);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    engine_ = *std::move(opened);
+    session_ = std::make_unique<Session>(engine_.get());
+  }
+  void Close() {
+    session_.reset();
+    engine_.reset();
+  }
+
+  std::string database_path() const { return folder_ / "database"; }
+  std::string generator_path() const { return folder_ / "generator.gguf"; }
+  std::string embedder_path() const { return folder_ / "embedder"; }
+  std::string DocumentPath(const std::string& name) const {
+    return folder_ / ("documents/" + name);
+  }
+  void WriteDocument(const std::string& name, const std::string& text) const {
+    const std::filesystem::path path = DocumentPath(name);
+    std::filesystem::create_directories(path.parent_path());
+    storage::WriteFile(path, text);
+  }
+
+  query::Outcome<query::ResultSet> Execute(std::string_view sql) {
+    return session_->Execute(sql, context_);
+  }
+  // The result of a statement that must succeed.
+  query::ResultSet Run(std::string_view sql) {
+    auto outcome = Execute(sql);
+    if (outcome.ok()) return *std::move(outcome);
+    ADD_FAILURE() << query::RenderDiagnostic(outcome.diagnostic(), sql);
+    return {};
+  }
+  // The error of a statement that must fail.
+  query::Diagnostic Fail(std::string_view sql) {
+    auto outcome = Execute(sql);
+    if (!outcome.ok()) return outcome.diagnostic();
+    ADD_FAILURE() << "did not fail: " << sql;
+    return {};
+  }
+
+  // Registers both models and makes the collection `docs`.
+  void CreateDocs(const std::string& options = "chunk_tokens = 48, min_tokens = 8") {
+    Run("CREATE MODEL e TYPE EMBEDDING FROM '" + embedder_path() + "'");
+    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() + "'");
+    Run("CREATE COLLECTION docs WITH (" + options + ")");
+  }
+  // The same, with TinyDocuments() in it.
+  void CreateFilledDocs(const std::string& options = "chunk_tokens = 48, min_tokens = 8") {
+    CreateDocs(options);
+    FillDocs();
+  }
+  void FillDocs() {
+    for (const TinyDocument& document : TinyDocuments()) {
+      WriteDocument(document.name, document.text);
+    }
+    CopyAll();
+  }
+  query::ResultSet CopyAll() { return Run("COPY docs FROM '" + DocumentPath("") + "'"); }
+
+  // A cell of `result`, which must live as long.
+  static const query::Value& Cell(const query::ResultSet& result, std::string_view column,
+                                  size_t row = 0) {
+    static const query::Value kNone(0);
+    for (size_t i = 0; i < result.columns.size(); ++i) {
+      if (result.columns[i].name == column && row < result.rows.size()) return result.rows[row][i];
+    }
+    ADD_FAILURE() << "no cell: " << column;
+    return kNone;
+  }
+  static int64_t Number(const query::ResultSet& result, std::string_view column, size_t row = 0) {
+    const query::Value& cell = Cell(result, column, row);
+    if (cell.kind() == query::ValueKind::kInteger) return cell.AsInteger();
+    ADD_FAILURE() << "no integer: " << column;
+    return 0;
+  }
+  static std::string Text(const query::ResultSet& result, std::string_view column, size_t row = 0) {
+    return query::ToText(Cell(result, column, row), "NULL");
+  }
+  // A number inside the object of a cell of an ANSWER: "usage", "reused_tokens".
+  static int64_t Usage(const query::ResultSet& answer, std::string_view name) {
+    const query::Value* const value = Cell(answer, "usage").Find(name);
+    if (value != nullptr) return value->AsInteger();
+    ADD_FAILURE() << "no usage: " << name;
+    return 0;
+  }
+  static bool HasNotice(const query::ResultSet& result, std::string_view part) {
+    for (const std::string& notice : result.notices) {
+      if (notice.find(part) != std::string::npos) return true;
+    }
+    return false;
+  }
+
+  // Waits for what is written behind.
+  void Finish() { EXPECT_TRUE(engine_->Finish(nullptr).ok()); }
+
+  storage::TemporaryDirectory folder_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+  StatementContext context_;
+};
+
+}  // namespace intarsia::engine
