@@ -24,7 +24,10 @@ constexpr std::array<std::string_view, 3> kKvPolicies = {"lazy", "eager", "off"}
 constexpr std::array<OptionSpec, 6> kCreateCollection = {{
     {"embedding", T::kName, "", "Embedding model; default: that of SET DEFAULT EMBEDDING."},
     {"chunker", T::kChoice, "structure", "How documents are cut into chunks.", 0, 0, kChunkers},
-    {"chunk_tokens", T::kInteger, "384", "Most tokens of one chunk.", 16, 65536},
+    {"chunk_tokens", T::kInteger, "",
+     "Most tokens of one chunk; default: 384, or 32 fewer than the embedding model reads if that "
+     "is less.",
+     16, 65536},
     {"overlap", T::kInteger, "0", "Tokens that a chunk repeats from the one before.", 0, 32768},
     {"min_tokens", T::kInteger, "96", "Smaller sections are merged; chunker 'structure' only.", 0,
      65536},
@@ -55,15 +58,17 @@ constexpr std::array<std::string_view, 3> kPresets = {"default", "fast", "carefu
 constexpr std::array<std::string_view, 6> kSelectors = {"attention", "prefix", "deviation",
                                                         "stride",    "none",   "full"};
 constexpr std::array<std::string_view, 3> kPropagations = {"two_sided", "causal", "off"};
+constexpr std::array<std::string_view, 2> kProbes = {"with_rows", "with_question"};
 constexpr std::array<std::string_view, 3> kOrders = {"score", "reverse", "document"};
 constexpr std::array<std::string_view, 2> kNoEvidence = {"refuse", "answer"};
 constexpr std::array<std::string_view, 3> kReuses = {"chunks", "prefix", "none"};
-constexpr std::array<OptionSpec, 14> kAnswer = {{
+constexpr std::array<OptionSpec, 16> kAnswer = {{
     {"k", T::kInteger, "8", "Chunks that the answer is made from.", 1, 256},
     {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
     {"order", T::kChoice, "score", "Order of the chunks in the prompt.", 0, 0, kOrders},
     {"on_no_evidence", T::kChoice, "refuse", "What to do if no chunk supports an answer.", 0, 0,
      kNoEvidence},
+    {"min_score", T::kDouble, "0.25", "A best chunk with a lower score is no evidence.", -1, 1},
     {"max_tokens", T::kInteger, "300", "Longest answer.", 1, 32768},
     {"temperature", T::kDouble, "0", "0: always the likeliest token.", 0, 10},
     {"top_p", T::kDouble, "1", "Sample among the likeliest tokens of this total probability.",
@@ -80,6 +85,9 @@ constexpr std::array<OptionSpec, 14> kAnswer = {{
     {"ratio", T::kDouble, "0.15", "Share of the cached tokens that is computed again.", 0, 1},
     {"propagate", T::kChoice, "two_sided", "Passes the measured shift on to kept tokens.", 0, 0,
      kPropagations},
+    {"probes", T::kChoice, "with_rows",
+     "When the evenly spaced rows are computed; with_question also shifts what attention ranks by.",
+     0, 0, kProbes},
 }};
 
 constexpr std::array<OptionSpec, 5> kSettings = {{

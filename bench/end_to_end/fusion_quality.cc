@@ -56,22 +56,25 @@ struct Arguments {
 };
 
 struct Policy {
+  std::string name;
   engine::FusionOptions options;
   std::string propagate;
 
   std::string Key() const {
     char text[96];
-    std::snprintf(text, sizeof(text), "%s/%s/%.3f", options.selector.c_str(), propagate.c_str(),
-                  options.ratio);
+    std::snprintf(text, sizeof(text), "%s/%s/%.3f", name.c_str(), propagate.c_str(), options.ratio);
     return text;
   }
 };
 
 std::vector<Policy> ListPolicies(const Arguments& arguments) {
   std::vector<Policy> policies;
-  for (const std::string& selector : arguments.selectors) {
+  for (const std::string& name : arguments.selectors) {
+    const bool is_reranked = name == "attention_reranked";
+    const std::string selector = is_reranked ? "attention" : name;
     if (selector == "none" || selector == "full") {
-      policies.push_back({.options = {.selector = selector,
+      policies.push_back({.name = name,
+                          .options = {.selector = selector,
                                       .ratio = selector == "full" ? 1.0 : 0.0,
                                       .propagate = engine::PropagationMode::kOff},
                           .propagate = "off"});
@@ -82,9 +85,13 @@ std::vector<Policy> ListPolicies(const Arguments& arguments) {
                              : mode == "causal" ? engine::PropagationMode::kCausal
                                                 : engine::PropagationMode::kTwoSided;
       for (const double ratio : arguments.ratios) {
-        policies.push_back(
-            {.options = {.selector = selector, .ratio = ratio, .propagate = propagate},
-             .propagate = mode});
+        policies.push_back({.name = name,
+                            .options = {.selector = selector,
+                                        .ratio = ratio,
+                                        .propagate = propagate,
+                                        .probes = is_reranked ? engine::ProbePass::kWithQuestion
+                                                              : engine::ProbePass::kWithRows},
+                            .propagate = mode});
       }
     }
   }

@@ -57,7 +57,7 @@ class Attempt {
                                      model::LayerObserver* observer);
   Status ScoreByAttention(std::vector<float>* scores);
   std::vector<int32_t> Select(std::span<const float> scores) const;
-  Status PreparePropagation();
+  Status PreparePropagation(std::span<const int32_t> rows);
   FusionUsage CountTokens() const;
 
   const model::Transformer& transformer_;
@@ -72,9 +72,10 @@ class Attempt {
 
   std::unique_ptr<model::KvCache> cache_;
   std::unique_ptr<LayerPlacer> placer_;
-  bool is_placed_ = false;  // by the question's pass, as cached
+  bool is_placed_ = false;       // by the question's pass, as cached
+  std::vector<int32_t> probes_;  // that the question's pass computes
   std::vector<int32_t> rows_;
-  std::optional<Propagation> propagation_;
+  std::optional<Propagation> propagation_;  // of the pass at hand
   FusionTiming timing_;
 };
 
@@ -84,7 +85,7 @@ class Attempt::QuestionObserver : public model::LayerObserver {
       : attempt_(*attempt), scores_(*scores) {
     // The last row once by itself and once in the mean of the question's rows; rows of missed
     // chunks are computed here too, but do not ask.
-    const int64_t num_rows = std::ssize(attempt_.fresh_);
+    const int64_t num_rows = std::ssize(attempt_.probes_) + std::ssize(attempt_.fresh_);
     const int64_t num_question = attempt_.prompt_.num_tokens() - attempt_.prompt_.question_begin();
     weights_.resize(static_cast<size_t>(num_rows));
     std::fill(weights_.end() - num_question, weights_.end(),
@@ -94,7 +95,13 @@ class Attempt::QuestionObserver : public model::LayerObserver {
 
   Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>*) override {
     INTARSIA_RETURN_IF_ERROR(attempt_.loader_.Wait(rows.layer));
-    return attempt_.placer_->Place(rows.layer, LayerPlacer::Scope::kAll, nullptr, nullptr);
+    const Propagation* propagation = nullptr;
+    LayerShift shift;
+    if (attempt_.propagation_.has_value() && rows.layer > 0) {
+      propagation = &*attempt_.propagation_;
+      shift = attempt_.placer_->Measure(rows.layer, *propagation, rows);
+    }
+    return attempt_.placer_->Place(rows.layer, LayerPlacer::Scope::kAll, propagation, &shift);
   }
 
   Status OnQueries(const model::LayerQueries& queries) override {
@@ -152,7 +159,7 @@ class Attempt::RowsObserver : public model::LayerObserver {
  private:
   Status Choose(const model::LayerRows& rows, std::vector<int32_t>* kept) {
     attempt_.rows_ = attempt_.Select(attempt_.placer_->ValueDeviation(rows.layer, rows));
-    INTARSIA_RETURN_IF_ERROR(attempt_.PreparePropagation());
+    INTARSIA_RETURN_IF_ERROR(attempt_.PreparePropagation(attempt_.rows_));
     const std::vector<int32_t> going_on = Merge(attempt_.rows_, attempt_.fresh_);
     for (size_t row = 0; row < rows.positions.size(); ++row) {
       if (std::ranges::binary_search(going_on, rows.positions[row])) {
@@ -184,8 +191,14 @@ Result<std::vector<float>> Attempt::Forward(std::span<const int32_t> positions,
 Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   const Stopwatch stopwatch;
   scores->assign(static_cast<size_t>(prompt_.num_tokens()), 0.0f);
+  if (options_.probes == ProbePass::kWithQuestion && options_.propagate != PropagationMode::kOff) {
+    probes_ = selector_.Probes(candidates_, budget_);
+    INTARSIA_RETURN_IF_ERROR(PreparePropagation(probes_));
+  }
   QuestionObserver observer(this, scores);
-  INTARSIA_RETURN_IF_ERROR(Forward(fresh_, /*num_logit_rows=*/0, &observer).status());
+  const std::vector<int32_t> positions = Merge(probes_, fresh_);
+  INTARSIA_RETURN_IF_ERROR(Forward(positions, /*num_logit_rows=*/0, &observer).status());
+  propagation_.reset();
   is_placed_ = true;
   timing_.question_ms = stopwatch.milliseconds();
   return Status::Ok();
@@ -196,15 +209,15 @@ std::vector<int32_t> Attempt::Select(std::span<const float> scores) const {
       {.prompt = &prompt_, .candidates = candidates_, .budget = budget_, .scores = scores});
 }
 
-Status Attempt::PreparePropagation() {
-  if (options_.propagate == PropagationMode::kOff || rows_.empty() ||
-      rows_.size() == candidates_.size()) {
+Status Attempt::PreparePropagation(std::span<const int32_t> rows) {
+  if (options_.propagate == PropagationMode::kOff || rows.empty() ||
+      rows.size() == candidates_.size()) {
     return Status::Ok();
   }
   const Stopwatch stopwatch;
   INTARSIA_ASSIGN_OR_RETURN(
-      propagation_, Propagation::Create(prompt_, rows_, options_.propagate, transformer_.pool()));
-  timing_.solve_ms = stopwatch.milliseconds();
+      propagation_, Propagation::Create(prompt_, rows, options_.propagate, transformer_.pool()));
+  timing_.solve_ms += stopwatch.milliseconds();
   return Status::Ok();
 }
 
@@ -243,7 +256,7 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
     } else if (budget_ > 0) {
       rows_ = candidates_;
     }
-    INTARSIA_RETURN_IF_ERROR(PreparePropagation());
+    INTARSIA_RETURN_IF_ERROR(PreparePropagation(rows_));
     positions = Merge(rows_, fresh_);
   }
   const Stopwatch rows_pass;

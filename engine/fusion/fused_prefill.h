@@ -21,11 +21,18 @@
 
 namespace intarsia::engine {
 
+// When the probes of `attention` are computed.
+enum class ProbePass : uint8_t {
+  kWithRows,      // with all other rows
+  kWithQuestion,  // once more with the question's pass, which then ranks over a shifted cache
+};
+
 struct FusionOptions {
   std::string selector = "attention";
   // Recomputed rows as a share of the tokens whose cache is not exact, in [0, 1].
   double ratio = 0.15;
   PropagationMode propagate = PropagationMode::kTwoSided;
+  ProbePass probes = ProbePass::kWithRows;
 };
 
 struct FusionUsage {

@@ -92,11 +92,13 @@ class AttentionSelector : public RowSelector {
   explicit AttentionSelector(double probe_share) : probe_share_(probe_share) {}
   std::string_view name() const override { return "attention"; }
   ScoreKind score_kind() const override { return ScoreKind::kAttention; }
+  std::vector<int32_t> Probes(std::span<const int32_t> candidates, int64_t budget) const override {
+    const auto size = static_cast<double>(candidates.size());
+    return EvenlySpaced(candidates,
+                        std::min<int64_t>(budget / 2, std::llround(probe_share_ * size)));
+  }
   std::vector<int32_t> Select(const SelectionInput& input) const override {
-    const auto size = static_cast<double>(input.candidates.size());
-    const int64_t num_probes =
-        std::min<int64_t>(input.budget / 2, std::llround(probe_share_ * size));
-    std::vector<int32_t> picked = EvenlySpaced(input.candidates, num_probes);
+    const std::vector<int32_t> picked = Probes(input.candidates, input.budget);
     std::vector<int32_t> others;
     std::set_difference(input.candidates.begin(), input.candidates.end(), picked.begin(),
                         picked.end(), std::back_inserter(others));

@@ -33,6 +33,12 @@ class RowSelector {
   virtual ~RowSelector() = default;
   virtual std::string_view name() const = 0;
   virtual ScoreKind score_kind() const = 0;
+  // Evenly spaced candidates that are among the rows whatever the scores are, ascending. They can
+  // be computed while the scores are taken, so that those see a shifted cache.
+  virtual std::vector<int32_t> Probes(std::span<const int32_t> /*candidates*/,
+                                      int64_t /*budget*/) const {
+    return {};
+  }
   // Returns at most `budget` of the candidates, ascending. Ties go to the lower position.
   virtual std::vector<int32_t> Select(const SelectionInput& input) const = 0;
 };
