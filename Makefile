@@ -58,15 +58,16 @@ test: setup test-models build cuda ## build and run all tests
 demo: setup test-models build ## answer questions over a small collection, with citations
 	@tools/demo.sh
 
-bench: build ## run the benchmarks of kernels, storage, index and model
+bench: setup test-models build ## run all benchmarks, and llama.cpp beside them if it is there
 	@$(call run_all,build/cpu/bin/*_bench)
+	@python3 tools/compare_llama.py
 
 quality: setup models build ## compare fused answers with full prefill
 	@[[ -f "$(QUALITY_DATA)" ]] || { echo "make: no questions at '$(QUALITY_DATA)';" \
 	  "want make quality QUALITY_DATA=FILE, MuSiQue questions with contexts in JSON" >&2; exit 1; }
 	@build/cpu/bin/fusion_quality --model $(QUALITY_MODEL) --data $(QUALITY_DATA) \
 	  --out build/quality.jsonl
-	@python3 tools/quality_report.py build/quality.jsonl
+	@python3 tools/quality_report.py build/quality.jsonl --model $(QUALITY_MODEL)
 
 asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
 	@$(call build_preset,asan)
