@@ -154,6 +154,16 @@ void DescribePrediction(const AnswerResult& answer, int depth, PlanWriter* plan)
                        Ms(answer.predicted_full_ms));
 }
 
+void DescribeGeneration(const AnswerResult& answer, int depth, PlanWriter* plan) {
+  std::string text = "GENERATE " + std::to_string(answer.generated_tokens) + " tokens";
+  if (answer.generated_tokens > 0) {
+    const double seconds = answer.timing.decode_ms / 1e3;
+    text += ", first after " + Ms(answer.timing.ttft_ms) + ", " +
+            Format("%.1f", static_cast<double>(answer.generated_tokens) / seconds) + " tokens/s";
+  }
+  plan->Add(depth, text + ", total " + Ms(answer.timing.total_ms));
+}
+
 }  // namespace
 
 query::Outcome<ResultSet> Session::Run(const query::Search& statement,
@@ -194,6 +204,12 @@ query::Outcome<ResultSet> Session::Run(const query::Search& statement,
                            Value(Snippet(text, options.GetInteger("snippet_chars")))});
   }
   result.notices = found.notices;
+  if (statement.limit.has_value() && !statement.where.has_value() && found.num_vectors > 0 &&
+      std::ssize(found.chunks) < *statement.limit) {
+    result.notices.push_back("only " + std::to_string(found.chunks.size()) + " of " +
+                             std::to_string(*statement.limit) +
+                             " rows, because the collection holds no more chunks");
+  }
   result.footer = std::to_string(found.chunks.size()) + " rows, " +
                   Ms(found.embed_ms + found.filter_ms + found.search_ms) + " (" +
                   found.access_path + " of " + std::to_string(found.num_vectors) + " vectors)";
@@ -223,6 +239,8 @@ query::Outcome<AnswerParams> Session::BindAnswer(const query::Answer& statement,
   params.fusion.propagate = propagate == "off"      ? PropagationMode::kOff
                             : propagate == "causal" ? PropagationMode::kCausal
                                                     : PropagationMode::kTwoSided;
+  params.fusion.probes = options.GetText("probes") == "with_question" ? ProbePass::kWithQuestion
+                                                                      : ProbePass::kWithRows;
   const std::string& reuse = options.GetText("reuse");
   params.reuse = reuse == "none"     ? CacheReuse::kNone
                  : reuse == "prefix" ? CacheReuse::kPrefix
@@ -286,6 +304,12 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
   const AnswerResult& answer = *outcome;
   plan.Add(0, "ANSWER from " + collection.name + " with " + params.generator->info.name);
   DescribeRetrieval(answer.retrieval, 1, statement.is_analyze, &plan);
+  if (answer.is_refusal) {
+    plan.Add(1, "REFUSE without a model");
+    ResultSet result = plan.Take();
+    result.notices = answer.notices;
+    return result;
+  }
   DescribePrompt(answer, 1, &plan);
   plan.Add(1, "FUSION selector=" + params.fusion.selector +
                   " ratio=" + Format("%.2f", params.fusion.ratio) +
@@ -297,11 +321,7 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
                     Ms(timing.solve_ms) + ", rows " + Ms(timing.rows_ms));
     plan.Add(2, "load " + Ms(timing.load_ms) + " beside the computation, waited for " +
                     Ms(timing.wait_ms));
-    const double seconds = answer.timing.decode_ms / 1e3;
-    plan.Add(1, "GENERATE " + std::to_string(answer.generated_tokens) + " tokens, first after " +
-                    Ms(answer.timing.ttft_ms) + ", " +
-                    Format("%.1f", static_cast<double>(answer.generated_tokens) / seconds) +
-                    " tokens/s, total " + Ms(answer.timing.total_ms));
+    DescribeGeneration(answer, 1, &plan);
   }
   ResultSet result = plan.Take();
   result.notices = answer.notices;
