@@ -15,6 +15,7 @@ build_packages=(
   libdnnl-dev libhwy-dev         # matrix products, vector code
   libfmt-dev libspdlog-dev       # log
   libcmark-dev libgumbo-dev      # text of Markdown and HTML
+  libstemmer-dev                 # words without endings
   librocksdb-dev                 # catalog
   libssl-dev libxxhash-dev       # identities and checksums
   libutf8proc-dev                # Unicode
