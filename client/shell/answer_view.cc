@@ -1,10 +1,12 @@
 #include "client/shell/answer_view.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 #include <vector>
 
 #include "client/shell/terminal_text.h"
+#include "client/shell/word_wrap.h"
 
 namespace intarsia::client {
 namespace {
@@ -12,6 +14,9 @@ namespace {
 using query::ResultSet;
 using query::Value;
 using query::ValueKind;
+
+constexpr int64_t kColumnsWithoutTerminal = 1'000'000;
+constexpr int64_t kFigureLinesMax = 3;
 
 // The cell of the only row below the column of that name, or null.
 const Value* CellOf(const ResultSet& result, std::string_view column) {
@@ -35,15 +40,22 @@ std::string RangeOf(const Value& citation, std::string_view unit, std::string_vi
   return std::string(unit) + " " + begin + "-" + end;
 }
 
-std::string FormatCitation(const Value& citation) {
+// Number, source and place, and the quote below it.
+std::string FormatCitation(const Value& citation, int64_t columns) {
+  constexpr std::string_view kIndent = "    ";
+  constexpr int64_t kQuoteLinesMax = 3;
   std::string line = "[" + TextOf(citation, "n") + "] " + TextOf(citation, "source");
   const std::string bytes = RangeOf(citation, "bytes", "byte_start", "byte_end");
-  const std::string chars = RangeOf(citation, "chars", "char_start", "char_end");
   if (!bytes.empty()) line += "  " + bytes;
-  if (!chars.empty()) line += " (" + chars + ")";
+  std::string view = CutToWidth(line, columns) + "\n";
   const std::string quote = TextOf(citation, "quote");
-  if (!quote.empty()) line += "  \"" + quote + "\"";
-  return line;
+  if (quote.empty()) return view;
+  const auto indent = static_cast<int64_t>(kIndent.size());
+  const int64_t quote_columns = std::max<int64_t>(columns - indent, 1);
+  for (const std::string& part : WrapToWidth("\"" + quote + "\"", quote_columns, kQuoteLinesMax)) {
+    view += std::string(kIndent) + part + "\n";
+  }
+  return view;
 }
 
 std::string MillisecondsOf(const Value* timing, std::string_view field) {
@@ -96,18 +108,22 @@ bool IsAnswer(const ResultSet& result) {
 std::string FormatAnswer(const ResultSet& result, AnswerText text, int64_t columns_max) {
   std::string view;
   if (text == AnswerText::kShow) {
-    view = SafeText(ToText(*CellOf(result, "answer"), "")) + "\n";
+    WordWrap wrap(columns_max);
+    view = wrap.Push(SafeText(ToText(*CellOf(result, "answer"), "")));
+    view += wrap.Finish() + "\n";
   }
   const Value* citations = CellOf(result, "citations");
-  const int64_t columns = columns_max > 0 ? columns_max : INT64_MAX;
+  const int64_t columns = columns_max > 0 ? columns_max : kColumnsWithoutTerminal;
   if (!citations->is_null() && !citations->AsList().empty()) {
     view += "\n";
     for (const Value& citation : citations->AsList()) {
-      view += CutToWidth(FormatCitation(citation), columns) + "\n";
+      view += FormatCitation(citation, columns);
     }
   }
   const std::string figures = FormatFigures(result);
-  if (!figures.empty()) view += CutToWidth(figures, columns) + "\n";
+  if (figures.empty()) return view;
+  for (const std::string& line : WrapToWidth(figures, columns, kFigureLinesMax))
+    view += line + "\n";
   return view;
 }
 

@@ -10,6 +10,7 @@
 #include "client/shell/help_text.h"
 #include "client/shell/progress_line.h"
 #include "client/shell/terminal_text.h"
+#include "client/shell/word_wrap.h"
 #include "query/ast_printer.h"
 #include "query/lexer.h"
 
@@ -57,13 +58,19 @@ ScriptPiece LastPiece(std::string_view script, int64_t begin) {
 // Shows an answer while it is generated.
 class AnswerStream final : public TextSink {
  public:
-  AnswerStream(std::ostream* out, ProgressLine* progress) : out_(*out), progress_(progress) {}
+  AnswerStream(std::ostream* out, ProgressLine* progress, int64_t columns)
+      : out_(*out), progress_(progress), wrap_(columns) {}
 
   void Write(std::string_view text) override {
     if (text.empty()) return;
     if (progress_ != nullptr) progress_->Clear();
     has_written_ = true;
-    out_ << SafeText(text) << std::flush;
+    out_ << wrap_.Push(SafeText(text)) << std::flush;
+  }
+
+  // Shows what is held back, and ends the line.
+  void Finish() {
+    if (has_written_) out_ << wrap_.Finish() << "\n" << std::flush;
   }
 
   bool has_written() const { return has_written_; }
@@ -71,6 +78,7 @@ class AnswerStream final : public TextSink {
  private:
   std::ostream& out_;
   ProgressLine* const progress_;
+  WordWrap wrap_;
   bool has_written_ = false;
 };
 
@@ -153,7 +161,7 @@ bool Shell::is_shown_to_person(Terminator terminator) const {
 ScriptOutcome Shell::RunPiece(std::string_view script, const ScriptPiece& piece) {
   CancelToken cancel;
   ProgressLine progress(&err_, {.columns = options_.error_columns(), .now_ms = options_.now_ms});
-  AnswerStream stream(&out_, &progress);
+  AnswerStream stream(&out_, &progress, options_.columns());
   RunContext context;
   context.cancel = &cancel;
   if (options_.shows_progress) context.progress = &progress;
@@ -165,7 +173,7 @@ ScriptOutcome Shell::RunPiece(std::string_view script, const ScriptPiece& piece)
   const int64_t duration_ms = options_.now_ms() - begin_ms;
   if (options_.interrupts != nullptr) options_.interrupts->EndStatement();
   progress.Clear();
-  if (stream.has_written()) out_ << "\n" << std::flush;
+  stream.Finish();
 
   if (!outcome.ok()) {
     Shift(piece.range.begin, &outcome.diagnostic());

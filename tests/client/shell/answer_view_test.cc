@@ -35,10 +35,21 @@ ResultSet Sample() {
 TEST(AnswerViewTest, ShowsAnswerCitationsAndFigures) {
   EXPECT_EQ(FormatAnswer(Sample(), AnswerText::kShow, 0),
             "Thirty days [1].\n\n"
-            "[1] policies/refunds.md  bytes 1043-1120 (chars 1041-1118)  "
-            "\"within 30 days of delivery\"\n"
+            "[1] policies/refunds.md  bytes 1043-1120\n"
+            "    \"within 30 days of delivery\"\n"
             "retrieval 6 ms · first token 180 ms · total 1.4 s · 61 tokens · "
             "prompt 1,812: 1,700 reused, 91 recomputed, 21 new\n");
+}
+
+TEST(AnswerViewTest, LinesFitTheTerminal) {
+  EXPECT_EQ(FormatAnswer(Sample(), AnswerText::kShow, 24),
+            "Thirty days [1].\n\n"
+            "[1] policies/refunds.md…\n"
+            "    \"within 30 days of\n"
+            "    delivery\"\n"
+            "retrieval 6 ms · first\n"
+            "token 180 ms · total 1.4\n"
+            "s · 61 tokens · prompt …\n");
 }
 
 TEST(AnswerViewTest, StreamedAnswerIsNotRepeated) {
