@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/first_error.h"
 #include "kernels/activation.h"
 #include "kernels/attention_rows.h"
 #include "kernels/elementwise.h"
@@ -21,23 +22,6 @@ constexpr int64_t kFfnRows = 512;
 constexpr int64_t kRowsPerTask = 64;
 
 int64_t NumTasks(int64_t num_rows) { return (num_rows + kRowsPerTask - 1) / kRowsPerTask; }
-
-// The first error of work that several threads share.
-class FirstError {
- public:
-  explicit FirstError(int num_workers) : errors_(static_cast<size_t>(num_workers)) {}
-  void Set(int worker, Status status) {
-    Status& slot = errors_[static_cast<size_t>(worker)];
-    if (slot.ok() && !status.ok()) slot = std::move(status);
-  }
-  Status Get() const {
-    for (const Status& error : errors_) INTARSIA_RETURN_IF_ERROR(error);
-    return Status::Ok();
-  }
-
- private:
-  std::vector<Status> errors_;
-};
 
 // Moves the `kept` rows of [num_rows, width] to the front.
 void GatherRows(const std::vector<int32_t>& kept, int64_t width, float* rows) {

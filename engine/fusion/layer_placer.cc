@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/first_error.h"
 #include "kernels/convert.h"
 #include "kernels/kv_layout.h"
 #include "kernels/propagate.h"
@@ -106,19 +107,17 @@ Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) const
     scratch.k_rotated = AlignedArray<float>(kTokensPerTask * kv_size_);
     scratch.v = AlignedArray<float>(kTokensPerTask * kv_size_);
   }
-  std::vector<Status> errors(static_cast<size_t>(pool->num_threads()));
+  FirstError error(pool->num_threads());
   pool->ParallelFor(num_tasks, [&](int64_t task, int worker) {
     for (const Run& whole : runs) {
       Run run = whole;
       run.begin = std::max(whole.begin, task * kTokensPerTask);
       run.end = std::min(whole.end, (task + 1) * kTokensPerTask);
       if (run.begin >= run.end) continue;
-      Status status = PlaceRun(layer, run, &scratches[static_cast<size_t>(worker)]);
-      if (!status.ok()) errors[static_cast<size_t>(worker)] = std::move(status);
+      error.Set(worker, PlaceRun(layer, run, &scratches[static_cast<size_t>(worker)]));
     }
   });
-  for (const Status& error : errors) INTARSIA_RETURN_IF_ERROR(error);
-  return Status::Ok();
+  return error.Get();
 }
 
 Status LayerPlacer::Place(int32_t layer, Scope scope, const Propagation* propagation,

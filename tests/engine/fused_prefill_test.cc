@@ -15,38 +15,17 @@
 
 #include "engine/fusion/kv_builder.h"
 #include "model/tokenizer.h"
+#include "tests/model/logit_difference.h"
 #include "tests/model/reference_transformer.h"
 #include "tests/model/tiny_models.h"
 
 namespace intarsia::engine {
 namespace {
 
+using model::LogitDifference;
+using model::SomeTokens;
+
 constexpr const char* kSmolLm2 = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
-
-std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab, uint32_t seed) {
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < count; ++i) {
-    seed = seed * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<int32_t>((seed >> 8) % static_cast<uint32_t>(vocab)));
-  }
-  return tokens;
-}
-
-double Difference(const std::vector<float>& a, const std::vector<double>& b) {
-  double mean = 0.0;
-  double square = 0.0;
-  double worst = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    mean += b[i];
-    square += b[i] * b[i];
-    worst = std::max(worst, std::abs(a[i] - b[i]));
-  }
-  const auto count = static_cast<double>(a.size());
-  return worst / std::sqrt(square / count - mean * mean / count / count);
-}
-double Difference(const std::vector<float>& a, const std::vector<float>& b) {
-  return Difference(a, std::vector<double>(b.begin(), b.end()));
-}
 
 // A model with a header, chunks and a question, and the caches of all of them.
 class Scene {
@@ -120,7 +99,8 @@ constexpr FusionOptions kFull = {.selector = "full"};
 TEST(FusedPrefillTest, FullThroughTheFusedPathEqualsPlainFullPrefill) {
   for (const std::string_view family : model::TinyFamilies()) {
     TinyScene tiny(family);
-    EXPECT_LT(Difference(tiny.scene.Run(kFull).logits, tiny.scene.FullPrefill()), 1e-4) << family;
+    EXPECT_LT(LogitDifference(tiny.scene.Run(kFull).logits, tiny.scene.FullPrefill()), 1e-4)
+        << family;
   }
 }
 
@@ -130,7 +110,7 @@ TEST(FusedPrefillTest, RatioOneEqualsFullForEverySelector) {
     const std::vector<float> full = tiny.scene.FullPrefill();
     for (const std::string selector : {"prefix", "deviation", "stride", "attention"}) {
       const FusedContext context = tiny.scene.Run({.selector = selector, .ratio = 1.0});
-      EXPECT_LT(Difference(context.logits, full), 1e-4) << family << " " << selector;
+      EXPECT_LT(LogitDifference(context.logits, full), 1e-4) << family << " " << selector;
       EXPECT_EQ(context.rows, tiny.scene.prompt().Candidates());
     }
   }
@@ -141,7 +121,7 @@ TEST(FusedPrefillTest, OneChunkEqualsFullWithoutAnyChunkRow) {
     TinyScene tiny(family);
     tiny.scene.chunks().resize(1);
     const FusedContext context = tiny.scene.Run({.selector = "none"});
-    EXPECT_LT(Difference(context.logits, tiny.scene.FullPrefill()), 1e-4) << family;
+    EXPECT_LT(LogitDifference(context.logits, tiny.scene.FullPrefill()), 1e-4) << family;
     EXPECT_EQ(context.usage.recomputed_tokens, 0);
     EXPECT_EQ(context.usage.fresh_tokens, 6);
   }
@@ -177,7 +157,7 @@ TEST(FusedPrefillTest, NoneEqualsTheReferenceOverJoinedCaches) {
     std::vector<int32_t> positions(tiny.scene.question().size());
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(prompt.question_begin()));
     const std::vector<double> wanted = reference.Forward(tiny.scene.question(), positions, &joined);
-    EXPECT_LT(Difference(tiny.scene.Run({.selector = "none"}).logits, wanted), 3e-4) << family;
+    EXPECT_LT(LogitDifference(tiny.scene.Run({.selector = "none"}).logits, wanted), 3e-4) << family;
   }
 }
 
@@ -212,7 +192,7 @@ TEST(FusedPrefillTest, SelectedRowsEqualTheReferenceWithTheExactMask) {
     for (const int32_t position : positions) {
       tokens.push_back(prompt.tokens()[static_cast<size_t>(position)]);
     }
-    EXPECT_LT(Difference(context.logits, reference.Forward(tokens, positions, &joined)), 3e-4)
+    EXPECT_LT(LogitDifference(context.logits, reference.Forward(tokens, positions, &joined)), 3e-4)
         << family;
   }
 }
@@ -352,12 +332,12 @@ TEST(FusedPrefillTest, RealModelAgreesWithItsFullPrefill) {
   ASSERT_TRUE(file.ok());
   Scene scene(**file, kernels::ComputeType::kF32, 60);
   const std::vector<float> full = scene.FullPrefill();
-  EXPECT_LT(Difference(scene.Run(kFull).logits, full), 1e-4);
+  EXPECT_LT(LogitDifference(scene.Run(kFull).logits, full), 1e-4);
   for (const std::string selector : {"prefix", "deviation", "stride", "attention"}) {
-    EXPECT_LT(Difference(scene.Run({.selector = selector, .ratio = 1.0}).logits, full), 1e-4);
+    EXPECT_LT(LogitDifference(scene.Run({.selector = selector, .ratio = 1.0}).logits, full), 1e-4);
   }
   scene.chunks().resize(1);
-  EXPECT_LT(Difference(scene.Run({.selector = "none"}).logits, scene.FullPrefill()), 1e-4);
+  EXPECT_LT(LogitDifference(scene.Run({.selector = "none"}).logits, scene.FullPrefill()), 1e-4);
 }
 
 // A cache that turns out to be damaged at one layer.

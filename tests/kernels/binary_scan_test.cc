@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/kernels/arrays_agree.h"
-#include "tests/kernels/each_target.h"
+#include "tests/kernels/for_each_target.h"
 
 namespace intarsia::kernels {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "kernels/convert.h"
 #include "tests/kernels/arrays_agree.h"
-#include "tests/kernels/each_target.h"
+#include "tests/kernels/for_each_target.h"
 #include "tests/kernels/random_floats.h"
 
 namespace intarsia::kernels {

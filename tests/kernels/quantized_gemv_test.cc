@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/thread_pool.h"
-#include "tests/kernels/each_target.h"
+#include "tests/kernels/for_each_target.h"
 #include "tests/kernels/quantized_gemv_cases.h"
 
 namespace intarsia::kernels {

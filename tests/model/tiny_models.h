@@ -94,6 +94,16 @@ inline std::string TinyModelBytes(const TinyShape& shape, uint64_t seed = 1) {
   return builder.Build();
 }
 
+// Token ids that look random and are the same in every run.
+inline std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab, uint32_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    tokens.push_back(static_cast<int32_t>((seed >> 8) % static_cast<uint32_t>(vocab)));
+  }
+  return tokens;
+}
+
 // A file with the bytes that it is read from.
 struct TinyModel {
   std::string bytes;

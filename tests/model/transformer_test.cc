@@ -8,40 +8,17 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/model/logit_difference.h"
 #include "tests/model/reference_transformer.h"
 #include "tests/model/tiny_models.h"
 
 namespace intarsia::model {
 namespace {
 
-std::vector<int32_t> SomeTokens(int64_t count, int32_t vocab, uint32_t seed) {
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < count; ++i) {
-    seed = seed * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<int32_t>((seed >> 8) % static_cast<uint32_t>(vocab)));
-  }
-  return tokens;
-}
-
 std::vector<int32_t> Positions(int64_t begin, int64_t end) {
   std::vector<int32_t> positions(static_cast<size_t>(end - begin));
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(begin));
   return positions;
-}
-
-// The largest difference, as a share of the logits' standard deviation.
-template <typename A, typename B>
-double Difference(const A& a, const B& b) {
-  double mean = 0.0;
-  double square = 0.0;
-  double worst = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    mean += b[i];
-    square += static_cast<double>(b[i]) * b[i];
-    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-  }
-  const auto count = static_cast<double>(a.size());
-  return worst / std::sqrt(square / count - mean * mean / count / count);
 }
 
 struct Loaded {
@@ -70,7 +47,8 @@ TEST(TransformerTest, PrefillOfEveryFamilyEqualsTheReference) {
     ASSERT_TRUE(logits.ok()) << logits.status();
     const ReferenceTransformer reference(*loaded.tiny.file);
     auto cache = reference.EmptyCache(37);
-    EXPECT_LT(Difference(*logits, reference.Forward(tokens, positions, &cache)), 2e-4) << family;
+    EXPECT_LT(LogitDifference(*logits, reference.Forward(tokens, positions, &cache)), 2e-4)
+        << family;
   }
 }
 
@@ -85,7 +63,8 @@ TEST(TransformerTest, Bf16StaysWithinItsRounding) {
     ASSERT_TRUE(logits.ok()) << logits.status();
     const ReferenceTransformer reference(*loaded.tiny.file);
     auto cache = reference.EmptyCache(37);
-    EXPECT_LT(Difference(*logits, reference.Forward(tokens, positions, &cache)), 0.2) << family;
+    EXPECT_LT(LogitDifference(*logits, reference.Forward(tokens, positions, &cache)), 0.2)
+        << family;
   }
 }
 
@@ -105,7 +84,7 @@ TEST(TransformerTest, DecodingTokenByTokenEqualsOnePrefill) {
       ASSERT_TRUE(step.ok());
       last = *step;
     }
-    EXPECT_LT(Difference(last, *whole), 1e-4) << family;
+    EXPECT_LT(LogitDifference(last, *whole), 1e-4) << family;
   }
 }
 
@@ -126,7 +105,7 @@ TEST(TransformerTest, EveryLogitRowIsThatOfItsPrefix) {
     ASSERT_TRUE(prefix.ok());
     const std::vector<float> one(rows->begin() + static_cast<int64_t>(row) * 160,
                                  rows->begin() + static_cast<int64_t>(row + 1) * 160);
-    EXPECT_LT(Difference(one, *prefix), 1e-4) << row;
+    EXPECT_LT(LogitDifference(one, *prefix), 1e-4) << row;
   }
 }
 
