@@ -20,6 +20,14 @@ TEST(AlignedArrayTest, BeginsAtACacheLine) {
   }
 }
 
+TEST(AlignedArrayTest, LargeArraysBeginAtAHugePage) {
+  AlignedArray<uint8_t> array((int64_t{9} << 20) + 1);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(array.data()) % (uintptr_t{2} << 20), 0u);
+  EXPECT_EQ(array.num_bytes(), (int64_t{9} << 20) + 1);
+  array[array.size() - 1] = 7;
+  EXPECT_EQ(array[array.size() - 1], 7);
+}
+
 TEST(AlignedArrayTest, MayBeEmpty) {
   const AlignedArray<float> unset;
   const AlignedArray<float> empty(0);
