@@ -13,6 +13,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/log.h"
 #include "engine/engine.h"
 #include "engine/session.h"
 #include "tests/engine/tiny_engine_models.h"
@@ -48,6 +49,7 @@ inline std::vector<TinyDocument> TinyDocuments() {
 class EngineFixture : public testing::Test {
  protected:
   EngineFixture() {
+    SetLogLevel(LogLevel::kError);  // Damage is meant here.
     storage::WriteFile(folder_ / "generator.gguf", TinyGeneratorBytes({}));
     WriteTinyEmbedder(folder_ / "embedder");
     std::filesystem::create_directories(folder_ / "documents");
@@ -57,7 +59,8 @@ class EngineFixture : public testing::Test {
   // Opens the database, closing it first if it is open.
   void Open(EngineOptions options = {}) {
     Close();
-    options.num_threads = 2;
+    // One thread is as fast on models of this size, and does not wait for busy neighbours.
+    if (options.num_threads == 0) options.num_threads = 1;
     auto opened = Engine::Open(database_path(), options);
     ASSERT_TRUE(opened.ok()) << opened.status();
     engine_ = *std::move(opened);

@@ -40,8 +40,7 @@ TEST_F(SessionTest, TheDiskBudgetIsWhatTheSettingSays) {
 TEST_F(SessionTest, AStatementStopsAtItsTimeout) {
   CreateFilledDocs();
   Run("SET statement_timeout_ms = 1");
-  const auto answer =
-      Fail("ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 3000)");
+  const auto answer = Fail("ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 3000)");
   EXPECT_EQ(answer.error_class, query::ErrorClass::kTimeout);
   EXPECT_EQ(answer.message, "the statement ran longer than statement_timeout_ms = 1");
   for (int i = 0; i < 200; ++i) {
@@ -78,13 +77,12 @@ TEST_F(SessionTest, ErrorsPointAtTheirPlace) {
     int64_t line;
     int64_t column;
   };
-  for (const Case& one : {Case{"SEARCH 'a' IN dosc", 1, 15},
-                          Case{"SELECT source\nFROM docs\nWHERE sorce = 'a'", 3, 7},
-                          Case{"ANSWER 'a' FROM docs USING x", 1, 28},
-                          Case{"ANSWER 'a' FROM docs WITH (k = 0)", 1, 32},
-                          Case{"SELEC * FROM docs", 1, 1},
-                          Case{"DROP MODEL nothing", 1, 12},
-                          Case{"COPY docs FROM '/nowhere/at/all'", 1, 16}}) {
+  for (const Case& one :
+       {Case{"SEARCH 'a' IN dosc", 1, 15},
+        Case{"SELECT source\nFROM docs\nWHERE sorce = 'a'", 3, 7},
+        Case{"ANSWER 'a' FROM docs USING x", 1, 28},
+        Case{"ANSWER 'a' FROM docs WITH (k = 0)", 1, 32}, Case{"SELEC * FROM docs", 1, 1},
+        Case{"DROP MODEL nothing", 1, 12}, Case{"COPY docs FROM '/nowhere/at/all'", 1, 16}}) {
     const auto error = Fail(one.sql);
     EXPECT_TRUE(error.has_place()) << one.sql;
     EXPECT_EQ(error.position.line, one.line) << one.sql;
@@ -127,7 +125,8 @@ TEST_F(SessionTest, AReadOnlyDatabaseAnswersAndRefusesToChange) {
   EXPECT_EQ(Number(Run("SELECT COUNT(*) FROM docs"), "count"), 10);
 }
 
-TEST_F(SessionTest, TwoSessionsWorkSideBySide) {
+TEST_F(SessionTest, SessionsWorkSideBySide) {
+  Open({.num_threads = 2});
   CreateFilledDocs();
   Run("CACHE COLLECTION docs");
   const std::string ask = "ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 6)";
@@ -149,7 +148,9 @@ TEST_F(SessionTest, TwoSessionsWorkSideBySide) {
             "WITH (min_score = -1, max_tokens = 6)",
             {});
         EXPECT_TRUE(answer.ok());
-        if (answer.ok()) EXPECT_EQ(Text(*answer, "answer"), wanted);
+        if (answer.ok()) {
+          EXPECT_EQ(Text(*answer, "answer"), wanted);
+        }
         EXPECT_TRUE(session.Execute("DELETE FROM docs WHERE source = '" + name + "'", {}).ok());
       }
     });

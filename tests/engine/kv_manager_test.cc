@@ -1,0 +1,217 @@
+#include "engine/kv_manager.h"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "engine/answer_prompt.h"
+#include "engine/fusion/kv_builder.h"
+#include "engine/kv_identity.h"
+#include "tests/engine/tiny_engine_models.h"
+
+namespace intarsia::engine {
+namespace {
+
+class KvManagerTest : public testing::Test {
+ protected:
+  KvManagerTest() : pool_(2), registry_(&pool_) {
+    storage::WriteFile(folder_ / "g.gguf", TinyGeneratorBytes({}));
+    database_ = *storage::Database::Open(folder_ / "database", {});
+    storage::ModelInfo model =
+        *registry_.Inspect(folder_ / "g.gguf", storage::ModelType::kGenerate);
+    model.name = "g";
+    model.id = *database_->CreateModel(model);
+    generator_ = *registry_.GetGenerator(model);
+    storage::CollectionInfo collection;
+    collection.name = "docs";
+    collection_ = *database_->CreateCollection(collection);
+    header_ = *EncodeAnswerHeader(*generator_);
+    family_ = KvFamilyOf(*generator_, header_, collection_);
+    manager_ = std::make_unique<KvManager>(database_.get());
+  }
+
+  // A document with one chunk, and the task to cache it.
+  KvTask AddDocument(const std::string& source, const std::string& text) {
+    storage::NewDocument document;
+    document.source = source;
+    document.text = text;
+    document.chunks.emplace_back().byte_end = std::ssize(text);
+    const uint64_t generation = database_->kv()->generation();
+    const auto stored = *database_->PutDocuments(collection_, {&document, 1});
+    return {.generator = generator_,
+            .header = header_,
+            .tokens = *generator_->tokenizer->Encode(text, model::SpecialTokens::kAsText),
+            .family = family_,
+            .owner = {.collection = collection_,
+                      .document = stored[0].id,
+                      .chunk = stored[0].first_chunk,
+                      .model = generator_->info.id},
+            .generation = generation};
+  }
+  bool IsStored(const KvTask& task) const {
+    return database_->kv()->Contains(KvIdentityOf(task.family, task.tokens));
+  }
+  std::string Long(int seed) const {
+    std::string text;
+    for (int i = 0; i < 400; ++i) text += "harbour " + std::to_string(seed * 1'000 + i) + " ";
+    return text;
+  }
+
+  storage::TemporaryDirectory folder_;
+  ThreadPool pool_;
+  ModelRegistry registry_;
+  std::unique_ptr<storage::Database> database_;
+  std::shared_ptr<const Generator> generator_;
+  storage::CollectionId collection_ = 0;
+  std::vector<int32_t> header_;
+  Digest family_;
+  std::unique_ptr<KvManager> manager_;
+};
+
+TEST_F(KvManagerTest, WhatIsQueuedIsStoredAndEqualsWhatIsBuiltNow) {
+  const KvTask task = AddDocument("a", "The harbour is deep.");
+  manager_->Enqueue(task);
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  const auto stored = manager_->Find(KvIdentityOf(task.family, task.tokens));
+  ASSERT_NE(stored, nullptr);
+  EXPECT_EQ(stored->num_tokens(), std::ssize(task.tokens));
+  const auto header = *manager_->Header(generator_, header_, family_, nullptr);
+  const auto built = *BuildKv(*generator_->transformer, header.get(), task.tokens, nullptr);
+  for (size_t layer = 0; layer < built->layers().size(); ++layer) {
+    std::vector<uint8_t> bytes(built->layers()[layer].size());
+    ASSERT_TRUE(stored->ReadLayer(static_cast<int32_t>(layer), bytes).ok());
+    EXPECT_EQ(bytes, built->layers()[layer]);
+  }
+  std::vector<uint8_t> wrong(3);
+  EXPECT_EQ(stored->ReadLayer(0, wrong).code(), StatusCode::kNotFound);
+  EXPECT_EQ(stored->ReadLayer(99, wrong).code(), StatusCode::kNotFound);
+}
+
+TEST_F(KvManagerTest, NothingIsWorkedOnWhileAStatementRuns) {
+  const KvTask task = AddDocument("a", "The harbour is deep.");
+  {
+    const KvManager::StatementScope outer(manager_.get());
+    {
+      const KvManager::StatementScope inner(manager_.get());
+      manager_->Enqueue(task);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_EQ(manager_->num_queued(), 1);
+    EXPECT_FALSE(IsStored(task));
+    CancelToken cancel;
+    cancel.Cancel();
+    EXPECT_EQ(manager_->Drain(&cancel).code(), StatusCode::kCancelled);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_TRUE(IsStored(task));
+}
+
+TEST_F(KvManagerTest, AStatementInterruptsWorkThatGoesOnBehindIt) {
+  std::vector<KvTask> tasks;
+  for (int i = 0; i < 4; ++i) tasks.push_back(AddDocument("d" + std::to_string(i), Long(i)));
+  for (const KvTask& task : tasks) manager_->Enqueue(task);
+  for (int i = 0; i < 30; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const KvManager::StatementScope scope(manager_.get());
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  for (const KvTask& task : tasks) EXPECT_TRUE(IsStored(task));
+  EXPECT_EQ(database_->kv()->stats().puts, 4);
+}
+
+TEST_F(KvManagerTest, EqualIdentitiesWaitOnce) {
+  const KvTask task = AddDocument("a", "The harbour is deep.");
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(task);
+    manager_->Enqueue(task);
+    EXPECT_EQ(manager_->num_queued(), 1);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_EQ(database_->kv()->stats().puts, 1);
+  manager_->Enqueue(task);
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_EQ(database_->kv()->stats().puts, 1);
+}
+
+TEST_F(KvManagerTest, ADocumentThatCameBackIsCachedThoughItsOldTaskWaits) {
+  auto scope = std::make_unique<KvManager::StatementScope>(manager_.get());
+  const KvTask old_task = AddDocument("a", "The harbour is deep.");
+  manager_->Enqueue(old_task);
+  const storage::DocumentId id = old_task.owner.document;
+  ASSERT_TRUE(database_->DeleteDocuments({&id, 1}).ok());
+  const KvTask new_task = AddDocument("a", "The harbour is deep.");
+  manager_->Enqueue(new_task);
+  EXPECT_EQ(manager_->num_queued(), 1);
+  scope.reset();
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_TRUE(IsStored(new_task));
+}
+
+TEST_F(KvManagerTest, WhatWasDeletedMeanwhileIsNotStored) {
+  const KvTask gone = AddDocument("a", Long(1));
+  const KvTask cleared = AddDocument("b", Long(2));
+  const KvTask kept = AddDocument("c", "Fish.");
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(gone);
+    manager_->Enqueue(kept);
+    const storage::DocumentId id = gone.owner.document;
+    ASSERT_TRUE(database_->DeleteDocuments({&id, 1}).ok());
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_FALSE(IsStored(gone));
+  EXPECT_TRUE(IsStored(kept));
+  // A deletion while the cache is computed wins too.
+  manager_->Enqueue(cleared);
+  ASSERT_TRUE(database_->kv()->DeleteAll().ok());
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_FALSE(IsStored(cleared));
+}
+
+TEST_F(KvManagerTest, TheOldestGoWhenTooManyWait) {
+  const KvManager::StatementScope scope(manager_.get());
+  KvTask task = AddDocument("a", "Fish.");
+  for (int32_t i = 0; i < 1'100; ++i) {
+    task.tokens = {i % 256, 1 + i / 256};
+    manager_->Enqueue(task);
+  }
+  EXPECT_EQ(manager_->num_queued(), 1'000);
+  CancelToken cancel;
+  cancel.Cancel();
+  EXPECT_FALSE(manager_->Drain(&cancel).ok());
+}
+
+TEST_F(KvManagerTest, LeavingDropsTheQueueAtOnce) {
+  for (int i = 0; i < 50; ++i) manager_->Enqueue(AddDocument("d" + std::to_string(i), Long(i)));
+  const auto begin = std::chrono::steady_clock::now();
+  manager_.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
+}
+
+TEST_F(KvManagerTest, TheHeaderIsComputedOncePerFamily) {
+  const auto first = *manager_->Header(generator_, header_, family_, nullptr);
+  EXPECT_EQ(*manager_->Header(generator_, header_, family_, nullptr), first);
+  EXPECT_EQ(first->num_tokens(), std::ssize(header_));
+  const Digest other = KvFamilyOf(*generator_, header_, collection_ + 1);
+  EXPECT_NE(other, family_);
+  EXPECT_NE(*manager_->Header(generator_, header_, other, nullptr), first);
+}
+
+TEST(KvIdentityTest, TokensAndFamiliesAreAllThatNamesACache) {
+  const Digest a = DigestOf("a");
+  const Digest b = DigestOf("b");
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  const std::vector<int32_t> others = {1, 2, 4};
+  EXPECT_EQ(KvIdentityOf(a, tokens), KvIdentityOf(a, tokens));
+  EXPECT_NE(KvIdentityOf(a, tokens), KvIdentityOf(b, tokens));
+  EXPECT_NE(KvIdentityOf(a, tokens), KvIdentityOf(a, others));
+  EXPECT_NE(KvIdentityOf(a, tokens), KvIdentityOf(a, {tokens.data(), 2}));
+}
+
+}  // namespace
+}  // namespace intarsia::engine
