@@ -1,52 +1,13 @@
 #include "engine/citer.h"
 
 #include <algorithm>
-#include <cctype>
-#include <set>
 #include <utility>
 
+#include "engine/source_picker.h"
 #include "kernels/attention_rows.h"
 #include "query/sentences.h"
 
 namespace intarsia::engine {
-namespace {
-
-// A second source is worth naming if it has at least this share of the best one's weight.
-constexpr double kSecondShare = 0.6;
-
-// Attention alone may look at a sentence for its place; a word in common says that it was read.
-constexpr double kOverlapFloor = 0.05;
-
-// Words that carry no evidence.
-bool IsCommonWord(const std::string& word) {
-  static const std::set<std::string, std::less<>> kCommon = {
-      "a",    "an",  "and", "are",  "as",   "at",    "be",   "by",   "can", "for", "from", "has",
-      "have", "how", "in",  "is",   "it",   "its",   "not",  "of",   "on",  "or",  "that", "the",
-      "this", "to",  "was", "what", "when", "which", "will", "with", "you", "your"};
-  return kCommon.contains(word);
-}
-
-// Lower-case words of letters, digits and everything beyond ASCII; sorted, each once.
-std::vector<std::string> ContentWords(std::string_view text) {
-  std::set<std::string> words;
-  std::string word;
-  const auto finish = [&] {
-    if (!word.empty() && !IsCommonWord(word)) words.insert(word);
-    word.clear();
-  };
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x80 || std::isalnum(byte) != 0) {
-      word.push_back(byte < 0x80 ? static_cast<char>(std::tolower(byte)) : c);
-    } else {
-      finish();
-    }
-  }
-  finish();
-  return {words.begin(), words.end()};
-}
-
-}  // namespace
 
 Citer::Citer(const model::Transformer& transformer, std::vector<CitedPassage> passages,
              int64_t num_prompt_tokens)
@@ -113,33 +74,19 @@ void Citer::FinishStep(int64_t answer_end) {
 }
 
 std::vector<Citation> Citer::Cite(std::string_view answer, query::ByteRange sentence) const {
-  std::vector<double> weights(sources_.size());
+  std::vector<CandidateSource> candidates;
+  for (const Source& source : sources_) candidates.push_back({.words = source.words});
   for (const Step& step : steps_) {
     if (step.answer_end <= sentence.begin || step.answer_end > sentence.end) continue;
-    for (size_t i = 0; i < weights.size(); ++i) weights[i] += step.mass[i];
-  }
-  const std::vector<std::string> words = ContentWords(sentence.Of(answer));
-  double sum = 0.0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    std::vector<std::string> common;
-    std::ranges::set_intersection(words, sources_[i].words, std::back_inserter(common));
-    const double overlap =
-        words.empty() ? 0.0
-                      : static_cast<double>(common.size()) / static_cast<double>(words.size());
-    weights[i] *= common.empty() ? 0.0 : kOverlapFloor + overlap * overlap;
-    sum += weights[i];
+    for (size_t i = 0; i < candidates.size(); ++i) candidates[i].attention += step.mass[i];
   }
   std::vector<Citation> citations;
-  while (citations.size() < 2 && sum > 0.0) {
-    const auto best = std::ranges::max_element(weights);
-    const Source& source = sources_[static_cast<size_t>(best - weights.begin())];
-    const double score = *best / sum;
-    if (*best <= 0.0 || (!citations.empty() && score < kSecondShare * citations.front().score)) {
-      break;
-    }
-    citations.push_back(
-        {.passage = source.passage, .quote = source.range, .answer = sentence, .score = score});
-    *best = 0.0;
+  for (const PickedSource& picked : PickSources(ContentWords(sentence.Of(answer)), candidates)) {
+    const Source& source = sources_[picked.index];
+    citations.push_back({.passage = source.passage,
+                         .quote = source.range,
+                         .answer = sentence,
+                         .score = picked.score});
   }
   return citations;
 }

@@ -1,9 +1,9 @@
 // Citer: which sentences of the passages an answer's words came from.
 //
 // While the answer is generated, each step's attention over the prompt (the last third of layers,
-// mean over heads) is kept. A sentence of the answer is then traced to the sentence of a passage
-// that got most of its attention, weighted by how many of its words stand there; a sentence that
-// shares no word with any passage is not cited. What is cited is checked against the stored text.
+// mean over heads) is kept. A sentence of the answer is then traced to the one or two sentences of
+// passages that got most of it and hold its words, or to none (source_picker.h). What is cited is
+// checked against the stored text.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the transformer must outlive it.

@@ -80,7 +80,7 @@ TEST_F(AnswerStatementTest, CitationsPointAtTheStoredText) {
   CreateFilledDocs();
   int64_t num_citations = 0;
   int64_t num_multi_byte = 0;
-  for (int seed = 0; seed < 16; ++seed) {
+  for (int seed = 0; seed < 64; ++seed) {
     // A quarter of the questions looks at the document that is not ASCII only.
     const std::string where = seed % 4 == 0 ? "WHERE source LIKE '%größe.md' " : "";
     const auto answer =

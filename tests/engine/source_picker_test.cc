@@ -34,10 +34,12 @@ std::vector<size_t> Pick(const std::string& answer, const std::vector<Seen>& see
 
 TEST(SourcePickerTest, FormsOfAWordAreOneWord) {
   EXPECT_EQ(ContentWords("It BUILDS the builds, building built."), (Words{"build", "built"}));
-  EXPECT_EQ(ContentWords("stopped stops stop; class; is, yes"), (Words{"class", "stop"}));
+  EXPECT_EQ(ContentWords("stopped stops stop; class; is, yes"), (Words{"clas", "stop"}));
   EXPECT_EQ(ContentWords("the use of caches: a cache, used"), (Words{"cach", "use", "used"}));
   EXPECT_EQ(ContentWords("Größe 0.15 漢字"), (Words{"0", "15", "größ", "漢字"}));
   EXPECT_EQ(ContentWords("No, it is."), Words{});
+  EXPECT_EQ(ContentWords("12. item"), Words{"item"});
+  EXPECT_EQ(ContentWords("12.5 m"), (Words{"12", "5", "m"}));
 }
 
 TEST(SourcePickerTest, WordsDecideAmongSourcesOfEqualAttention) {
@@ -70,8 +72,8 @@ TEST(SourcePickerTest, WhatNoSourceSupportsIsNotCited) {
 }
 
 TEST(SourcePickerTest, NumbersCountTwice) {
-  EXPECT_EQ(Pick("The limit is 4096 rows here.", {{"The limit is 1024 rows here."}, {"4096 rows"}}),
-            (std::vector<size_t>{1}));
+  EXPECT_EQ(Pick("At most 4096 rows.", {{"At most rows."}, {"4096"}}), (std::vector<size_t>{0, 1}));
+  EXPECT_EQ(Pick("4096 rows.", {{"Rows."}, {"4096."}}), (std::vector<size_t>{1, 0}));
 }
 
 }  // namespace
