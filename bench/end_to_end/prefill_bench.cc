@@ -12,10 +12,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <numeric>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -420,12 +422,7 @@ class PrefillBench {
   nlohmann::json report_;
 };
 
-}  // namespace
-}  // namespace intarsia::bench
-
-// NOLINTNEXTLINE(bugprone-exception-escape): nobody is left to catch; the program ends with it.
-int main(int argc, char** argv) {
-  using intarsia::bench::Arguments;
+int Main(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Full prefill, decoding and fused time to first token of a real model.");
   const auto* model = app.add_option("--model", arguments.model, "GGUF file");
@@ -463,11 +460,23 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1000));
   app.add_option("--threads", arguments.num_threads, "0: all cores")->check(CLI::Range(0, 1024));
   CLI11_PARSE(app, argc, argv);
-  if (model->count() == 0 && !intarsia::FileSystem::Local()->Exists(arguments.model)) {
+  if (model->count() == 0 && !FileSystem::Local()->Exists(arguments.model)) {
     std::fprintf(stderr, "no %s, so nothing is measured; get it with tools/fetch_models.sh\n",
                  arguments.model.c_str());
     return 0;
   }
-  intarsia::bench::PrefillBench(arguments).Run();
+  PrefillBench(arguments).Run();
   return 0;
+}
+
+}  // namespace
+}  // namespace intarsia::bench
+
+int main(int argc, char** argv) {
+  try {
+    return intarsia::bench::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "prefill_bench: %s\n", error.what());
+    return 1;
+  }
 }

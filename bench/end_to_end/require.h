@@ -1,10 +1,11 @@
-// Require: the value of a Result, or the end of a benchmark program with the error on its lips.
+// Require: the value of a Result, or the end of a benchmark program.
 //
-// Thread safety: owned by the thread of main, because exit runs destructors.
+// It throws, so that temporary directories go on the way out; main catches and prints.
+//
+// Thread safety: may be called concurrently.
 #pragma once
 
-#include <cstdlib>
-#include <iostream>
+#include <stdexcept>
 #include <utility>
 
 #include "base/result.h"
@@ -12,10 +13,7 @@
 namespace intarsia::bench {
 
 inline void Require(const Status& status) {
-  if (status.ok()) return;
-  std::cerr << "error: " << status.ToString() << "\n";
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): a benchmark calls it from one thread, and ends there.
-  std::exit(1);
+  if (!status.ok()) throw std::runtime_error(status.ToString());
 }
 
 template <typename T>
