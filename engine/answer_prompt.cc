@@ -30,12 +30,16 @@ Result<Passage> EncodePassage(const model::Tokenizer& tokenizer, const storage::
   for (const std::string& heading : chunk.heading_path) {
     if (heading != document.title) wrapped += " > " + heading;
   }
-  wrapped = "## " + wrapped + "\n";
+  wrapped = "## " + wrapped;
+  std::string heading = wrapped;
+  wrapped += "\n";
   const auto begin = static_cast<int64_t>(wrapped.size());
   const int64_t end = begin + static_cast<int64_t>(text.size());
   wrapped.append(text).append("\n\n");
   INTARSIA_ASSIGN_OR_RETURN(model::EncodedText encoded, tokenizer.EncodeWithRanges(wrapped));
-  Passage passage = {.tokens = std::move(encoded.ids), .ranges = std::move(encoded.ranges)};
+  Passage passage = {.tokens = std::move(encoded.ids),
+                     .ranges = std::move(encoded.ranges),
+                     .heading = std::move(heading)};
   for (model::TokenRange& range : passage.ranges) {
     range.begin = std::clamp(range.begin, begin, end) - begin;
     range.end = std::clamp(range.end, begin, end) - begin;

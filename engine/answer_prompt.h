@@ -29,6 +29,7 @@ struct Passage {
   std::vector<int32_t> tokens;
   // Per token its bytes of the chunk's text, relative to the chunk; empty for the wrapping.
   std::vector<model::TokenRange> ranges;
+  std::string heading;  // the line above the text, without its end
 };
 
 // The title and headings, the text, and an empty line. `text` is the chunk's.

@@ -35,26 +35,47 @@ Status AnswerWriter::Push(int32_t token) {
 }
 
 void AnswerWriter::Append(std::string_view piece) {
+  if (is_over_) return;
   if (plain_.empty()) {
     const size_t num_blanks = std::min(piece.find_first_not_of(kBlanks), piece.size());
     num_dropped_ += static_cast<int64_t>(num_blanks);
     piece.remove_prefix(num_blanks);
   }
   plain_.append(piece);
+  const std::string_view known = std::string_view(plain_).substr(0, SizeBeforeHeading());
   for (;;) {
-    const std::string_view open =
-        std::string_view(plain_).substr(static_cast<size_t>(sentence_begin_));
+    const std::string_view open = known.substr(static_cast<size_t>(sentence_begin_));
     const std::vector<query::ByteRange> sentences = query::SplitSentences(open);
     if (sentences.size() < 2) break;
     const int64_t begin = sentence_begin_;
     sentence_begin_ = begin + sentences[1].begin;
     CiteSentence({.begin = begin + sentences[0].begin, .end = begin + sentences[0].end});
   }
-  const int64_t end = SettledSize(plain_);
+  const int64_t end = SettledSize(known);
   if (end <= num_written_) return;
   Write(std::string_view(plain_).substr(static_cast<size_t>(num_written_),
                                         static_cast<size_t>(end - num_written_)));
   num_written_ = end;
+}
+
+size_t AnswerWriter::SizeBeforeHeading() {
+  // Only what is not written can change.
+  const auto from = static_cast<size_t>(std::max<int64_t>(num_written_ - 1, 0));
+  const size_t last_line = plain_.rfind('\n');
+  size_t held = plain_.size();
+  for (const CitedPassage& passage : citer_.passages()) {
+    if (passage.heading.empty()) continue;
+    const std::string line = "\n" + passage.heading + "\n";
+    if (const size_t found = plain_.find(line, from); found != std::string::npos) {
+      plain_.resize(found);
+      is_over_ = true;
+      return found;
+    }
+    const bool may_become_one = last_line != std::string::npos && last_line >= from &&
+                                line.starts_with(std::string_view(plain_).substr(last_line));
+    if (may_become_one) held = last_line;
+  }
+  return held;
 }
 
 void AnswerWriter::CiteSentence(query::ByteRange sentence) {

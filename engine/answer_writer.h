@@ -4,6 +4,9 @@
 // end, and a mark that begins a line and may turn out to be that of a list. A sentence is known to
 // be over when the next one begins, and its [n] stands right behind it.
 //
+// A small model sometimes does not end, but goes on to copy a passage with its heading. The answer
+// is over before such a line.
+//
 // Thread safety: owned by one thread.
 // Lifetime: the tokenizer, the citer and the sink must outlive it.
 #pragma once
@@ -27,6 +30,8 @@ class AnswerWriter {
 
   // Errors: kInvalidArgument if `token` is outside the vocabulary.
   Status Push(int32_t token);
+  // Whether the answer has ended though the model has not; what is pushed then is lost.
+  bool is_over() const { return is_over_; }
   // Writes what was held back, with the last sentence's citations.
   void Finish();
 
@@ -40,6 +45,9 @@ class AnswerWriter {
 
  private:
   void Append(std::string_view piece);
+  // Where the last line of the answer begins if it may become the heading of a passage; all of
+  // plain_ else. Cuts off a heading that is complete.
+  size_t SizeBeforeHeading();
   void CiteSentence(query::ByteRange sentence);
   void Write(std::string_view piece);
 
@@ -50,6 +58,7 @@ class AnswerWriter {
   int64_t num_dropped_ = 0;     // blanks before it
   int64_t num_written_ = 0;     // bytes of plain_ that are in text_
   int64_t sentence_begin_ = 0;  // of plain_, the sentence that is not yet over
+  bool is_over_ = false;
   std::string text_;
   std::vector<Citation> citations_;
 };

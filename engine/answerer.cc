@@ -245,7 +245,8 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
   for (size_t index = 0; index < job->passages.size(); ++index) {
     cited.push_back({.text = job->texts[index],
                      .token_begin = position,
-                     .ranges = job->passages[index].ranges});
+                     .ranges = job->passages[index].ranges,
+                     .heading = job->passages[index].heading});
     position += std::ssize(job->passages[index].tokens);
   }
   position = job->context.usage.prompt_tokens;
@@ -263,6 +264,8 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
     if (is_stopped) break;
     ++result.generated_tokens;
     INTARSIA_RETURN_IF_ERROR(writer.Push(token));
+    is_stopped = writer.is_over();
+    if (is_stopped) break;
     const auto at = static_cast<int32_t>(position++);
     INTARSIA_ASSIGN_OR_RETURN(logits, generator.transformer->Forward({.tokens = {&token, 1},
                                                                       .positions = {&at, 1},

@@ -25,6 +25,7 @@ struct CitedPassage {
   std::string text;                       // the chunk's
   int64_t token_begin = 0;                // position of its first token
   std::vector<model::TokenRange> ranges;  // [num_tokens], bytes of `text`
+  std::string heading;                    // the line above it, without its end; may be empty
 };
 
 struct Citation {

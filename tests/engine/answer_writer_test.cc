@@ -46,8 +46,10 @@ class AnswerWriterTest : public testing::Test {
     std::vector<int32_t> prompt;
     for (const std::string& text : passages) {
       auto encoded = *tokenizer_->EncodeWithRanges(text);
-      cited.push_back(
-          {.text = text, .token_begin = std::ssize(prompt), .ranges = std::move(encoded.ranges)});
+      cited.push_back({.text = text,
+                       .token_begin = std::ssize(prompt),
+                       .ranges = std::move(encoded.ranges),
+                       .heading = "## Passage " + std::to_string(cited.size() + 1)});
       prompt.insert(prompt.end(), encoded.ids.begin(), encoded.ids.end());
     }
     prompt.push_back('?');
@@ -110,6 +112,16 @@ TEST_F(AnswerWriterTest, ASourceKeepsItsNumber) {
       Write(Passages(), "Deep water. The rock of the lighthouse. Water is deep.");
   EXPECT_EQ(written.text, "Deep water. [1] The rock of the lighthouse. [2] Water is deep. [1]");
   EXPECT_EQ(written.citations.size(), 2u);
+}
+
+TEST_F(AnswerWriterTest, TheAnswerEndsBeforeTheHeadingOfAPassage) {
+  const Written copied = Write(Passages(), "Deep water.\n\n## Passage 2\nThe lighthouse stands.");
+  EXPECT_EQ(copied.text, "Deep water. [1]");
+  EXPECT_EQ(copied.streamed, copied.text);
+  // Lines that only begin like one are the answer's own.
+  const Written own = Write(Passages(), "Deep water.\n## Passage 21\n## Pass\nMore.");
+  EXPECT_EQ(own.text, "Deep water. [1]\n## Passage 21\n## Pass\nMore.");
+  EXPECT_EQ(own.streamed, own.text);
 }
 
 TEST_F(AnswerWriterTest, BlanksInFrontAreNoPartOfTheAnswer) {
