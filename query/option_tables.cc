@@ -29,7 +29,7 @@ constexpr std::array<OptionSpec, 6> kCreateCollection = {{
      "is less.",
      16, 65536},
     {"overlap", T::kInteger, "0", "Tokens that a chunk repeats from the one before.", 0, 32768},
-    {"min_tokens", T::kInteger, "96", "Smaller sections are merged; chunker 'structure' only.", 0,
+    {"min_tokens", T::kInteger, "32", "Smaller sections are merged; chunker 'structure' only.", 0,
      65536},
     {"kv_cache", T::kChoice, "lazy",
      "When attention caches are written: behind the first answer that needs one, at ingest, or "
