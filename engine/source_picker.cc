@@ -7,6 +7,9 @@
 #include <set>
 #include <utility>
 
+#include "base/check.h"
+#include "index/stemmer.h"
+
 namespace intarsia::engine {
 namespace {
 
@@ -37,24 +40,6 @@ bool IsCommonWord(const std::string& word) {
   return kCommon.contains(word);
 }
 
-bool EndsWith(const std::string& word, std::string_view end, size_t stem_min) {
-  return word.size() >= stem_min + end.size() && word.ends_with(end);
-}
-
-// Without the commonest endings of English, so that "builds" and "building" are one word. What is
-// left need not be a word; both sides of a comparison are treated alike.
-std::string Stem(std::string word) {
-  constexpr size_t kStemMin = 3;
-  for (const std::string_view end : {"ing", "ed", "es", "s"}) {
-    if (!EndsWith(word, end, kStemMin) || EndsWith(word, "ss", 0)) continue;
-    word.resize(word.size() - end.size());
-    break;
-  }
-  const size_t size = word.size();
-  if (size > kStemMin && (word.back() == 'e' || word[size - 1] == word[size - 2])) word.pop_back();
-  return word;
-}
-
 // Without the number of a list item, which is no fact.
 std::string_view WithoutListMark(std::string_view text) {
   const size_t end = text.find_first_not_of("0123456789");
@@ -76,10 +61,13 @@ double WeightOf(std::span<const std::string> words) {
 
 std::vector<std::string> ContentWords(std::string_view text) {
   text = WithoutListMark(text);
+  // "builds" and "building" are one word; a stemmer for English exists in every build.
+  const Result<index::Stemmer> stemmer = index::Stemmer::Create("english");
+  INTARSIA_CHECK(stemmer.ok());
   std::set<std::string> words;
   std::string word;
   const auto finish = [&] {
-    if (!word.empty() && !IsCommonWord(word)) words.insert(Stem(std::move(word)));
+    if (!word.empty() && !IsCommonWord(word)) words.insert(stemmer->Stem(word));
     word.clear();
   };
   for (const char c : text) {

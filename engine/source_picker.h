@@ -1,7 +1,7 @@
 // ContentWords, PickSources: which sentences support a sentence of an answer.
 //
 // Attention says where the model looked, words say what it took from there; a source needs both.
-// Words are compared without the commonest English endings, words that carry no evidence are left
+// Words are compared by their English stems, words that carry no evidence are left
 // out, and numbers count twice, because they are what answers are asked for and are not
 // paraphrased.
 //
@@ -16,7 +16,7 @@
 
 namespace intarsia::engine {
 
-// The words of the sentence `text` that count, lower case and without their endings; sorted, each
+// The words of the sentence `text` that count, lower case and stemmed; sorted, each
 // once. The number that a list item begins with is none.
 std::vector<std::string> ContentWords(std::string_view text);
 
