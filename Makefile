@@ -55,8 +55,8 @@ endif
 test: setup test-models build cuda ## build and run all tests
 	@ctest --preset cpu
 
-demo: setup test-models build ## answer questions over a small collection, with citations
-	@tools/demo.sh
+demo: ## answer questions over real documentation, with citations
+	@SETUP=$(SETUP) JOBS=$(JOBS) tools/demo.sh
 
 bench: setup test-models build ## run all benchmarks, and llama.cpp beside them if it is there
 	@$(call run_all,build/cpu/bin/*_bench)
