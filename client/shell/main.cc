@@ -128,7 +128,9 @@ int Main(const CommandLine& command_line) {
   const int exit_code =
       is_interactive ? RunInteractive(runner->get(), &shell) : RunScripts(command_line, &shell);
 
-  // What is left is only work ahead of later questions, so that Ctrl-C may drop it.
+  // What is left is only work ahead of later questions, so that Ctrl-C may drop it. A script that
+  // was stopped by it does not go on with that either.
+  if (!is_interactive && interrupts.TakeInterrupt()) return exit_code;
   CancelToken cancel;
   interrupts.BeginStatement(&cancel);
   const Status finished = (*runner)->Finish(&cancel);
