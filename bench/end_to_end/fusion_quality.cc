@@ -129,6 +129,7 @@ class Evaluation {
     std::ifstream stream(arguments_.data);
     const nlohmann::json questions = nlohmann::json::parse(stream);
     out_.open(arguments_.out, std::ios::app);
+    out_ << "\n";  // what a killed run left half-written must not swallow the next row
     const int end = std::min<int>(static_cast<int>(questions.size()),
                                   arguments_.first_question + arguments_.num_questions);
     for (int index = arguments_.first_question; index < end; ++index) {
