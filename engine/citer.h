@@ -1,9 +1,9 @@
 // Citer: which sentences of the passages an answer's words came from.
 //
 // While the answer is generated, each step's attention over the prompt (the last third of layers,
-// mean over heads) is kept. A sentence of the answer is then traced to the one or two sentences of
-// passages that got most of it and hold its words, or to none (source_picker.h). What is cited is
-// checked against the stored text.
+// mean over heads) is kept. A sentence of the answer is then traced to the few sentences of passages
+// that got most of it and hold its words, or to none (source_picker.h). What is cited is checked
+// against the stored text.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the transformer must outlive it.
@@ -49,7 +49,7 @@ class Citer : public model::LayerObserver {
   // Says that the step just run read the token that ends at byte `answer_end` of the answer.
   void FinishStep(int64_t answer_end);
 
-  // Citations of the answer's sentence `sentence`, best first, at most two.
+  // Citations of the answer's sentence `sentence`, best first, at most four.
   std::vector<Citation> Cite(std::string_view answer, query::ByteRange sentence) const;
 
   const std::vector<CitedPassage>& passages() const { return passages_; }

@@ -13,19 +13,25 @@
 namespace intarsia::engine {
 namespace {
 
-// A second source is worth naming if it has at least this share of the best one's weight, and adds
-// at least this share of the sentence's words.
-constexpr double kSecondShare = 0.25;
-constexpr double kAddedMin = 0.2;
-constexpr size_t kSourcesMax = 2;
+// A further source is worth naming if it has at least this share of the best one's weight, and adds
+// at least this share of the sentence's words; less if it stands in the sentence itself, as the
+// items of a list do that was made one sentence.
+constexpr double kFurtherShare = 0.25;
+constexpr double kAddedMin = 0.3;
+constexpr double kAddedByContainedMin = 0.1;
+constexpr size_t kSourcesMax = 4;
 
 // Attention alone may look at a sentence for its place; words in common say that it was read.
 constexpr double kOverlapFloor = 0.05;
 
-// A source that holds less than this share of a sentence's words is none.
+// A source holds at least the first share of a sentence's words, or the sentence at least the
+// second of the source's words, and not too few of them.
 constexpr double kOverlapMin = 0.3;
-// And what is cited for a sentence holds at least this share together, or nothing is.
-constexpr double kSupportMin = 0.5;
+constexpr double kContainedMin = 0.6;
+constexpr double kContainedWeightMin = 3.0;
+
+// What is cited for a sentence holds at least this share of its words together, or nothing is.
+constexpr double kSupportMin = 0.4;
 
 // Numbers are what answers are asked for, and they are not paraphrased.
 constexpr double kNumberWeight = 2.0;
@@ -57,6 +63,27 @@ double WeightOf(std::span<const std::string> words) {
   return weight;
 }
 
+// What a candidate has to do with a sentence.
+struct Match {
+  std::vector<std::string> common;  // words
+  double weight = 0.0;              // 0: nothing
+  bool is_contained = false;        // the sentence holds most of the candidate's words
+};
+
+Match MatchOf(std::span<const std::string> words, const CandidateSource& candidate) {
+  Match match;
+  std::ranges::set_intersection(words, candidate.words, std::back_inserter(match.common));
+  if (match.common.empty()) return match;
+  const double weight = WeightOf(match.common);
+  const double overlap = weight / WeightOf(words);
+  const double contained = weight / WeightOf(candidate.words);
+  match.is_contained = contained >= kContainedMin && weight >= kContainedWeightMin;
+  if (overlap < kOverlapMin && !match.is_contained) return match;
+  const double fit = match.is_contained ? std::max(overlap, kOverlapMin * contained) : overlap;
+  match.weight = candidate.attention * (kOverlapFloor + fit * fit);
+  return match;
+}
+
 }  // namespace
 
 std::vector<std::string> ContentWords(std::string_view text) {
@@ -85,29 +112,25 @@ std::vector<std::string> ContentWords(std::string_view text) {
 std::vector<PickedSource> PickSources(std::span<const std::string> words,
                                       std::span<const CandidateSource> candidates) {
   const double all_words = WeightOf(words);
-  std::vector<std::vector<std::string>> common(candidates.size());
-  std::vector<double> weights(candidates.size());
+  std::vector<Match> matches(candidates.size());
   double sum = 0.0;
   for (size_t i = 0; i < candidates.size(); ++i) {
-    std::ranges::set_intersection(words, candidates[i].words, std::back_inserter(common[i]));
-    const double overlap = common[i].empty() ? 0.0 : WeightOf(common[i]) / all_words;
-    if (overlap < kOverlapMin) continue;
-    weights[i] = candidates[i].attention * (kOverlapFloor + overlap * overlap);
-    sum += weights[i];
+    matches[i] = MatchOf(words, candidates[i]);
+    sum += matches[i].weight;
   }
   std::vector<PickedSource> picked;
   std::vector<std::string> supported;
   while (picked.size() < kSourcesMax && sum > 0.0) {
-    const auto best = std::ranges::max_element(weights);
-    const double score = *best / sum;
-    if (*best <= 0.0 || (!picked.empty() && score < kSecondShare * picked.front().score)) break;
-    *best = 0.0;
-    const auto index = static_cast<size_t>(best - weights.begin());
+    const auto best = std::ranges::max_element(matches, {}, &Match::weight);
+    const double score = std::exchange(best->weight, 0.0) / sum;
+    if (score <= 0.0 || (!picked.empty() && score < kFurtherShare * picked.front().score)) break;
     std::vector<std::string> together;
-    std::ranges::set_union(supported, common[index], std::back_inserter(together));
-    if (WeightOf(together) - WeightOf(supported) < kAddedMin * all_words) continue;
+    std::ranges::set_union(supported, best->common, std::back_inserter(together));
+    const double added = WeightOf(together) - WeightOf(supported);
+    const double added_min = best->is_contained ? kAddedByContainedMin : kAddedMin;
+    if (!picked.empty() && added < added_min * all_words) continue;
     supported = std::move(together);
-    picked.push_back({.index = index, .score = score});
+    picked.push_back({.index = static_cast<size_t>(best - matches.begin()), .score = score});
   }
   if (WeightOf(supported) < kSupportMin * all_words) picked.clear();
   return picked;

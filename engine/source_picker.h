@@ -31,7 +31,7 @@ struct PickedSource {
 };
 
 // The sources of a sentence with `words`, best first: the candidate with most weighted attention,
-// and a second one if it adds a good part of the words. Empty if the two hold less than half of
+// and up to three more if they add a good part of the words. Empty if all of them hold too few of
 // the words: no source is better than one that a reader would not agree with.
 std::vector<PickedSource> PickSources(std::span<const std::string> words,
                                       std::span<const CandidateSource> candidates);

@@ -63,6 +63,20 @@ TEST(SourcePickerTest, ASecondSourceAddsWords) {
   EXPECT_EQ(Pick("VACUUM FULL reclaims more disk space.", {first, second, first}).size(), 1U);
 }
 
+TEST(SourcePickerTest, ItemsOfAListThatBecameOneSentenceAreAllSources) {
+  EXPECT_EQ(
+      Pick("It is needed to recover space of deleted rows, to update the planner's statistics, "
+           "to update the visibility map, and to protect old data against wraparound.",
+           {{"To recover space of deleted rows."},
+            {"To update statistics of the planner."},
+            {"To update the visibility map."},
+            {"To protect old data against wraparound."},
+            {"It is needed."},
+            {"Rows and old data are needed for other work of the server that nobody asked."}})
+          .size(),
+      4U);
+}
+
 TEST(SourcePickerTest, WhatNoSourceSupportsIsNotCited) {
   EXPECT_EQ(Pick("The largest field has 12800 bytes.", {{"A tuple of 12 columns has bytes."}}),
             std::vector<size_t>{});
