@@ -18,7 +18,7 @@ QUESTIONS = {
     "postgres": [
         "What does VACUUM do?",
         "Why is VACUUM needed?",
-        "What is the difference between VACUUM and VACUUM FULL?",
+        "What does VACUUM FULL do?",
     ],
     "manual": [
         "When is a KV cache written?",
