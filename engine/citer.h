@@ -2,9 +2,8 @@
 //
 // While the answer is generated, each step's attention over the prompt (the last third of layers,
 // mean over heads) is kept. A sentence of the answer is then traced to the few sentences of
-// passages
-// that got most of it and hold its words, or to none (source_picker.h). What is cited is checked
-// against the stored text.
+// passages that got most of it and hold its words, or to none (source_picker.h). What is cited is
+// checked against the stored text.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the transformer must outlive it.
