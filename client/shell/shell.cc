@@ -55,6 +55,40 @@ ScriptPiece LastPiece(std::string_view script, int64_t begin) {
   return piece;
 }
 
+// Whether nothing of `pending` waits for another line.
+bool IsComplete(std::string_view pending) {
+  int64_t offset = 0;
+  while (true) {
+    const Token first = query::Lexer(pending, offset).Next();
+    if (first.kind == TokenKind::kEnd) return true;
+    if (first.kind == TokenKind::kDot && IsFirstOnLine(pending, first.range.begin)) return true;
+    const std::optional<ScriptPiece> piece = query::NextPiece(pending, first.range.begin);
+    if (!piece) return false;
+    offset = piece->next;
+  }
+}
+
+// Adds the lines of a statement to the history: as one entry, so that it is called back as a whole,
+// unless a comment or a text reaches over the end of a line.
+void RememberLines(std::vector<std::string>* lines, LineReader* reader) {
+  std::string joined;
+  bool can_join = true;
+  for (const std::string& line : *lines) {
+    const bool is_last = &line == &lines->back();
+    const bool is_open = std::ranges::count(line, '\'') % 2 != 0 ||
+                         line.find("--") != std::string::npos ||
+                         line.find("/*") != std::string::npos;
+    can_join = can_join && (is_last || !is_open);
+    joined += (joined.empty() ? "" : " ") + line;
+  }
+  if (can_join && !lines->empty()) {
+    reader->AddHistory(joined);
+  } else {
+    for (const std::string& line : *lines) reader->AddHistory(line);
+  }
+  lines->clear();
+}
+
 // Shows an answer while it is generated.
 class AnswerStream final : public TextSink {
  public:
@@ -106,16 +140,20 @@ ScriptOutcome Shell::RunScript(std::string_view script) {
 
 void Shell::RunInteractive(LineReader* reader) {
   std::string pending;
+  std::vector<std::string> lines;  // of pending, that are not yet in the history
   while (true) {
     const ReadLine read = reader->Read(pending.empty() ? kPrompt : kMorePrompt);
     if (read.outcome == ReadOutcome::kEnd) return;
     if (read.outcome == ReadOutcome::kInterrupted) {
+      RememberLines(&lines, reader);
       pending.clear();
       continue;
     }
-    if (read.line.find_first_not_of(" \t") != std::string::npos) reader->AddHistory(read.line);
+    if (read.line.find_first_not_of(" \t") != std::string::npos) lines.push_back(read.line);
     pending += read.line;
     pending += '\n';
+    // Before it runs, because the program may be ended while it does.
+    if (IsComplete(pending)) RememberLines(&lines, reader);
     int64_t offset = 0;
     const ScriptOutcome outcome = Consume(pending, MoreInput::kMayCome, &offset);
     if (outcome == ScriptOutcome::kExit) return;

@@ -209,6 +209,13 @@ TEST_F(ShellTest, InteractiveStatementsMayTakeSeveralLines) {
   EXPECT_EQ(out_.str(), "┌───┐\n│ n │\n├───┤\n│ 1 │\n└───┘\n1 row, 0 ms\nOK, 0 ms\n");
 }
 
+TEST_F(ShellTest, AStatementOfSeveralLinesIsOneEntryOfTheHistory) {
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  FakeReader reader({Line("SELECT a"), Line("FROM b;"), Line("one -- not"), Line("two;")});
+  shell.RunInteractive(&reader);
+  EXPECT_EQ(reader.history, (Words{"SELECT a FROM b;", "one -- not", "two;"}));
+}
+
 TEST_F(ShellTest, InteractiveFailureDropsTheLineAndGoesOn) {
   Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
   FakeReader reader({Line("bad x; one; half"), Line("one;")});
