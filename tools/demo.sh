@@ -92,8 +92,11 @@ fetch_pages() {
   say "$count pages in $(elapsed)"
 }
 
-# Runs SQL, with progress on a terminal.
-run_sql() { "$program" "$database" --format csv -c "$1" >/dev/null; }
+# Runs SQL whose result and notices are of no interest.
+run_sql() {
+  "$program" "$database" -c "$1" >/dev/null 2>"$folder/sql.log" ||
+    fail "$(cat "$folder/sql.log"; echo "If that does not help, remove $folder and start again.")"
+}
 
 # load COLLECTION PATTERN...: files into a collection; those that have not changed are passed over.
 load() {
@@ -102,7 +105,7 @@ load() {
   local sources row added updated unchanged chunks
   sources=$(printf ", '%s'" "$@")
   begin "loading ${*} into collection $collection"
-  run_sql "CREATE COLLECTION IF NOT EXISTS $collection;" 2>/dev/null
+  run_sql "CREATE COLLECTION IF NOT EXISTS $collection;"
   row=$("$program" "$database" --format csv -c "COPY $collection FROM ${sources:2};" | tail -n 1)
   IFS=, read -r added updated unchanged _ chunks _ <<<"$row"
   say "$((added + updated)) documents in $chunks chunks, $unchanged unchanged, in $(elapsed)"
@@ -112,8 +115,7 @@ create_models() {
   run_sql "CREATE MODEL IF NOT EXISTS qwen TYPE GENERATE
              FROM 'models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf';
            CREATE MODEL IF NOT EXISTS minilm TYPE EMBEDDING
-             FROM 'models/all-MiniLM-L6-v2';" 2>"$folder/models.log" ||
-    fail "$(cat "$folder/models.log"; echo "remove $folder and try again")"
+             FROM 'models/all-MiniLM-L6-v2';"
 }
 
 main() {
