@@ -188,11 +188,10 @@ query::Outcome<ResultSet> Session::Run(const query::Search& statement,
                     {"heading", ValueKind::kString},   {"byte_start", ValueKind::kInteger},
                     {"byte_end", ValueKind::kInteger}, {"doc_id", ValueKind::kString},
                     {"chunk_id", ValueKind::kString},  {"snippet", ValueKind::kString}};
-  const storage::ReadView view = engine_.database()->Read();
   for (const RetrievedChunk& hit : found.chunks) {
-    INTARSIA_ASSIGN_OR_RETURN(
-        const std::string text,
-        view.GetTextRange(hit.document.text_digest, hit.chunk.byte_begin, hit.chunk.byte_end));
+    INTARSIA_ASSIGN_OR_RETURN(const std::string text,
+                              found.view->GetTextRange(hit.document.text_digest,
+                                                       hit.chunk.byte_begin, hit.chunk.byte_end));
     std::string heading;
     for (const std::string& part : hit.chunk.heading_path) {
       heading += (heading.empty() ? "" : " > ") + part;

@@ -85,7 +85,7 @@ query::Failure Answerer::Retrieve(Job* job) const {
 
 query::Failure Answerer::BuildPrompt(Job* job) const {
   const Generator& generator = *job->params.generator;
-  const storage::ReadView view = database_->Read();
+  const storage::ReadView& view = *job->result.retrieval.view;
   const auto build = [&]() -> Status {
     INTARSIA_ASSIGN_OR_RETURN(job->header, EncodeAnswerHeader(generator));
     INTARSIA_ASSIGN_OR_RETURN(job->question,
@@ -281,7 +281,6 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
   }
   result.timing.decode_ms = decode.milliseconds();
   result.text = writer.text();
-  const storage::ReadView view = database_->Read();
   for (const Citation& citation : writer.citations()) {
     const RetrievedChunk& hit = result.retrieval.chunks[citation.passage];
     CitedSource& source = result.citations.emplace_back();
@@ -295,8 +294,9 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
     source.quote = std::string(citation.quote.Of(job->texts[citation.passage]));
     source.score = citation.score;
     // The offsets are checked against the text as it is stored, from its first byte.
-    INTARSIA_ASSIGN_OR_RETURN(const std::string front,
-                              view.GetTextRange(hit.document.text_digest, 0, source.bytes.end));
+    INTARSIA_ASSIGN_OR_RETURN(
+        const std::string front,
+        result.retrieval.view->GetTextRange(hit.document.text_digest, 0, source.bytes.end));
     if (front.substr(static_cast<size_t>(source.bytes.begin)) != source.quote) {
       return Status(StatusCode::kInternal,
                     "a citation does not match its document: source=" + source.source);

@@ -70,7 +70,7 @@ Result<std::shared_ptr<const Retriever::Entry>> Retriever::GetEntry(
 query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
                                               const CancelToken* cancel) {
   Retrieval retrieval;
-  const storage::ReadView view = database_->Read();
+  const storage::ReadView& view = retrieval.view.emplace(database_->Read());
   const auto& embedder = *params.embedder;
   INTARSIA_ASSIGN_OR_RETURN(
       const std::shared_ptr<const Entry> entry,

@@ -43,6 +43,9 @@ struct RetrievedChunk {
 };
 
 struct Retrieval {
+  // What was searched, where the chunks' texts are even if they are deleted meanwhile; always set
+  // by Retrieve.
+  std::optional<storage::ReadView> view;
   std::vector<RetrievedChunk> chunks;  // best first
   std::vector<std::string> notices;    // why there are fewer than asked for
   // For EXPLAIN.

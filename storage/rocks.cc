@@ -286,19 +286,26 @@ RowCursor Rocks::Scan(Family family, std::string_view begin, std::string_view en
 
 Status Rocks::Write(RowBatch* batch, Durability durability) {
   INTARSIA_RETURN_IF_ERROR(FromRocks(batch->state()->status, "build a write"));
-  // After a failed write RocksDB refuses all others until it is told that the cause may be gone.
-  if (state_->has_failed.exchange(false)) {
-    if (const rocksdb::Status status = state_->db->Resume(); !status.ok()) {
-      state_->has_failed = true;
-      return FromRocks(status, status.IsNoSpace()
-                                   ? "write " + state_->path
-                                   : "write until the database is opened again, " + state_->path);
-    }
-  }
   rocksdb::WriteOptions options;
   options.sync = durability == Durability::kSync;
-  const rocksdb::Status status = state_->db->Write(options, &batch->state()->batch);
-  if (!status.ok()) state_->has_failed = true;
+  // After a failed write RocksDB refuses all others until it is told that the cause may be gone.
+  // Twice, because the refusal may be about a flush in the background that failed meanwhile: what
+  // made that fail may be gone too. A batch may be written again, since it only sets and deletes.
+  rocksdb::Status status;
+  for (int i = 0; i < 2; ++i) {
+    if (state_->has_failed.exchange(false)) {
+      if (const rocksdb::Status resumed = state_->db->Resume(); !resumed.ok()) {
+        state_->has_failed = true;
+        return FromRocks(resumed,
+                         resumed.IsNoSpace()
+                             ? "write " + state_->path
+                             : "write until the database is opened again, " + state_->path);
+      }
+    }
+    status = state_->db->Write(options, &batch->state()->batch);
+    if (status.ok()) break;
+    state_->has_failed = true;
+  }
   return FromRocks(status, "write " + state_->path);
 }
 

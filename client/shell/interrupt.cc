@@ -1,10 +1,12 @@
 #include "client/shell/interrupt.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <ctime>
 
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -20,6 +22,7 @@ std::atomic<CancelToken*> running_token{nullptr};
 std::atomic<int64_t> cancelled_at_ms{-1};
 std::atomic<bool> was_interrupted{false};
 std::atomic<bool> has_handler{false};
+std::atomic<int> wake_descriptor{-1};
 struct sigaction previous_action {};
 
 static_assert(std::atomic<CancelToken*>::is_always_lock_free &&
@@ -32,10 +35,27 @@ int64_t NowMs() {
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
+// Neither a full counter nor a missing descriptor needs anything done.
+void WakePrompt() {
+  const int saved_errno = errno;
+  constexpr uint64_t kOne = 1;
+  [[maybe_unused]] const ssize_t written =
+      write(wake_descriptor.load(std::memory_order_relaxed), &kOne, sizeof(kOne));
+  errno = saved_errno;
+}
+void CalmPrompt() {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t size =
+      read(wake_descriptor.load(std::memory_order_relaxed), &count, sizeof(count));
+}
+
 void OnInterrupt(int) {
-  was_interrupted.store(true, std::memory_order_relaxed);
-  CancelToken* const token = running_token.load(std::memory_order_relaxed);
-  if (token == nullptr) return;
+  was_interrupted.store(true);
+  CancelToken* const token = running_token.load();
+  if (token == nullptr) {
+    WakePrompt();
+    return;
+  }
   const int64_t now = NowMs();
   const int64_t first = cancelled_at_ms.exchange(now, std::memory_order_relaxed);
   if (first >= 0 && now - first < kSecondWithinMs) {
@@ -51,6 +71,8 @@ void OnInterrupt(int) {
 
 InterruptHandler::InterruptHandler() {
   INTARSIA_CHECK(!has_handler.exchange(true));
+  was_interrupted.store(false);
+  wake_descriptor.store(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   struct sigaction action {};
   action.sa_handler = OnInterrupt;
   sigemptyset(&action.sa_mask);
@@ -60,20 +82,26 @@ InterruptHandler::InterruptHandler() {
 
 InterruptHandler::~InterruptHandler() {
   sigaction(SIGINT, &previous_action, nullptr);
+  if (const int descriptor = wake_descriptor.exchange(-1); descriptor >= 0) close(descriptor);
   has_handler.store(false);
 }
 
 void InterruptHandler::BeginStatement(CancelToken* token) {
   token->Reset();
-  was_interrupted.store(false, std::memory_order_relaxed);
   cancelled_at_ms.store(-1, std::memory_order_relaxed);
-  running_token.store(token, std::memory_order_relaxed);
+  // In this order, so that an interrupt is seen here or finds the token.
+  running_token.store(token);
+  if (was_interrupted.load()) token->Cancel();
+  CalmPrompt();
 }
 
-void InterruptHandler::EndStatement() { running_token.store(nullptr, std::memory_order_relaxed); }
+void InterruptHandler::EndStatement() { running_token.store(nullptr); }
 
 bool InterruptHandler::TakeInterrupt() {
-  return was_interrupted.exchange(false, std::memory_order_relaxed);
+  CalmPrompt();
+  return was_interrupted.exchange(false);
 }
+
+int InterruptHandler::wake_fd() const { return wake_descriptor.load(); }
 
 }  // namespace intarsia::client

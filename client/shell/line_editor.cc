@@ -4,9 +4,12 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cwchar>
 #include <utility>
 
 #include <histedit.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include "base/utf8.h"
 
@@ -67,6 +70,7 @@ class LineEditor final : public LineReader {
     el_set(editor_, EL_PROMPT, &ShowPrompt);
     el_set(editor_, EL_EDITOR, "emacs");
     el_set(editor_, EL_SIGNAL, 0);  // Ctrl-C belongs to InterruptHandler.
+    el_set(editor_, EL_GETCFN, &ReadCharacter);
     el_set(editor_, EL_HIST, history, history_);
     el_set(editor_, EL_ADDFN, "intarsia-complete", "Completes a word.", &Complete);
     el_set(editor_, EL_BIND, "^I", "intarsia-complete", nullptr);
@@ -78,14 +82,13 @@ class LineEditor final : public LineReader {
     prompt_ = prompt;
     el_resize(editor_);
     int count = 0;
-    errno = 0;
+    is_interrupted_ = false;
     const char* const line = el_gets(editor_, &count);
     if (line == nullptr || count <= 0) {
-      const bool is_interrupt = errno == EINTR;
-      if (is_interrupt) el_reset(editor_);
+      if (is_interrupted_) el_reset(editor_);
       std::fputc('\n', stdout);
       std::fflush(stdout);
-      return {is_interrupt ? ReadOutcome::kInterrupted : ReadOutcome::kEnd, {}};
+      return {is_interrupted_ ? ReadOutcome::kInterrupted : ReadOutcome::kEnd, {}};
     }
     std::string_view text(line, static_cast<size_t>(count));
     while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
@@ -105,6 +108,33 @@ class LineEditor final : public LineReader {
   }
 
   static char* ShowPrompt(EditLine* editor) { return Of(editor)->prompt_.data(); }
+
+  // Waits for a character or an interrupt. The editor's own reading would miss a signal that comes
+  // between two characters or to another thread.
+  static int ReadCharacter(EditLine* editor, wchar_t* character) {
+    LineEditor* const self = Of(editor);
+    std::mbstate_t state{};
+    while (true) {
+      std::array<pollfd, 2> sources = {pollfd{STDIN_FILENO, POLLIN, 0},
+                                       pollfd{self->options_.interrupt_fd, POLLIN, 0}};
+      if (poll(sources.data(), sources.size(), -1) < 0) {
+        if (errno == EINTR) continue;
+        return -1;
+      }
+      if (sources[1].revents != 0) {
+        self->is_interrupted_ = true;
+        return -1;
+      }
+      char byte = 0;
+      const ssize_t size = read(STDIN_FILENO, &byte, 1);
+      if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (size <= 0) return static_cast<int>(size);
+      const size_t length = std::mbrtowc(character, &byte, 1, &state);
+      if (length <= 1) return 1;
+      // A character of several bytes goes on; a byte that is none is dropped.
+      if (length == static_cast<size_t>(-1)) state = {};
+    }
+  }
 
   static unsigned char Complete(EditLine* editor, int) { return Of(editor)->CompleteWord(); }
 
@@ -133,6 +163,7 @@ class LineEditor final : public LineReader {
   EditLine* const editor_;
   History* const history_;
   std::string prompt_;
+  bool is_interrupted_ = false;
 };
 
 }  // namespace

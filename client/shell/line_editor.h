@@ -22,6 +22,7 @@ using Completer = std::function<std::vector<std::string>(std::string_view line)>
 struct LineEditorOptions {
   std::string history_path;  // Empty: history is not kept. A file that cannot be read is no error.
   Completer completer;       // May be null.
+  int interrupt_fd = -1;     // Reading a line ends when this is readable; -1: none.
 };
 
 // Errors: kUnsupported if the terminal cannot be used.

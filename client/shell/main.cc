@@ -61,8 +61,9 @@ void AppendNames(StatementRunner* runner, std::string_view sql, std::vector<std:
   }
 }
 
-int RunInteractive(StatementRunner* runner, Shell* shell) {
+int RunInteractive(StatementRunner* runner, const InterruptHandler& interrupts, Shell* shell) {
   LineEditorOptions options;
+  options.interrupt_fd = interrupts.wake_fd();
   options.history_path = HistoryPath();
   options.completer = [runner](std::string_view line) {
     std::vector<std::string> names;
@@ -125,8 +126,8 @@ int Main(const CommandLine& command_line) {
   options.now_ms = NowMs;
   options.interrupts = &interrupts;
   Shell shell(runner->get(), &std::cout, &std::cerr, std::move(options));
-  const int exit_code =
-      is_interactive ? RunInteractive(runner->get(), &shell) : RunScripts(command_line, &shell);
+  const int exit_code = is_interactive ? RunInteractive(runner->get(), interrupts, &shell)
+                                       : RunScripts(command_line, &shell);
 
   // What is left is only work ahead of later questions, so that Ctrl-C may drop it. A script that
   // was stopped by it does not go on with that either.

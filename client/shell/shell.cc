@@ -142,6 +142,8 @@ void Shell::RunInteractive(LineReader* reader) {
   std::string pending;
   std::vector<std::string> lines;  // of pending, that are not yet in the history
   while (true) {
+    // One that ended a statement or dropped a line is dealt with.
+    if (options_.interrupts != nullptr) options_.interrupts->TakeInterrupt();
     const ReadLine read = reader->Read(pending.empty() ? kPrompt : kMorePrompt);
     if (read.outcome == ReadOutcome::kEnd) return;
     if (read.outcome == ReadOutcome::kInterrupted) {

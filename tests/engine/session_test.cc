@@ -125,7 +125,7 @@ TEST_F(SessionTest, AReadOnlyDatabaseAnswersAndRefusesToChange) {
   EXPECT_EQ(Number(Run("SELECT COUNT(*) FROM docs"), "count"), 10);
 }
 
-TEST_F(SessionTest, DISABLED_SessionsWorkSideBySide) {
+TEST_F(SessionTest, SessionsWorkSideBySide) {
   Open({.num_threads = 2});
   CreateFilledDocs();
   Run("CACHE COLLECTION docs");
@@ -142,7 +142,8 @@ TEST_F(SessionTest, DISABLED_SessionsWorkSideBySide) {
                                      "', 'Oil and glass " + name + "')",
                                  {})
                         .ok());
-        EXPECT_TRUE(session.Execute("SEARCH 'oil' IN docs", {}).ok());
+        const auto found = session.Execute("SEARCH 'oil' IN docs", {});
+        EXPECT_TRUE(found.ok()) << found.diagnostic().message;
         const auto answer = session.Execute(
             "ANSWER 'harbour?' FROM docs WHERE source LIKE '%.%' "
             "WITH (min_score = -1, max_tokens = 6)",

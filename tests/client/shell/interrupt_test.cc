@@ -3,10 +3,16 @@
 #include <csignal>
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <unistd.h>
 
 namespace intarsia::client {
 namespace {
+
+bool IsReadable(int descriptor) {
+  pollfd source = {.fd = descriptor, .events = POLLIN, .revents = 0};
+  return ::poll(&source, 1, 0) == 1;
+}
 
 TEST(InterruptTest, FirstInterruptCancelsTheStatement) {
   InterruptHandler interrupts;
@@ -29,7 +35,20 @@ TEST(InterruptTest, InterruptAtThePromptCancelsNothing) {
   std::raise(SIGINT);
   std::raise(SIGINT);
   EXPECT_FALSE(token.is_cancelled());
+  EXPECT_TRUE(IsReadable(interrupts.wake_fd()));
   EXPECT_TRUE(interrupts.TakeInterrupt());
+  EXPECT_FALSE(IsReadable(interrupts.wake_fd()));
+  interrupts.BeginStatement(&token);
+  EXPECT_FALSE(token.is_cancelled());
+}
+
+TEST(InterruptTest, InterruptBetweenTwoStatementsCancelsTheNext) {
+  InterruptHandler interrupts;
+  std::raise(SIGINT);
+  CancelToken token;
+  interrupts.BeginStatement(&token);
+  EXPECT_TRUE(token.is_cancelled());
+  EXPECT_FALSE(IsReadable(interrupts.wake_fd()));
 }
 
 TEST(InterruptTest, SecondInterruptLeaves) {
