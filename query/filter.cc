@@ -7,11 +7,10 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "query/filter_node.h"
 
 namespace intarsia::query {
 namespace {
-
-enum class Order : uint8_t { kLess, kEqual, kGreater, kUnordered };
 
 template <typename T>
 Order Compare(const T& a, const T& b) {
@@ -35,37 +34,7 @@ Order Reverse(Order order) {
   return order == Order::kGreater ? Order::kLess : order;
 }
 
-// Neither is null; the binder has seen to it that the kinds can be compared.
-Order CompareValues(const Value& a, const Value& b) {
-  if (a.kind() == ValueKind::kInteger && b.kind() == ValueKind::kDouble) {
-    return CompareMixed(a.AsInteger(), b.AsDouble());
-  }
-  if (a.kind() == ValueKind::kDouble && b.kind() == ValueKind::kInteger) {
-    return Reverse(CompareMixed(b.AsInteger(), a.AsDouble()));
-  }
-  if (a.kind() != b.kind()) return Order::kUnordered;
-  switch (a.kind()) {
-    case ValueKind::kBoolean:
-      return Compare(a.AsBoolean(), b.AsBoolean());
-    case ValueKind::kInteger:
-      return Compare(a.AsInteger(), b.AsInteger());
-    case ValueKind::kDouble:
-      return Compare(a.AsDouble(), b.AsDouble());
-    case ValueKind::kTimestamp:
-      return Compare(a.AsTimestamp(), b.AsTimestamp());
-    case ValueKind::kString:
-      return Compare(a.AsString(), b.AsString());
-    default:
-      return Order::kUnordered;
-  }
-}
-
 Truth ToTruth(bool value) { return value ? Truth::kTrue : Truth::kFalse; }
-
-Truth Negate(Truth truth) {
-  if (truth == Truth::kUnknown) return truth;
-  return ToTruth(truth == Truth::kFalse);
-}
 
 Truth Holds(CompareOp op, Order order) {
   switch (op) {
@@ -85,46 +54,23 @@ Truth Holds(CompareOp op, Order order) {
   return Truth::kUnknown;
 }
 
-}  // namespace
-
-// One test, or one connective over `children`.
-struct Filter::Node {
-  enum class Kind : uint8_t {
-    kCompare,
-    kIn,
-    kLike,
-    kContains,
-    kIsNull,
-    kIsEmpty,
-    kAnd,
-    kOr,
-    kNot,
-  };
-  Kind kind = Kind::kCompare;
-  bool is_negated = false;
-  CompareOp op = CompareOp::kEqual;
-  size_t column = 0;
-  std::vector<Value> values;  // What the cell is compared with; null only in kIn.
-  std::vector<Node> children;
-};
-
 // Turns a tree into nodes. Depth is bounded by the parser.
-struct Filter::Binder {
+struct Binder {
   const CollectionSchema& schema;
   std::vector<int64_t>* columns_used;
 
-  const ColumnSpec& ColumnOf(const Node& node) const { return schema.columns()[node.column]; }
+  const ColumnSpec& ColumnOf(const FilterNode& node) const { return schema.columns()[node.column]; }
 
-  Outcome<Node> Start(Node::Kind kind, const Name& column) const {
+  Outcome<FilterNode> Start(FilterNode::Kind kind, const Name& column) const {
     INTARSIA_ASSIGN_OR_FAIL(const int64_t index, schema.Find(column));
     columns_used->push_back(index);
-    Node node;
+    FilterNode node;
     node.kind = kind;
     node.column = static_cast<size_t>(index);
     return node;
   }
 
-  Failure RefuseArray(const Node& node, SourceRange range, std::string_view operation) const {
+  Failure RefuseArray(const FilterNode& node, SourceRange range, std::string_view operation) const {
     const ColumnSpec& column = ColumnOf(node);
     if (!column.type.is_array) return {};
     return BinderError(range,
@@ -146,8 +92,8 @@ struct Filter::Binder {
     return BindLiteral(literal, type, column.name);
   }
 
-  Outcome<Node> operator()(const Comparison& test) const {
-    INTARSIA_ASSIGN_OR_FAIL(Node node, Start(Node::Kind::kCompare, test.column));
+  Outcome<FilterNode> operator()(const Comparison& test) const {
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode node, Start(FilterNode::Kind::kCompare, test.column));
     INTARSIA_FAIL_IF(RefuseArray(node, test.column.range, "a comparison"));
     const ColumnSpec& column = ColumnOf(node);
     node.op = test.op;
@@ -166,8 +112,8 @@ struct Filter::Binder {
     return node;
   }
 
-  Outcome<Node> operator()(const InList& test) const {
-    INTARSIA_ASSIGN_OR_FAIL(Node node, Start(Node::Kind::kIn, test.column));
+  Outcome<FilterNode> operator()(const InList& test) const {
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode node, Start(FilterNode::Kind::kIn, test.column));
     INTARSIA_FAIL_IF(RefuseArray(node, test.column.range, "IN"));
     node.is_negated = test.is_negated;
     for (const Literal& literal : test.values) {
@@ -177,8 +123,8 @@ struct Filter::Binder {
     return node;
   }
 
-  Outcome<Node> operator()(const LikePattern& test) const {
-    INTARSIA_ASSIGN_OR_FAIL(Node node, Start(Node::Kind::kLike, test.column));
+  Outcome<FilterNode> operator()(const LikePattern& test) const {
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode node, Start(FilterNode::Kind::kLike, test.column));
     INTARSIA_FAIL_IF(RefuseArray(node, test.column.range, "LIKE"));
     const ColumnSpec& column = ColumnOf(node);
     if (column.type.base != BaseType::kVarchar) {
@@ -193,8 +139,8 @@ struct Filter::Binder {
     return node;
   }
 
-  Outcome<Node> operator()(const Containment& test) const {
-    INTARSIA_ASSIGN_OR_FAIL(Node node, Start(Node::Kind::kContains, test.column));
+  Outcome<FilterNode> operator()(const Containment& test) const {
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode node, Start(FilterNode::Kind::kContains, test.column));
     const ColumnSpec& column = ColumnOf(node);
     if (!column.type.is_array && column.type.base != BaseType::kVarchar) {
       return BinderError(test.column.range, "CONTAINS needs an array or VARCHAR column, \"" +
@@ -210,14 +156,14 @@ struct Filter::Binder {
     return node;
   }
 
-  Outcome<Node> operator()(const NullTest& test) const {
-    INTARSIA_ASSIGN_OR_FAIL(Node node, Start(Node::Kind::kIsNull, test.column));
+  Outcome<FilterNode> operator()(const NullTest& test) const {
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode node, Start(FilterNode::Kind::kIsNull, test.column));
     node.is_negated = test.is_negated;
     return node;
   }
 
-  Outcome<Node> operator()(const EmptyTest& test) const {
-    INTARSIA_ASSIGN_OR_FAIL(Node node, Start(Node::Kind::kIsEmpty, test.column));
+  Outcome<FilterNode> operator()(const EmptyTest& test) const {
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode node, Start(FilterNode::Kind::kIsEmpty, test.column));
     const ColumnSpec& column = ColumnOf(node);
     if (!column.type.is_array && column.type.base != BaseType::kVarchar) {
       return BinderError(test.column.range,
@@ -229,26 +175,25 @@ struct Filter::Binder {
     return node;
   }
 
-  Outcome<Node> operator()(const Junction& junction) const {
-    Node node;
-    node.kind = junction.connective == Connective::kAnd ? Node::Kind::kAnd : Node::Kind::kOr;
+  Outcome<FilterNode> operator()(const Junction& junction) const {
+    FilterNode node;
+    node.kind =
+        junction.connective == Connective::kAnd ? FilterNode::Kind::kAnd : FilterNode::Kind::kOr;
     for (const Predicate& term : junction.terms) {
-      INTARSIA_ASSIGN_OR_FAIL(Node child, std::visit(*this, term.node));
+      INTARSIA_ASSIGN_OR_FAIL(FilterNode child, std::visit(*this, term.node));
       node.children.push_back(std::move(child));
     }
     return node;
   }
 
-  Outcome<Node> operator()(const Negation& negation) const {
-    Node node;
-    node.kind = Node::Kind::kNot;
-    INTARSIA_ASSIGN_OR_FAIL(Node child, std::visit(*this, negation.term.front().node));
+  Outcome<FilterNode> operator()(const Negation& negation) const {
+    FilterNode node;
+    node.kind = FilterNode::Kind::kNot;
+    INTARSIA_ASSIGN_OR_FAIL(FilterNode child, std::visit(*this, negation.term.front().node));
     node.children.push_back(std::move(child));
     return node;
   }
 };
-
-namespace {
 
 Truth EvaluateIn(const Value& cell, const std::vector<Value>& values) {
   bool has_null = false;
@@ -278,40 +223,66 @@ Truth EvaluateEmpty(const Value& cell) {
   return Truth::kUnknown;
 }
 
+Truth EvaluateNode(const FilterNode& node, std::span<const Value> row) {
+  if (node.kind == FilterNode::Kind::kNot) return Negate(EvaluateNode(node.children.front(), row));
+  if (node.kind != FilterNode::Kind::kAnd && node.kind != FilterNode::Kind::kOr) {
+    return EvaluateTest(node, row[node.column]);
+  }
+  const Truth decisive = node.kind == FilterNode::Kind::kAnd ? Truth::kFalse : Truth::kTrue;
+  bool is_unknown = false;
+  for (const FilterNode& child : node.children) {
+    const Truth truth = EvaluateNode(child, row);
+    if (truth == decisive) return decisive;
+    is_unknown = is_unknown || truth == Truth::kUnknown;
+  }
+  return is_unknown ? Truth::kUnknown : Negate(decisive);
+}
+
 }  // namespace
 
-Truth Filter::EvaluateNode(const Node& node, std::span<const Value> row) {
-  switch (node.kind) {
-    case Node::Kind::kAnd:
-    case Node::Kind::kOr: {
-      const Truth decisive = node.kind == Node::Kind::kAnd ? Truth::kFalse : Truth::kTrue;
-      bool is_unknown = false;
-      for (const Node& child : node.children) {
-        const Truth truth = EvaluateNode(child, row);
-        if (truth == decisive) return decisive;
-        is_unknown = is_unknown || truth == Truth::kUnknown;
-      }
-      return is_unknown ? Truth::kUnknown : Negate(decisive);
-    }
-    case Node::Kind::kNot:
-      return Negate(EvaluateNode(node.children.front(), row));
-    default:
-      break;
+Order CompareValues(const Value& a, const Value& b) {
+  if (a.kind() == ValueKind::kInteger && b.kind() == ValueKind::kDouble) {
+    return CompareMixed(a.AsInteger(), b.AsDouble());
   }
-  const Value& cell = row[node.column];
+  if (a.kind() == ValueKind::kDouble && b.kind() == ValueKind::kInteger) {
+    return Reverse(CompareMixed(b.AsInteger(), a.AsDouble()));
+  }
+  if (a.kind() != b.kind()) return Order::kUnordered;
+  switch (a.kind()) {
+    case ValueKind::kBoolean:
+      return Compare(a.AsBoolean(), b.AsBoolean());
+    case ValueKind::kInteger:
+      return Compare(a.AsInteger(), b.AsInteger());
+    case ValueKind::kDouble:
+      return Compare(a.AsDouble(), b.AsDouble());
+    case ValueKind::kTimestamp:
+      return Compare(a.AsTimestamp(), b.AsTimestamp());
+    case ValueKind::kString:
+      return Compare(a.AsString(), b.AsString());
+    default:
+      return Order::kUnordered;
+  }
+}
+
+Truth Negate(Truth truth) {
+  if (truth == Truth::kUnknown) return truth;
+  return ToTruth(truth == Truth::kFalse);
+}
+
+Truth EvaluateTest(const FilterNode& node, const Value& cell) {
   Truth truth = Truth::kUnknown;
-  if (node.kind == Node::Kind::kIsNull) {
+  if (node.kind == FilterNode::Kind::kIsNull) {
     truth = ToTruth(cell.is_null());
   } else if (cell.is_null()) {
     return Truth::kUnknown;
-  } else if (node.kind == Node::Kind::kCompare) {
+  } else if (node.kind == FilterNode::Kind::kCompare) {
     truth = Holds(node.op, CompareValues(cell, node.values.front()));
-  } else if (node.kind == Node::Kind::kIn) {
+  } else if (node.kind == FilterNode::Kind::kIn) {
     truth = EvaluateIn(cell, node.values);
-  } else if (node.kind == Node::Kind::kLike) {
+  } else if (node.kind == FilterNode::Kind::kLike) {
     truth = ToTruth(cell.kind() == ValueKind::kString &&
                     MatchesLike(cell.AsString(), node.values.front().AsString()));
-  } else if (node.kind == Node::Kind::kContains) {
+  } else if (node.kind == FilterNode::Kind::kContains) {
     truth = EvaluateContains(cell, node.values.front());
   } else {
     truth = EvaluateEmpty(cell);
@@ -319,7 +290,7 @@ Truth Filter::EvaluateNode(const Node& node, std::span<const Value> row) {
   return node.is_negated ? Negate(truth) : truth;
 }
 
-Filter::Filter(std::unique_ptr<Node> root, std::vector<int64_t> columns_used)
+Filter::Filter(std::unique_ptr<FilterNode> root, std::vector<int64_t> columns_used)
     : root_(std::move(root)), columns_used_(std::move(columns_used)) {}
 Filter::Filter(Filter&&) noexcept = default;
 Filter& Filter::operator=(Filter&&) noexcept = default;
@@ -328,10 +299,10 @@ Filter::~Filter() = default;
 Outcome<Filter> Filter::Bind(const Predicate& predicate, const CollectionSchema& schema) {
   std::vector<int64_t> columns_used;
   const Binder binder{schema, &columns_used};
-  INTARSIA_ASSIGN_OR_FAIL(Node root, std::visit(binder, predicate.node));
+  INTARSIA_ASSIGN_OR_FAIL(FilterNode root, std::visit(binder, predicate.node));
   std::sort(columns_used.begin(), columns_used.end());
   columns_used.erase(std::unique(columns_used.begin(), columns_used.end()), columns_used.end());
-  return Filter(std::make_unique<Node>(std::move(root)), std::move(columns_used));
+  return Filter(std::make_unique<FilterNode>(std::move(root)), std::move(columns_used));
 }
 
 Truth Filter::Evaluate(std::span<const Value> row) const { return EvaluateNode(*root_, row); }

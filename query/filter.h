@@ -22,6 +22,8 @@ namespace intarsia::query {
 
 enum class Truth : uint8_t { kFalse, kUnknown, kTrue };
 
+struct FilterNode;  // query/filter_node.h
+
 class Filter {
  public:
   // Errors: kBinder for an unknown column (with the nearest), an operator that its type does not
@@ -39,14 +41,13 @@ class Filter {
   // Indices into schema.columns(), ascending, each once.
   const std::vector<int64_t>& columns_used() const { return columns_used_; }
 
+  // The whole condition, valid as long as the filter.
+  const FilterNode& root() const { return *root_; }
+
  private:
-  struct Node;
-  struct Binder;
-  Filter(std::unique_ptr<Node> root, std::vector<int64_t> columns_used);
+  Filter(std::unique_ptr<FilterNode> root, std::vector<int64_t> columns_used);
 
-  static Truth EvaluateNode(const Node& node, std::span<const Value> row);
-
-  std::unique_ptr<Node> root_;
+  std::unique_ptr<FilterNode> root_;
   std::vector<int64_t> columns_used_;
 };
 

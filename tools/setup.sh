@@ -16,6 +16,7 @@ build_packages=(
   libfmt-dev libspdlog-dev       # log
   libcmark-dev libgumbo-dev      # text of Markdown and HTML
   libstemmer-dev                 # words without endings
+  libroaring-dev                 # bitmaps of filters
   librocksdb-dev                 # catalog
   libssl-dev libxxhash-dev       # identities and checksums
   libutf8proc-dev                # Unicode
