@@ -5,6 +5,11 @@
 
 #include <openssl/evp.h>
 #include <xxhash.h>
+#ifdef INTARSIA_XXHASH_DISPATCH
+// From here on XXH3_128bits is the form that asks the CPU and then uses AVX2 or AVX-512; the value
+// is the same. The library is built for the oldest CPU, where it hashes a third as fast.
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "base/check.h"
 

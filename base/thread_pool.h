@@ -1,7 +1,9 @@
 // ThreadPool: a fixed set of threads that share the iterations of a loop.
 //
 // Built for the maths of one request at a time: the calling thread works too, and the threads spin
-// for some microseconds before they sleep, because a forward pass is hundreds of short loops.
+// for some microseconds before they sleep, because a forward pass is hundreds of short loops. Items
+// are claimed one by one and nobody waits for a thread that has claimed none, so a thread that
+// other programs keep off its core costs its share of the speed and not a time slice a loop.
 //
 // Thread safety: ParallelFor may be called from several threads; the calls run one after another.
 // An iteration must not call ParallelFor of the same pool.

@@ -95,6 +95,38 @@ TEST(ThreadPoolTest, LoopsAfterAPauseFindSleepingThreads) {
   }
 }
 
+// The caller's first item ends only when others have done the rest, and the reverse: whoever is
+// kept off its core, the other goes on.
+TEST(ThreadPoolTest, AnySingleThreadCanDoAllOtherItems) {
+  ThreadPool pool(2);
+  for (int round = 0; round < 20; ++round) {
+    constexpr int64_t kNumItems = 50;
+    std::atomic<int64_t> num_others = 0;
+    std::atomic<int> blocked = -1;  // the worker that claimed item 0
+    pool.ParallelFor(kNumItems, [&](int64_t index, int worker) {
+      if (index != 0) {
+        ++num_others;
+        return;
+      }
+      blocked = worker;
+      while (num_others < kNumItems - 1) std::this_thread::yield();
+    });
+    EXPECT_EQ(num_others, kNumItems - 1);
+    EXPECT_GE(blocked, 0);
+  }
+}
+
+TEST(ThreadPoolTest, ManyMoreThreadsThanCoresDoNotMissALoop) {
+  ThreadPool pool(16);
+  int64_t sum = 0;
+  for (int loop = 0; loop < 2'000; ++loop) {
+    std::atomic<int64_t> done = 0;
+    pool.ParallelFor(2, [&](int64_t, int) { ++done; });
+    sum += done;  // all calls have returned
+  }
+  EXPECT_EQ(sum, 4'000);
+}
+
 TEST(ThreadPoolTest, SeveralCallersTakeTurns) {
   ThreadPool pool(2);
   std::atomic<int> num_loops_inside = 0;
