@@ -79,6 +79,7 @@ class AnswerStatementTest : public EngineFixture {
 TEST_F(AnswerStatementTest, CitationsPointAtTheStoredText) {
   CreateFilledDocs();
   int64_t num_citations = 0;
+  int64_t num_multi_byte = 0;
   for (int seed = 0; seed < 64; ++seed) {
     // A quarter of the questions looks at the document that is not ASCII only.
     const std::string where = seed % 4 == 0 ? "WHERE source LIKE '%größe.md' " : "";
@@ -88,9 +89,13 @@ TEST_F(AnswerStatementTest, CitationsPointAtTheStoredText) {
             std::to_string(seed) + ")");
     ExpectCitationsToHold(answer);
     ExpectToAddUp(answer);
-    num_citations += std::ssize(Cell(answer, "citations").AsList());
+    for (const query::Value& citation : Cell(answer, "citations").AsList()) {
+      ++num_citations;
+      num_multi_byte += citation.Find("source")->AsString().ends_with("größe.md") ? 1 : 0;
+    }
   }
   EXPECT_GT(num_citations, 12);
+  EXPECT_GT(num_multi_byte, 0);
 }
 
 TEST_F(AnswerStatementTest, WhatIsStreamedIsTheAnswer) {
