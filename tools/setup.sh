@@ -15,6 +15,7 @@ build_packages=(
   libdnnl-dev libhwy-dev         # matrix products, vector code
   libfmt-dev libspdlog-dev       # log
   libcmark-dev libgumbo-dev      # text of Markdown and HTML
+  libicu-dev                     # where words begin and end
   libstemmer-dev                 # words without endings
   libroaring-dev                 # bitmaps of filters
   librocksdb-dev                 # catalog

@@ -1,0 +1,133 @@
+#include "index/text_query.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
+
+namespace intarsia::index {
+namespace {
+
+bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+class QueryReader {
+ public:
+  QueryReader(std::string_view text, TextAnalyzer* analyzer) : text_(text), analyzer_(analyzer) {}
+
+  void ReadWords() { AddWords(text_, Occur::kShould); }
+
+  void ReadOperators() {
+    while (at_ < text_.size()) {
+      if (IsSpace(text_[at_])) {
+        ++at_;
+        continue;
+      }
+      const Occur occur = ReadSign();
+      if (text_[at_] == '"') {
+        ReadPhrase(occur);
+      } else {
+        ReadWord(occur);
+      }
+    }
+  }
+
+  TextQuery Take() {
+    TextQuery query;
+    for (auto& [key, clause] : clauses_) {
+      if (std::ssize(query.clauses) == kTextClausesMax) {
+        ++query.num_dropped;
+      } else {
+        query.clauses.push_back(std::move(clause));
+      }
+    }
+    return query;
+  }
+
+ private:
+  // A sign stands in front of something; "a - b" and "a+b" have none.
+  Occur ReadSign() {
+    const char sign = text_[at_];
+    if ((sign != '+' && sign != '-') || at_ + 1 >= text_.size() || IsSpace(text_[at_ + 1])) {
+      return Occur::kShould;
+    }
+    ++at_;
+    return sign == '+' ? Occur::kMust : Occur::kMustNot;
+  }
+
+  void ReadPhrase(Occur occur) {
+    const size_t begin = at_ + 1;
+    const size_t end = text_.find('"', begin);
+    at_ = begin;
+    if (end == std::string_view::npos) return ReadWord(occur);
+    at_ = end + 1;
+    std::vector<std::string> terms;
+    analyzer_->Analyze(text_.substr(begin, end - begin), &terms);
+    if (terms.empty()) return;
+    const auto kind = terms.size() == 1 ? TextClause::Kind::kTerm : TextClause::Kind::kPhrase;
+    Add({.kind = kind, .occur = occur, .terms = std::move(terms)});
+  }
+
+  void ReadWord(Occur occur) {
+    const size_t begin = at_;
+    while (at_ < text_.size() && !IsSpace(text_[at_]) && text_[at_] != '"') ++at_;
+    std::string_view word = text_.substr(begin, at_ - begin);
+    if (word.size() < 2 || !word.ends_with('*')) return AddWords(word, occur);
+    word.remove_suffix(1);
+    std::vector<std::string> words;
+    analyzer_->Normalize(word, &words);
+    if (words.empty()) return;
+    std::vector<std::string> terms;
+    analyzer_->Analyze(word, &terms);
+    // Of "index.tex*" the first word is whole.
+    for (size_t i = 0; i + 1 < terms.size(); ++i) Add({.occur = occur, .terms = {terms[i]}});
+    TextClause prefix = {
+        .kind = TextClause::Kind::kPrefix, .occur = occur, .terms = {words.back()}};
+    if (!terms.back().starts_with(words.back())) prefix.terms.push_back(terms.back());
+    Add(std::move(prefix));
+  }
+
+  void AddWords(std::string_view text, Occur occur) {
+    std::vector<std::string> terms;
+    analyzer_->Analyze(text, &terms);
+    for (std::string& term : terms) Add({.occur = occur, .terms = {std::move(term)}});
+  }
+
+  // What is asked for twice counts twice, and is required if one of the two is.
+  void Add(TextClause clause) {
+    const bool is_forbidden = clause.occur == Occur::kMustNot;
+    const auto [found, is_new] =
+        clauses_.try_emplace({is_forbidden, clause.kind, clause.terms}, clause);
+    if (is_new) return;
+    found->second.weight += clause.weight;
+    if (clause.occur == Occur::kMust) found->second.occur = Occur::kMust;
+  }
+
+  const std::string_view text_;
+  TextAnalyzer* const analyzer_;
+  size_t at_ = 0;
+  std::map<std::tuple<bool, TextClause::Kind, std::vector<std::string>>, TextClause> clauses_;
+};
+
+}  // namespace
+
+bool TextQuery::has_positive() const {
+  return std::ranges::any_of(
+      clauses, [](const TextClause& clause) { return clause.occur != Occur::kMustNot; });
+}
+
+bool TextQuery::has_constraints() const {
+  return std::ranges::any_of(
+      clauses, [](const TextClause& clause) { return clause.occur != Occur::kShould; });
+}
+
+TextQuery ParseTextQuery(std::string_view text, TextSyntax syntax, TextAnalyzer* analyzer) {
+  QueryReader reader(text, analyzer);
+  if (syntax == TextSyntax::kWords) {
+    reader.ReadWords();
+  } else {
+    reader.ReadOperators();
+  }
+  return reader.Take();
+}
+
+}  // namespace intarsia::index
