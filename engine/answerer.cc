@@ -37,7 +37,7 @@ struct Answerer::Job {
   Stopwatch total;
   uint64_t generation = 0;
 
-  Digest family;
+  KvFamily family;
   std::vector<int32_t> header;
   std::vector<int32_t> question;
   std::vector<std::string> texts;  // of the chunks
@@ -122,17 +122,17 @@ query::Failure Answerer::BuildPrompt(Job* job) const {
 void Answerer::FindCaches(Job* job) const {
   const Generator& generator = *job->params.generator;
   const model::ModelConfig& config = generator.transformer->config();
-  job->family = KvFamilyOf(generator, job->header, job->params.retrieve.collection.id);
-  const int64_t bytes_per_token = int64_t{2} * config.kv_size() * config.num_layers *
-                                  KvElementBytes(PayloadTypeOf(*generator.transformer));
+  job->family = KvFamilyOf(generator, job->header, job->params.retrieve.collection);
   for (size_t index = 0; index < job->passages.size(); ++index) {
     const std::vector<int32_t>& tokens = job->passages[index].tokens;
     const bool is_wanted = job->params.reuse == CacheReuse::kChunks ||
                            (job->params.reuse == CacheReuse::kPrefix && index == 0);
-    const int64_t num_bytes = bytes_per_token * std::ssize(tokens);
+    const int64_t num_bytes =
+        config.num_layers *
+        kernels::KvPayloadBytes(job->family.type, std::ssize(tokens), config.kv_size());
     std::unique_ptr<KvSource>& cache = job->caches.emplace_back();
     if (!is_wanted || !costs_->IsWorthLoading(num_bytes, std::ssize(tokens))) continue;
-    cache = kv_->Find(KvIdentityOf(job->family, tokens));
+    cache = kv_->Find(job->family, tokens);
     if (cache == nullptr) continue;
     job->num_cached_bytes += num_bytes;
     job->num_cached_tokens += std::ssize(tokens);

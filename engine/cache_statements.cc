@@ -32,7 +32,7 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
     INTARSIA_RETURN_IF_ERROR(view.ForEachChunk(collection.id, visit));
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::vector<int32_t> header, EncodeAnswerHeader(*generator));
-  const Digest family = KvFamilyOf(*generator, header, collection.id);
+  const KvFamily family = KvFamilyOf(*generator, header, collection);
   const Stopwatch stopwatch;
   int64_t num_there = 0;
   int64_t num_written = 0;

@@ -5,7 +5,7 @@
 namespace intarsia::engine {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 
 // Raise it when a kernel's change moves the values of K or V by more than its rounding.
 constexpr int64_t kNumericsRevision = 1;
@@ -16,23 +16,34 @@ std::string_view BytesOf(std::span<const int32_t> tokens) {
 
 }  // namespace
 
-Digest KvFamilyOf(const Generator& generator, std::span<const int32_t> header, uint64_t salt) {
-  return DigestBuilder()
-      .Add("intarsia kv family")
-      .Add(kSchemaVersion)
-      .Add(generator.info.weights_digest.view())
-      .Add(generator.tokenizer->digest().view())
-      .Add("no adapter")
-      .Add(generator.transformer->config().digest().view())
-      .Add(static_cast<int64_t>(PayloadTypeOf(*generator.transformer)))
-      .Add(kNumericsRevision)
-      .Add(BytesOf(header))
-      .Add(static_cast<int64_t>(salt))
-      .Finish();
+KvPayloadType KvTypeOf(const storage::CollectionInfo& collection) {
+  const auto option = collection.options.find("kv_dtype");
+  if (option == collection.options.end()) return KvPayloadType::kInt8;
+  if (option->second == "bf16") return KvPayloadType::kBf16;
+  return option->second == "int4" ? KvPayloadType::kInt4 : KvPayloadType::kInt8;
 }
 
-Digest KvIdentityOf(const Digest& family, std::span<const int32_t> tokens) {
-  return DigestBuilder().Add("intarsia kv").Add(family.view()).Add(BytesOf(tokens)).Finish();
+KvFamily KvFamilyOf(const Generator& generator, std::span<const int32_t> header,
+                    const storage::CollectionInfo& collection) {
+  const KvPayloadType type = KvTypeOf(collection);
+  Digest digest = DigestBuilder()
+                      .Add("intarsia kv family")
+                      .Add(kSchemaVersion)
+                      .Add(generator.info.weights_digest.view())
+                      .Add(generator.tokenizer->digest().view())
+                      .Add("no adapter")
+                      .Add(generator.transformer->config().digest().view())
+                      .Add(static_cast<int64_t>(PayloadTypeOf(*generator.transformer)))
+                      .Add(static_cast<int64_t>(type))
+                      .Add(kNumericsRevision)
+                      .Add(BytesOf(header))
+                      .Add(static_cast<int64_t>(collection.id))
+                      .Finish();
+  return {.digest = digest, .type = type};
+}
+
+Digest KvIdentityOf(const KvFamily& family, std::span<const int32_t> tokens) {
+  return DigestBuilder().Add("intarsia kv").Add(family.digest.view()).Add(BytesOf(tokens)).Finish();
 }
 
 }  // namespace intarsia::engine

@@ -12,14 +12,23 @@
 #include "base/hash.h"
 #include "engine/fusion/kv_source.h"
 #include "engine/model_registry.h"
+#include "storage/catalog.h"
 
 namespace intarsia::engine {
 
-// What all caches of one model, header and collection share.
-// `salt` keeps tenants and collections apart: equal text in two of them has two caches.
-Digest KvFamilyOf(const Generator& generator, std::span<const int32_t> header, uint64_t salt);
+// How the caches of a collection are kept at rest: its option kv_dtype, int8 without one.
+KvPayloadType KvTypeOf(const storage::CollectionInfo& collection);
+
+// What all caches of one model, header, collection and type share. The collection keeps tenants
+// apart: equal text in two of them has two caches.
+struct KvFamily {
+  Digest digest;
+  KvPayloadType type = KvPayloadType::kInt8;
+};
+KvFamily KvFamilyOf(const Generator& generator, std::span<const int32_t> header,
+                    const storage::CollectionInfo& collection);
 
 // The identity of the cache of `tokens` within a family.
-Digest KvIdentityOf(const Digest& family, std::span<const int32_t> tokens);
+Digest KvIdentityOf(const KvFamily& family, std::span<const int32_t> tokens);
 
 }  // namespace intarsia::engine

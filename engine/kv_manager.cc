@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "engine/fusion/kv_builder.h"
-#include "engine/kv_identity.h"
 
 namespace intarsia::engine {
 namespace {
@@ -68,25 +67,30 @@ KvManager::~KvManager() {
   thread_.join();
 }
 
-std::unique_ptr<KvSource> KvManager::Find(const Digest& identity) {
-  Result<storage::KvHandle> handle = database_->kv()->Find(identity);
+std::unique_ptr<KvSource> KvManager::Find(const KvFamily& family, std::span<const int32_t> tokens) {
+  Result<storage::KvHandle> handle = database_->kv()->Find(KvIdentityOf(family, tokens));
   if (!handle.ok()) return nullptr;
+  // A record that does not fit its identity is a miss like any other.
+  if (handle->shape().quantizer != static_cast<uint32_t>(family.type) ||
+      handle->shape().num_tokens != std::ssize(tokens)) {
+    return nullptr;
+  }
   return std::make_unique<StoredKv>(database_->kv(), *std::move(handle));
 }
 
 Result<std::shared_ptr<const KvSource>> KvManager::Header(
     const std::shared_ptr<const Generator>& generator, std::span<const int32_t> header,
-    const Digest& family, const CancelToken* cancel) {
+    const KvFamily& family, const CancelToken* cancel) {
   {
     const std::scoped_lock lock(mutex_);
-    if (header_ != nullptr && header_family_ == family) return header_;
+    if (header_ != nullptr && header_family_ == family.digest) return header_;
   }
   // A header is some dozens of tokens: computing it costs less than looking after it on disk.
   INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<const KvSource> computed,
                             BuildKv(*generator->transformer, nullptr, header, cancel));
   const std::scoped_lock lock(mutex_);
   header_ = computed;
-  header_family_ = family;
+  header_family_ = family.digest;
   return computed;
 }
 
@@ -95,7 +99,7 @@ Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelT
                             Header(task.generator, task.header, task.family, cancel));
   INTARSIA_ASSIGN_OR_RETURN(
       const std::unique_ptr<MemoryKv> computed,
-      BuildKv(*task.generator->transformer, header.get(), task.tokens, cancel));
+      BuildKv(*task.generator->transformer, header.get(), task.tokens, task.family.type, cancel));
   std::vector<std::string_view> layers;
   for (const std::vector<uint8_t>& layer : computed->layers()) {
     layers.emplace_back(reinterpret_cast<const char*>(layer.data()), layer.size());

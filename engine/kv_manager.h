@@ -22,6 +22,7 @@
 #include "base/hash.h"
 #include "base/result.h"
 #include "engine/fusion/kv_source.h"
+#include "engine/kv_identity.h"
 #include "engine/model_registry.h"
 #include "storage/database.h"
 
@@ -32,7 +33,7 @@ struct KvTask {
   std::shared_ptr<const Generator> generator;
   std::vector<int32_t> header;
   std::vector<int32_t> tokens;
-  Digest family;
+  KvFamily family;
   storage::KvOwner owner;
   uint64_t generation = 0;  // KvStore::generation() when the chunk was read
 };
@@ -57,15 +58,16 @@ class KvManager {
     KvManager* const manager_;
   };
 
-  // The stored cache of `identity`, or null.
-  std::unique_ptr<KvSource> Find(const Digest& identity);
+  // The stored cache of the tokens, or null.
+  std::unique_ptr<KvSource> Find(const KvFamily& family, std::span<const int32_t> tokens);
 
   // The header's cache: stored, or computed and stored. Kept in memory for the next call.
   Result<std::shared_ptr<const KvSource>> Header(const std::shared_ptr<const Generator>& generator,
                                                  std::span<const int32_t> header,
-                                                 const Digest& family, const CancelToken* cancel);
+                                                 const KvFamily& family, const CancelToken* cancel);
 
-  // Computes and stores one chunk's cache now. Errors: those of BuildKv and KvStore::Put.
+  // Computes one chunk's cache now and stores it as its family says.
+  // Errors: those of BuildKv and KvStore::Put.
   Result<storage::KvPutOutcome> Build(const KvTask& task, const CancelToken* cancel);
 
   // Queues a chunk's cache to be computed behind. It takes the place of a queued task with the same

@@ -21,7 +21,8 @@ constexpr std::array<OptionSpec, 2> kCreateModel = {{
 
 constexpr std::array<std::string_view, 2> kChunkers = {"structure", "fixed"};
 constexpr std::array<std::string_view, 3> kKvPolicies = {"lazy", "eager", "off"};
-constexpr std::array<OptionSpec, 6> kCreateCollection = {{
+constexpr std::array<std::string_view, 3> kKvTypes = {"int8", "bf16", "int4"};
+constexpr std::array<OptionSpec, 7> kCreateCollection = {{
     {"embedding", T::kName, "", "Embedding model; default: that of SET DEFAULT EMBEDDING."},
     {"chunker", T::kChoice, "structure", "How documents are cut into chunks.", 0, 0, kChunkers},
     {"chunk_tokens", T::kInteger, "",
@@ -35,6 +36,8 @@ constexpr std::array<OptionSpec, 6> kCreateCollection = {{
      "When attention caches are written: behind the first answer that needs one, at ingest, or "
      "never.",
      0, 0, kKvPolicies},
+    {"kv_dtype", T::kChoice, "int8",
+     "How attention caches are kept: int8 takes half of bf16 and int4 a quarter.", 0, 0, kKvTypes},
 }};
 
 constexpr std::array<std::string_view, 4> kFormats = {"auto", "text", "markdown", "html"};

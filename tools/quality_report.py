@@ -44,6 +44,8 @@ def read_rows(path):
         try:
             row = json.loads(line)
             parts = row["policy"].split("/")
+            if len(parts) == 4:  # how the caches were kept at rest is part of the selector's name
+                parts = [parts[0] + " " + parts[3], *parts[1:3]]
             key = (parts[0], parts[1], float(parts[2])) if len(parts) == 3 else (parts[0], "", 1.0)
             policies[key][row["question"]] = row
         except (ValueError, KeyError, TypeError) as error:

@@ -4,6 +4,7 @@
 // mean KL and agreement over the full prefill's answer (teacher forced), whether the greedy answer
 // is the same, F1, and the time to the first token. A run that is stopped goes on where it was.
 // tools/quality_report.py makes the table and the plot.
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -50,6 +51,7 @@ struct Arguments {
                                         "stride", "attention", "full"};
   std::vector<std::string> propagate = {"off", "two_sided"};
   std::vector<double> ratios = {0.05, 0.10, 0.15, 0.30};
+  std::vector<std::string> kv_dtypes = {"compute"};
   int num_questions = 75;
   int first_question = 0;
   int num_threads = 0;
@@ -59,15 +61,16 @@ struct Policy {
   std::string name;
   engine::FusionOptions options;
   std::string propagate;
+  std::string kv_dtype = "compute";  // as it was computed, or how it is kept at rest
 
   std::string Key() const {
     char text[96];
     std::snprintf(text, sizeof(text), "%s/%s/%.3f", name.c_str(), propagate.c_str(), options.ratio);
-    return text;
+    return kv_dtype == "compute" ? text : text + ("/" + kv_dtype);
   }
 };
 
-std::vector<Policy> ListPolicies(const Arguments& arguments) {
+std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& kv_dtype) {
   std::vector<Policy> policies;
   for (const std::string& name : arguments.selectors) {
     const bool is_reranked = name == "attention_reranked";
@@ -77,7 +80,8 @@ std::vector<Policy> ListPolicies(const Arguments& arguments) {
                           .options = {.selector = selector,
                                       .ratio = selector == "full" ? 1.0 : 0.0,
                                       .propagate = engine::PropagationMode::kOff},
-                          .propagate = "off"});
+                          .propagate = "off",
+                          .kv_dtype = kv_dtype});
       continue;
     }
     for (const std::string& mode : arguments.propagate) {
@@ -91,7 +95,8 @@ std::vector<Policy> ListPolicies(const Arguments& arguments) {
                                         .propagate = propagate,
                                         .probes = is_reranked ? engine::ProbePass::kWithQuestion
                                                               : engine::ProbePass::kWithRows},
-                            .propagate = mode});
+                            .propagate = mode,
+                            .kv_dtype = kv_dtype});
       }
     }
   }
@@ -121,7 +126,10 @@ class Evaluation {
     header_ = Require(chat.EncodeHeader(*tokenizer_, kSystem, kUserPrefix));
     tail_ = chat.TailPieces("\nAnswer:");
     header_kv_ = Require(engine::BuildKv(*transformer_, nullptr, header_, nullptr));
-    policies_ = ListPolicies(arguments);
+    for (const std::string& kv_dtype : arguments.kv_dtypes) {
+      const std::vector<Policy> policies = ListPolicies(arguments, kv_dtype);
+      policies_.insert(policies_.end(), policies.begin(), policies.end());
+    }
     ReadDone();
   }
 
@@ -223,14 +231,11 @@ class Evaluation {
     if (todo.empty()) return;
     const std::vector<int32_t> suffix = EncodeQuestion(question["question"]);
     std::vector<engine::PromptPart> parts;
-    std::vector<std::unique_ptr<engine::MemoryKv>> caches;
     for (const auto& context : question["ctxs"]) {
       const std::string text = "Passage: " + context["title"].get<std::string>() + "\n" +
                                context["text"].get<std::string>() + "\n\n";
       engine::PromptPart& part = parts.emplace_back();
       part.tokens = Require(tokenizer_->Encode(text, model::SpecialTokens::kAsText));
-      caches.push_back(
-          Require(engine::BuildKv(*transformer_, header_kv_.get(), part.tokens, nullptr)));
     }
     const engine::PromptPart header = {.tokens = header_, .cached = header_kv_.get()};
     const engine::Prompt uncached =
@@ -243,9 +248,27 @@ class Evaluation {
     reference.log_probabilities =
         Force(full.logits, reference.answer, uncached.num_tokens(), full.cache.get());
     WriteRow(index, "reference", full, 0.0, 0.0, 1.0, reference.text, reference, question);
-    for (size_t i = 0; i < parts.size(); ++i) parts[i].cached = caches[i].get();
-    const engine::Prompt prompt = Require(engine::Prompt::Create(header, parts, suffix));
-    for (const Policy& policy : todo) RunPolicy(index, policy, prompt, reference, question);
+    for (const std::string& kv_dtype : arguments_.kv_dtypes) {
+      const auto has_dtype = [&](const Policy& policy) { return policy.kv_dtype == kv_dtype; };
+      if (std::ranges::none_of(todo, has_dtype)) continue;
+      std::vector<std::unique_ptr<engine::MemoryKv>> caches;
+      for (engine::PromptPart& part : parts) {
+        caches.push_back(Require(engine::BuildKv(*transformer_, header_kv_.get(), part.tokens,
+                                                 TypeOf(kv_dtype), nullptr)));
+        part.cached = caches.back().get();
+      }
+      const engine::Prompt prompt = Require(engine::Prompt::Create(header, parts, suffix));
+      for (const Policy& policy : todo) {
+        if (has_dtype(policy)) RunPolicy(index, policy, prompt, reference, question);
+      }
+    }
+  }
+
+  engine::KvPayloadType TypeOf(const std::string& kv_dtype) const {
+    if (kv_dtype == "bf16") return engine::KvPayloadType::kBf16;
+    if (kv_dtype == "int8") return engine::KvPayloadType::kInt8;
+    if (kv_dtype == "int4") return engine::KvPayloadType::kInt4;
+    return engine::PayloadTypeOf(*transformer_);
   }
 
   void RunPolicy(int index, const Policy& policy, const engine::Prompt& prompt,
@@ -324,6 +347,9 @@ int main(int argc, char** argv) {
   app.add_option("--selectors", arguments.selectors, "which selectors")->delimiter(',');
   app.add_option("--propagate", arguments.propagate, "off, two_sided, causal")->delimiter(',');
   app.add_option("--ratios", arguments.ratios, "shares of rows to recompute")->delimiter(',');
+  app.add_option("--kv-dtypes", arguments.kv_dtypes, "compute, bf16, int8, int4")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"compute", "bf16", "int8", "int4"}));
   app.add_option("--questions", arguments.num_questions, "how many questions");
   app.add_option("--first", arguments.first_question, "the first question, from 0");
   app.add_option("--threads", arguments.num_threads, "0: all cores");

@@ -1,6 +1,6 @@
 #include "engine/fusion/kv_builder.h"
 
-#include <cstring>
+#include <algorithm>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -8,7 +8,7 @@
 #include "engine/fusion/layer_loader.h"
 #include "engine/fusion/layer_placer.h"
 #include "engine/fusion/prompt.h"
-#include "kernels/convert.h"
+#include "kernels/kv_codec.h"
 
 namespace intarsia::engine {
 namespace {
@@ -22,18 +22,16 @@ class Recorder : public model::LayerObserver {
   Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>*) override {
     INTARSIA_RETURN_IF_ERROR(loader_.Wait(rows.layer));
     INTARSIA_RETURN_IF_ERROR(placer_.Place(rows.layer, LayerPlacer::Scope::kAll, nullptr, nullptr));
-    const int64_t num_elements = std::ssize(rows.positions) * kv_size_;
-    const int64_t half = num_elements * KvElementBytes(type_);
-    std::vector<uint8_t>& payload = layers_.emplace_back(static_cast<size_t>(2 * half));
-    for (const auto& [values, offset] : {std::pair(rows.k, int64_t{0}), std::pair(rows.v, half)}) {
-      if (type_ == KvPayloadType::kF32) {
-        std::memcpy(payload.data() + offset, values, static_cast<size_t>(half));
-      } else {
-        kernels::F32ToBf16(values, num_elements,
-                           reinterpret_cast<uint16_t*>(payload.data() + offset));
-      }
-    }
-    return Status::Ok();
+    const int64_t num_bytes = kernels::KvPayloadBytes(type_, std::ssize(rows.positions), kv_size_);
+    std::vector<uint8_t>& payload =
+        layers_.emplace_back(static_cast<size_t>(std::max<int64_t>(0, num_bytes)));
+    return kernels::EncodeKv({.type = type_,
+                              .k = rows.k,
+                              .v = rows.v,
+                              .num_tokens = std::ssize(rows.positions),
+                              .width = kv_size_,
+                              .payload = payload.data(),
+                              .payload_bytes = num_bytes});
   }
 
   Status OnQueries(const model::LayerQueries&) override { return Status::Ok(); }
@@ -58,6 +56,12 @@ KvPayloadType PayloadTypeOf(const model::Transformer& transformer) {
 Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
                                           const KvSource* header, std::span<const int32_t> tokens,
                                           const CancelToken* cancel) {
+  return BuildKv(transformer, header, tokens, PayloadTypeOf(transformer), cancel);
+}
+
+Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
+                                          const KvSource* header, std::span<const int32_t> tokens,
+                                          KvPayloadType type, const CancelToken* cancel) {
   // The header's own ids do not matter here: its cache stands for them.
   PromptPart front;
   if (header != nullptr) {
@@ -74,7 +78,7 @@ Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
                             LayerPlacer::Create(prompt, loader, transformer, cache.get()));
   std::vector<int32_t> positions(tokens.size());
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(prompt.question_begin()));
-  Recorder recorder(&loader, placer.get(), PayloadTypeOf(transformer), config.kv_size());
+  Recorder recorder(&loader, placer.get(), type, config.kv_size());
   INTARSIA_RETURN_IF_ERROR(transformer
                                .Forward({.tokens = tokens,
                                          .positions = positions,
@@ -83,8 +87,7 @@ Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
                                          .cancel = cancel},
                                         cache.get())
                                .status());
-  return std::make_unique<MemoryKv>(PayloadTypeOf(transformer), std::ssize(tokens),
-                                    recorder.TakeLayers());
+  return std::make_unique<MemoryKv>(type, std::ssize(tokens), recorder.TakeLayers());
 }
 
 }  // namespace intarsia::engine

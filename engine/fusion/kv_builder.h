@@ -17,15 +17,19 @@
 
 namespace intarsia::engine {
 
-// `header` may be null: nothing stands in front. The payload's type follows the transformer's
-// compute type.
+// `header` may be null: nothing stands in front. The payload has the given type.
 // Errors: kInvalidArgument for no tokens, kNotFound if the header's cache cannot be read,
-// kCancelled, kResourceExhausted.
+// kUnsupported if the numbers cannot be quantised, kCancelled, kResourceExhausted.
+Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
+                                          const KvSource* header, std::span<const int32_t> tokens,
+                                          KvPayloadType type, const CancelToken* cancel);
+
+// The same in the transformer's compute type, PayloadTypeOf.
 Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
                                           const KvSource* header, std::span<const int32_t> tokens,
                                           const CancelToken* cancel);
 
-// The payload type that BuildKv uses for this transformer.
+// The payload type that keeps what the transformer computes.
 KvPayloadType PayloadTypeOf(const model::Transformer& transformer);
 
 }  // namespace intarsia::engine

@@ -5,8 +5,6 @@
 
 namespace intarsia::engine {
 
-int64_t KvElementBytes(KvPayloadType type) { return type == KvPayloadType::kF32 ? 4 : 2; }
-
 Status MemoryKv::ReadLayer(int32_t layer, std::span<uint8_t> target) const {
   if (layer < 0 || static_cast<size_t>(layer) >= layers_.size() ||
       layers_[static_cast<size_t>(layer)].size() != target.size()) {

@@ -1,7 +1,8 @@
 // KvSource: where the cached keys and values of a run of tokens come from.
 //
-// The payload of one layer is K [num_tokens, kv_size] before RoPE and after QK norm, then V
-// [num_tokens, kv_size], both in the payload's type. It fits any position: placing rotates K.
+// The payload of one layer is K [num_tokens, kv_size] before RoPE and after QK norm, and V
+// [num_tokens, kv_size], as kernels/kv_codec.h lays them out. It fits any position: placing rotates
+// K.
 //
 // Thread safety: ReadLayer may be called concurrently for distinct targets.
 #pragma once
@@ -12,13 +13,11 @@
 #include <vector>
 
 #include "base/status.h"
+#include "kernels/kv_codec.h"
 
 namespace intarsia::engine {
 
-// How a payload keeps its numbers. The value is part of a cache's identity and of its record.
-enum class KvPayloadType : uint8_t { kBf16 = 1, kF32 = 2 };
-
-int64_t KvElementBytes(KvPayloadType type);
+using kernels::KvPayloadType;
 
 class KvSource {
  public:
@@ -26,7 +25,7 @@ class KvSource {
 
   virtual KvPayloadType type() const = 0;
   virtual int64_t num_tokens() const = 0;
-  // Reads one layer's payload: 2 * num_tokens * kv_size elements.
+  // Reads one layer's payload: KvPayloadBytes(type(), num_tokens(), kv_size) bytes.
   // Errors: kNotFound if the cache is gone or its bytes are wrong, which is a miss and nothing
   // else; kIo; kInvalidArgument for a target of another size.
   virtual Status ReadLayer(int32_t layer, std::span<uint8_t> target) const = 0;

@@ -1,5 +1,8 @@
 #include "engine/fusion/layer_loader.h"
 
+#include <algorithm>
+#include <string>
+
 #include "base/check.h"
 #include "base/stopwatch.h"
 
@@ -11,14 +14,16 @@ constexpr int64_t kAlignment = AlignedArray<uint8_t>::kAlignment;
 }  // namespace
 
 LayerLoader::LayerLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size)
-    : prompt_(prompt), num_layers_(num_layers) {
+    : prompt_(prompt), num_layers_(num_layers), kv_size_(kv_size) {
   for (const Segment& segment : prompt.segments()) {
     if (segment.cached == nullptr) {
       offsets_.push_back(-1);
       sizes_.push_back(0);
       continue;
     }
-    const int64_t size = 2 * segment.size() * kv_size * KvElementBytes(segment.cached->type());
+    // Negative for a type that is none, or no tokens; what has tokens fails when it is read.
+    const int64_t size = std::max<int64_t>(
+        0, kernels::KvPayloadBytes(segment.cached->type(), segment.size(), kv_size));
     offsets_.push_back(bytes_per_layer_);
     sizes_.push_back(size);
     bytes_per_layer_ += (size + kAlignment - 1) / kAlignment * kAlignment;
@@ -35,14 +40,24 @@ LayerLoader::~LayerLoader() {
   thread_.join();
 }
 
+Status LayerLoader::ReadSegment(int32_t layer, size_t segment) {
+  const int64_t num_tokens = prompt_.segments()[segment].size();
+  if (num_tokens == 0) return Status::Ok();
+  const KvSource& source = *prompt_.segments()[segment].cached;
+  uint8_t* const target = memory_.data() + layer * bytes_per_layer_ + offsets_[segment];
+  INTARSIA_RETURN_IF_ERROR(source.ReadLayer(layer, {target, static_cast<size_t>(sizes_[segment])}));
+  const Status status =
+      kernels::CheckKvPayload(source.type(), target, sizes_[segment], num_tokens, kv_size_);
+  if (status.ok()) return status;
+  return Status(StatusCode::kNotFound, std::string(status.message()));
+}
+
 void LayerLoader::Read() {
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
     const Stopwatch stopwatch;
     for (size_t index = 0; index < offsets_.size(); ++index) {
       if (offsets_[index] < 0) continue;
-      uint8_t* const target = memory_.data() + layer * bytes_per_layer_ + offsets_[index];
-      const Status status = prompt_.segments()[index].cached->ReadLayer(
-          layer, {target, static_cast<size_t>(sizes_[index])});
+      const Status status = ReadSegment(layer, index);
       const std::scoped_lock lock(mutex_);
       if (!status.ok()) {
         error_ = status;

@@ -1,6 +1,7 @@
 // LayerLoader: reads the cached layers of a prompt on its own thread, ahead of the computation.
 //
-// Layer l + 1 is read and verified while layer l is computed. All layers stay in memory until the
+// Layer l + 1 is read and verified while layer l is computed. A payload whose parameters make no
+// sense counts as a cache that is gone. All layers stay in memory until the
 // loader goes, because propagation needs the cached values once more after the question's pass.
 //
 // Thread safety: owned by one thread; the reading thread is its own.
@@ -38,6 +39,7 @@ class LayerLoader {
 
   // One layer's payload of a cached segment, 64-byte aligned. REQUIRES: Wait(layer) was OK.
   const uint8_t* payload(int32_t layer, size_t segment) const;
+  int64_t payload_bytes(size_t segment) const { return sizes_[segment]; }
 
   int64_t bytes_per_layer() const { return bytes_per_layer_; }
   // Seconds that the reading thread has spent reading, and that Wait has spent waiting.
@@ -46,10 +48,12 @@ class LayerLoader {
 
  private:
   void Read();
+  Status ReadSegment(int32_t layer, size_t segment);
 
   // Immutable after construction.
   const Prompt& prompt_;
   const int32_t num_layers_;
+  const int32_t kv_size_;
   std::vector<int64_t> offsets_;  // [segments] of a payload within a layer; -1 without a cache
   std::vector<int64_t> sizes_;    // [segments]
   int64_t bytes_per_layer_ = 0;

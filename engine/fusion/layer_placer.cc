@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/first_error.h"
-#include "kernels/convert.h"
+#include "kernels/kv_codec.h"
 #include "kernels/kv_layout.h"
 #include "kernels/propagate.h"
 #include "kernels/rope.h"
@@ -55,14 +55,28 @@ Status LayerPlacer::ReadShifted(int32_t layer, const Run& run, bool is_key, floa
   const Segment& segment = prompt_.segments()[run.segment];
   const int64_t first = run.begin - segment.begin;
   const int64_t element = (is_key ? 0 : segment.size() * kv_size_) + first * kv_size_;
-  const uint8_t* const payload =
-      loader_.payload(layer, run.segment) + element * KvElementBytes(segment.cached->type());
+  const KvPayloadType type = segment.cached->type();
+  const uint8_t* const payload = loader_.payload(layer, run.segment);
   kernels::PropagateParams params = {
       .target = target, .num_tokens = run.end - run.begin, .width = kv_size_};
-  if (segment.cached->type() == KvPayloadType::kBf16) {
-    params.cached_bf16 = reinterpret_cast<const uint16_t*>(payload);
+  if (type == KvPayloadType::kBf16) {
+    params.cached_bf16 = reinterpret_cast<const uint16_t*>(payload) + element;
+  } else if (type == KvPayloadType::kF32) {
+    params.cached = reinterpret_cast<const float*>(payload) + element;
   } else {
-    params.cached = reinterpret_cast<const float*>(payload);
+    // Decoded where it goes, and shifted there while it is in the cache of the core.
+    INTARSIA_RETURN_IF_ERROR(
+        kernels::DecodeKv({.type = type,
+                           .payload = payload,
+                           .payload_bytes = loader_.payload_bytes(run.segment),
+                           .num_tokens = segment.size(),
+                           .width = kv_size_,
+                           .half = is_key ? kernels::KvHalf::kKey : kernels::KvHalf::kValue,
+                           .begin = first,
+                           .count = run.end - run.begin,
+                           .target = target}));
+    if (run.chunk == nullptr) return Status::Ok();
+    params.cached = target;
   }
   if (run.chunk != nullptr) {
     const int64_t num_deltas = static_cast<int64_t>(run.chunk->rows.size()) + 1;

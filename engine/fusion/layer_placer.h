@@ -1,6 +1,6 @@
 // LayerPlacer: puts cached keys and values at their place in a prompt, layer by layer.
 //
-// One walk over the tokens of a layer converts the payload, adds what propagation predicts, rotates
+// One walk over the tokens of a layer decodes the payload, adds what propagation predicts, rotates
 // K to its position and stores both in the order that attention reads.
 //
 // Thread safety: owned by one thread, which shares the work with the pool.

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -26,11 +27,10 @@ class KvManagerTest : public testing::Test {
     model.name = "g";
     model.id = *database_->CreateModel(model);
     generator_ = *registry_.GetGenerator(model);
-    storage::CollectionInfo collection;
-    collection.name = "docs";
-    collection_ = *database_->CreateCollection(collection);
+    info_.name = "docs";
+    collection_ = info_.id = *database_->CreateCollection(info_);
     header_ = *EncodeAnswerHeader(*generator_);
-    family_ = KvFamilyOf(*generator_, header_, collection_);
+    family_ = KvFamilyOf(*generator_, header_, info_);
     manager_ = std::make_unique<KvManager>(database_.get());
   }
 
@@ -66,29 +66,58 @@ class KvManagerTest : public testing::Test {
   ModelRegistry registry_;
   std::unique_ptr<storage::Database> database_;
   std::shared_ptr<const Generator> generator_;
+  storage::CollectionInfo info_;
   storage::CollectionId collection_ = 0;
   std::vector<int32_t> header_;
-  Digest family_;
+  KvFamily family_;
   std::unique_ptr<KvManager> manager_;
 };
 
 TEST_F(KvManagerTest, WhatIsQueuedIsStoredAndEqualsWhatIsBuiltNow) {
-  const KvTask task = AddDocument("a", "The harbour is deep.");
-  manager_->Enqueue(task);
-  ASSERT_TRUE(manager_->Drain(nullptr).ok());
-  const auto stored = manager_->Find(KvIdentityOf(task.family, task.tokens));
-  ASSERT_NE(stored, nullptr);
-  EXPECT_EQ(stored->num_tokens(), std::ssize(task.tokens));
-  const auto header = *manager_->Header(generator_, header_, family_, nullptr);
-  const auto built = *BuildKv(*generator_->transformer, header.get(), task.tokens, nullptr);
-  for (size_t layer = 0; layer < built->layers().size(); ++layer) {
-    std::vector<uint8_t> bytes(built->layers()[layer].size());
-    ASSERT_TRUE(stored->ReadLayer(static_cast<int32_t>(layer), bytes).ok());
-    EXPECT_EQ(bytes, built->layers()[layer]);
+  KvTask task = AddDocument("a", "The harbour is deep.");
+  for (const auto& [name, type] :
+       {std::pair("int8", KvPayloadType::kInt8), std::pair("bf16", KvPayloadType::kBf16),
+        std::pair("int4", KvPayloadType::kInt4)}) {
+    info_.options["kv_dtype"] = name;
+    task.family = KvFamilyOf(*generator_, header_, info_);
+    EXPECT_EQ(manager_->Find(task.family, task.tokens), nullptr) << "found one of another type";
+    manager_->Enqueue(task);
+    ASSERT_TRUE(manager_->Drain(nullptr).ok());
+    const auto stored = manager_->Find(task.family, task.tokens);
+    ASSERT_NE(stored, nullptr);
+    EXPECT_EQ(stored->type(), type);
+    EXPECT_EQ(stored->num_tokens(), std::ssize(task.tokens));
+    const auto header = *manager_->Header(generator_, header_, task.family, nullptr);
+    const auto built = *BuildKv(*generator_->transformer, header.get(), task.tokens, type, nullptr);
+    for (size_t layer = 0; layer < built->layers().size(); ++layer) {
+      std::vector<uint8_t> bytes(built->layers()[layer].size());
+      ASSERT_TRUE(stored->ReadLayer(static_cast<int32_t>(layer), bytes).ok());
+      EXPECT_EQ(bytes, built->layers()[layer]);
+    }
+    std::vector<uint8_t> wrong(3);
+    EXPECT_EQ(stored->ReadLayer(0, wrong).code(), StatusCode::kNotFound);
+    EXPECT_EQ(stored->ReadLayer(99, wrong).code(), StatusCode::kNotFound);
   }
-  std::vector<uint8_t> wrong(3);
-  EXPECT_EQ(stored->ReadLayer(0, wrong).code(), StatusCode::kNotFound);
-  EXPECT_EQ(stored->ReadLayer(99, wrong).code(), StatusCode::kNotFound);
+}
+
+TEST_F(KvManagerTest, ARecordThatDoesNotFitItsNameIsAMiss) {
+  const KvTask task = AddDocument("a", "The harbour is deep.");
+  const std::string bytes(64, 'x');
+  const std::vector<std::string_view> layers = {bytes};
+  for (const storage::KvShape shape :
+       {storage::KvShape{1, std::ssize(task.tokens), 1},    // another type
+        storage::KvShape{1, std::ssize(task.tokens), 259},  // 3, if it were cut to a byte
+        storage::KvShape{1, std::ssize(task.tokens) + 1, 3}}) {
+    ASSERT_TRUE(database_->kv()->DeleteAll().ok());
+    ASSERT_TRUE(database_->kv()
+                    ->Put({.identity = KvIdentityOf(task.family, task.tokens),
+                           .shape = shape,
+                           .layers = layers,
+                           .owner = {},
+                           .generation = database_->kv()->generation()})
+                    .ok());
+    EXPECT_EQ(manager_->Find(task.family, task.tokens), nullptr);
+  }
 }
 
 TEST_F(KvManagerTest, NothingIsWorkedOnWhileAStatementRuns) {
@@ -197,14 +226,15 @@ TEST_F(KvManagerTest, TheHeaderIsComputedOncePerFamily) {
   const auto first = *manager_->Header(generator_, header_, family_, nullptr);
   EXPECT_EQ(*manager_->Header(generator_, header_, family_, nullptr), first);
   EXPECT_EQ(first->num_tokens(), std::ssize(header_));
-  const Digest other = KvFamilyOf(*generator_, header_, collection_ + 1);
-  EXPECT_NE(other, family_);
+  ++info_.id;
+  const KvFamily other = KvFamilyOf(*generator_, header_, info_);
+  EXPECT_NE(other.digest, family_.digest);
   EXPECT_NE(*manager_->Header(generator_, header_, other, nullptr), first);
 }
 
 TEST(KvIdentityTest, TokensAndFamiliesAreAllThatNamesACache) {
-  const Digest a = DigestOf("a");
-  const Digest b = DigestOf("b");
+  const KvFamily a = {.digest = DigestOf("a")};
+  const KvFamily b = {.digest = DigestOf("b")};
   const std::vector<int32_t> tokens = {1, 2, 3};
   const std::vector<int32_t> others = {1, 2, 4};
   EXPECT_EQ(KvIdentityOf(a, tokens), KvIdentityOf(a, tokens));
