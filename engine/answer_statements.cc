@@ -123,6 +123,12 @@ void DescribeRetrieval(const Retrieval& retrieval, int depth, bool is_run, PlanW
                        std::to_string(retrieval.num_filtered) + " pass the filter, " +
                        std::to_string(retrieval.num_rescored) + " compared exactly, " +
                        std::to_string(retrieval.chunks.size()) + " kept");
+  if (retrieval.num_vectors > 0 && retrieval.is_filtered) {
+    const double share =
+        static_cast<double>(retrieval.num_filtered) / static_cast<double>(retrieval.num_vectors);
+    plan->Add(depth + 1, "WHERE by index: selectivity " + Format("%.3g %%", 100.0 * share) + ", " +
+                             std::to_string(retrieval.num_read) + " rows read for it");
+  }
   if (!is_run) return;
   plan->Add(depth + 1, "index " + Ms(retrieval.build_ms) + ", filter " + Ms(retrieval.filter_ms) +
                            ", embed " + Ms(retrieval.embed_ms) + ", search " +

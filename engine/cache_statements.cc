@@ -20,10 +20,13 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
                                                std::shared_ptr<const Generator> generator,
                                                const StatementContext& context) {
   const uint64_t generation = engine_.database()->kv()->generation();
-  const storage::ReadView view = engine_.database()->Read();
+  storage::ReadView view = engine_.database()->Read();
   std::vector<storage::ChunkId> ids;
   if (where != nullptr) {
-    INTARSIA_ASSIGN_OR_FAIL(ids, MatchingChunks(view, collection, *where, context.cancel));
+    INTARSIA_ASSIGN_OR_FAIL(ChunkMatches matches,
+                            engine_.retriever()->Match(collection, *where, context.cancel));
+    view = std::move(matches.view);
+    ids = std::move(matches.chunks);
   } else {
     const auto visit = [&ids](const storage::Chunk& chunk) {
       ids.push_back(chunk.id);

@@ -1,6 +1,5 @@
 // Statements that load, read and delete documents.
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "engine/collection_rows.h"
@@ -157,18 +156,10 @@ query::Outcome<ResultSet> Session::Run(const query::Delete& statement,
                                        const StatementContext& context) {
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                           FindCollection(statement.collection));
-  std::set<storage::DocumentId> documents;
-  {
-    const storage::ReadView view = engine_.database()->Read();
-    INTARSIA_ASSIGN_OR_FAIL(const std::vector<storage::ChunkId> chunks,
-                            MatchingChunks(view, collection, statement.where, context.cancel));
-    for (const storage::ChunkId id : chunks) {
-      INTARSIA_ASSIGN_OR_RETURN(const storage::Chunk chunk, view.GetChunk(id));
-      documents.insert(chunk.document);
-    }
-  }
-  const std::vector<storage::DocumentId> ids(documents.begin(), documents.end());
-  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_deleted, engine_.database()->DeleteDocuments(ids));
+  INTARSIA_ASSIGN_OR_FAIL(const ChunkMatches matches,
+                          engine_.retriever()->Match(collection, statement.where, context.cancel));
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_deleted,
+                            engine_.database()->DeleteDocuments(matches.documents));
   ResultSet result;
   result.columns = {{"deleted", ValueKind::kInteger}};
   result.rows.push_back({Value(num_deleted)});

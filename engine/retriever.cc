@@ -1,28 +1,36 @@
 #include "engine/retriever.h"
 
-#include <algorithm>
+#include <shared_mutex>
 #include <utility>
 
 #include "base/stopwatch.h"
-#include "engine/collection_rows.h"
-#include "index/binary_index.h"
-#include "index/flat_index.h"
-#include "query/filter.h"
+#include "engine/row_index.h"
 
 namespace intarsia::engine {
 namespace {
 
-// Below this many vectors the exact scan is as fast as any other.
-constexpr int64_t kFlatMax = 20'000;
+// Commits may come as fast as their changes are taken up. After so many turns the search keeps
+// writers of the index out until it is done.
+constexpr int kTurnsMax = 2;
 
 }  // namespace
 
 struct Retriever::Entry {
-  storage::CollectionId collection = 0;
-  storage::ModelId model = 0;
-  uint64_t generation = 0;
-  std::unique_ptr<index::FlatIndex> flat;      // null if the collection has no vectors
-  std::unique_ptr<index::BinaryIndex> binary;  // null for few vectors
+  std::shared_mutex mutex;
+  // Guarded by mutex.
+  RowIndex rows;
+  VectorIndex vectors;
+};
+
+struct Retriever::Access {
+  std::shared_ptr<Entry> entry;
+  std::shared_lock<std::shared_mutex> reading;  // one of the two is held
+  std::unique_lock<std::shared_mutex> writing;
+  storage::ReadView view;  // of the state that the indexes are in
+  double build_ms = 0.0;
+
+  const RowIndex& rows() const { return entry->rows; }
+  const VectorIndex& vectors() const { return entry->vectors; }
 };
 
 Retriever::Retriever(storage::Database* database, ThreadPool* pool)
@@ -32,64 +40,70 @@ Retriever::~Retriever() = default;
 
 void Retriever::Forget(storage::CollectionId id) {
   const std::scoped_lock lock(mutex_);
-  std::erase_if(entries_, [id](const auto& entry) { return entry->collection == id; });
+  entries_.erase(id);
 }
 
-Result<std::shared_ptr<const Retriever::Entry>> Retriever::GetEntry(
-    const storage::ReadView& view, storage::CollectionId collection, storage::ModelId model,
-    double* build_ms) {
-  const std::scoped_lock lock(mutex_);
-  INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats, view.GetStats(collection));
-  for (const auto& entry : entries_) {
-    if (entry->collection == collection && entry->model == model &&
-        entry->generation == stats.generation) {
-      return std::shared_ptr<const Entry>(entry);
+Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& collection,
+                                             std::optional<storage::ModelId> model) {
+  std::shared_ptr<Entry> entry;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::shared_ptr<Entry>& slot = entries_[collection.id];
+    if (slot == nullptr) slot = std::make_shared<Entry>();
+    entry = slot;
+  }
+  double build_ms = 0.0;
+  for (int turn = 0;; ++turn) {
+    std::shared_lock reading(entry->mutex);
+    // Taken behind the lock, so it is no older than what the indexes have taken up.
+    storage::ReadView view = database_->Read();
+    INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats, view.GetStats(collection.id));
+    const auto is_current = [&] {
+      return entry->rows.IsCurrent(stats) &&
+             (!model.has_value() || entry->vectors.IsCurrent(entry->rows, *model));
+    };
+    if (is_current()) {
+      return Access{entry, std::move(reading), {}, std::move(view), build_ms};
+    }
+    reading.unlock();
+    std::unique_lock writing(entry->mutex);
+    const Stopwatch stopwatch;
+    storage::ReadView newer = database_->Read();
+    INTARSIA_RETURN_IF_ERROR(entry->rows.Refresh(newer, collection));
+    if (model.has_value()) {
+      INTARSIA_RETURN_IF_ERROR(
+          entry->vectors.Refresh(newer, collection.id, *model, entry->rows, pool_));
+    }
+    build_ms += stopwatch.milliseconds();
+    if (turn + 1 >= kTurnsMax) {
+      return Access{entry, {}, std::move(writing), std::move(newer), build_ms};
     }
   }
-  const Stopwatch stopwatch;
-  auto entry = std::make_shared<Entry>();
-  entry->collection = collection;
-  entry->model = model;
-  entry->generation = stats.generation;
-  INTARSIA_ASSIGN_OR_RETURN(const storage::VectorSet vectors, view.LoadVectors(collection, model));
-  if (!vectors.ids.empty()) {
-    INTARSIA_ASSIGN_OR_RETURN(entry->flat, index::FlatIndex::Create({.dim = vectors.dimension}));
-    INTARSIA_RETURN_IF_ERROR(entry->flat->Add(vectors.ids, vectors.values));
-    if (entry->flat->size() > kFlatMax) {
-      INTARSIA_ASSIGN_OR_RETURN(entry->binary, index::BinaryIndex::Build(*entry->flat, {}, pool_));
-    }
-  }
-  std::erase_if(entries_, [&](const auto& old) {
-    return old->collection == collection && old->model == model;
-  });
-  entries_.push_back(entry);
-  *build_ms = stopwatch.milliseconds();
-  return std::shared_ptr<const Entry>(entry);
 }
 
 query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
                                               const CancelToken* cancel) {
   Retrieval retrieval;
-  const storage::ReadView& view = retrieval.view.emplace(database_->Read());
   const auto& embedder = *params.embedder;
-  INTARSIA_ASSIGN_OR_RETURN(
-      const std::shared_ptr<const Entry> entry,
-      GetEntry(view, params.collection.id, embedder.info.id, &retrieval.build_ms));
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(params.collection, embedder.info.id));
+  const storage::ReadView& view = retrieval.view.emplace(std::move(access.view));
+  retrieval.build_ms = access.build_ms;
   retrieval.access_path = "flat scan";
-  if (entry->flat == nullptr) {
+  retrieval.num_vectors = access.vectors().num_vectors(access.rows());
+  if (retrieval.num_vectors == 0) {
     retrieval.notices.push_back("collection " + params.collection.name +
                                 " holds no documents yet; load some with COPY");
     return retrieval;
   }
-  retrieval.num_vectors = entry->flat->size();
   retrieval.num_filtered = retrieval.num_vectors;
-  std::vector<uint64_t> bitmap;
+  std::optional<RowMatches> matches;
   if (params.where != nullptr) {
     const Stopwatch stopwatch;
-    INTARSIA_ASSIGN_OR_FAIL(const std::vector<storage::ChunkId> ids,
-                            MatchingChunks(view, params.collection, *params.where, cancel));
-    bitmap = entry->flat->FilterOf(ids);
-    retrieval.num_filtered = std::ssize(ids);
+    INTARSIA_ASSIGN_OR_FAIL(matches,
+                            access.rows().Match(view, params.collection, *params.where, cancel));
+    retrieval.is_filtered = true;
+    retrieval.num_filtered = matches->rows.size();
+    retrieval.num_read = matches->num_read;
     retrieval.filter_ms = stopwatch.milliseconds();
   }
   const Stopwatch embed;
@@ -99,57 +113,42 @@ query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
       embedder.embedder->Embed(texts, model::TextRole::kQuery, vector.data(), cancel));
   retrieval.embed_ms = embed.milliseconds();
   const Stopwatch search;
-  std::vector<index::SearchHit> hits;
-  if (retrieval.num_filtered > 0) {
-    const index::SearchParams search_params = {
-        .query = vector, .k = params.limit, .filter = bitmap, .pool = pool_};
-    const bool is_binary = params.scan == VectorScan::kBinary ||
-                           (params.scan == VectorScan::kAuto && entry->binary != nullptr);
-    if (is_binary && entry->binary != nullptr) {
-      INTARSIA_ASSIGN_OR_RETURN(index::BinarySearchResult found,
-                                entry->binary->Search(*entry->flat, search_params, {}));
-      hits = std::move(found.hits);
-      retrieval.access_path = "binary scan, rescored";
-      retrieval.num_rescored = found.num_rescored;
-    } else {
-      INTARSIA_ASSIGN_OR_RETURN(hits, entry->flat->Search(search_params));
-      retrieval.num_rescored = retrieval.num_filtered;
-    }
-  }
-  for (const index::SearchHit& hit : hits) {
-    RetrievedChunk& found = retrieval.chunks.emplace_back();
-    found.score = hit.score;
-    INTARSIA_ASSIGN_OR_RETURN(found.chunk, view.GetChunk(hit.id));
-    INTARSIA_ASSIGN_OR_RETURN(found.document, view.GetDocument(found.chunk.document));
+  INTARSIA_ASSIGN_OR_RETURN(
+      VectorMatches found,
+      access.vectors().Search({.vector = vector,
+                               .k = params.limit,
+                               .rows = matches.has_value() ? &matches->rows : nullptr,
+                               .scan = params.scan},
+                              access.rows(), pool_));
+  retrieval.access_path = std::move(found.access_path);
+  retrieval.num_rescored = found.num_rescored;
+  for (const index::SearchHit& hit : found.hits) {
+    RetrievedChunk& chunk = retrieval.chunks.emplace_back();
+    chunk.score = hit.score;
+    INTARSIA_ASSIGN_OR_RETURN(chunk.chunk, view.GetChunk(hit.id));
+    INTARSIA_ASSIGN_OR_RETURN(chunk.document, view.GetDocument(chunk.chunk.document));
   }
   retrieval.search_ms = search.milliseconds();
-  if (std::ssize(hits) < params.limit && params.where != nullptr) {
-    retrieval.notices.push_back("only " + std::to_string(hits.size()) + " of " +
+  if (std::ssize(found.hits) < params.limit && params.where != nullptr) {
+    retrieval.notices.push_back("only " + std::to_string(found.hits.size()) + " of " +
                                 std::to_string(params.limit) +
                                 " rows, because no more chunks pass WHERE");
   }
   return retrieval;
 }
 
-query::Outcome<std::vector<storage::ChunkId>> MatchingChunks(
-    const storage::ReadView& view, const storage::CollectionInfo& collection,
-    const query::Predicate& where, const CancelToken* cancel) {
-  const query::CollectionSchema schema = SchemaOf(collection);
-  INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter, query::Filter::Bind(where, schema));
-  const RowNeeds needs = NeedsOf(schema, filter.columns_used());
-  std::vector<storage::ChunkId> ids;
-  const auto visit = [&](const storage::Document& document) -> Status {
-    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
-                              DocumentRows::Open(view, schema, collection, document, needs));
-    return view.ForEachChunkOf(document, [&](const storage::Chunk& chunk) -> Status {
-      INTARSIA_ASSIGN_OR_RETURN(const query::Row row, rows.RowOf(chunk));
-      if (filter.Matches(row)) ids.push_back(chunk.id);
-      return Status::Ok();
-    });
-  };
-  INTARSIA_RETURN_IF_ERROR(view.ForEachDocument(collection.id, visit));
-  return ids;
+query::Outcome<ChunkMatches> Retriever::Match(const storage::CollectionInfo& collection,
+                                              const query::Predicate& where,
+                                              const CancelToken* cancel) {
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, std::nullopt));
+  INTARSIA_ASSIGN_OR_FAIL(const RowMatches matches,
+                          access.rows().Match(access.view, collection, where, cancel));
+  ChunkMatches found = {.view = std::move(access.view), .chunks = {}, .documents = {}};
+  for (const uint32_t row : matches.rows.ToRows()) {
+    found.chunks.push_back(access.rows().chunks()[row]);
+  }
+  found.documents = access.rows().DocumentsOf(matches.rows);
+  return found;
 }
 
 }  // namespace intarsia::engine

@@ -1,14 +1,15 @@
 // Retriever: the chunks of a collection that are nearest to a question.
 //
-// Keeps one search index per collection and embedding model, rebuilt from the stored vectors when
-// the collection has changed. Filters apply before the k best are taken.
+// Keeps the indexes of each collection in memory, built when they are first asked for, and takes up
+// what changed before it answers. Filters apply before the k best are taken.
 //
-// Thread safety: thread-safe. A rebuild holds up searches of the same database.
+// Thread safety: thread-safe. Searches run beside each other; taking up changes holds up searches
+// of the same collection.
 // Lifetime: the database and the pool must outlive it.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -19,13 +20,12 @@
 #include "base/cancel.h"
 #include "base/result.h"
 #include "engine/model_registry.h"
+#include "engine/vector_index.h"
 #include "query/ast.h"
 #include "query/diagnostic.h"
 #include "storage/database.h"
 
 namespace intarsia::engine {
-
-enum class VectorScan : uint8_t { kAuto, kFlat, kBinary };
 
 struct RetrieveParams {
   storage::CollectionInfo collection;
@@ -51,12 +51,21 @@ struct Retrieval {
   // For EXPLAIN.
   std::string access_path;   // "flat scan" or "binary scan"
   int64_t num_vectors = 0;   // in the collection
+  bool is_filtered = false;  // there is a WHERE
   int64_t num_filtered = 0;  // that pass the filter
+  int64_t num_read = 0;      // rows that had to be read to know whether they pass
   int64_t num_rescored = 0;  // compared exactly
   double filter_ms = 0.0;
   double embed_ms = 0.0;
   double search_ms = 0.0;
   double build_ms = 0.0;  // of the index, if it was stale
+};
+
+// The chunks of a collection that pass a WHERE.
+struct ChunkMatches {
+  storage::ReadView view;                      // in which they exist
+  std::vector<storage::ChunkId> chunks;        // ascending
+  std::vector<storage::DocumentId> documents;  // that they belong to, each once
 };
 
 class Retriever {
@@ -68,27 +77,26 @@ class Retriever {
   // vectors of another embedding model; kCancelled and what lies below.
   query::Outcome<Retrieval> Retrieve(const RetrieveParams& params, const CancelToken* cancel);
 
+  // What WHERE lets through. Errors: kBinder; kCancelled and what lies below.
+  query::Outcome<ChunkMatches> Match(const storage::CollectionInfo& collection,
+                                     const query::Predicate& where, const CancelToken* cancel);
+
   // Forgets the indexes of a dropped collection.
   void Forget(storage::CollectionId id);
 
  private:
   struct Entry;
+  struct Access;
 
-  // The index of a collection's present state, built if there is none.
-  Result<std::shared_ptr<const Entry>> GetEntry(const storage::ReadView& view,
-                                                storage::CollectionId collection,
-                                                storage::ModelId model, double* build_ms);
+  // The indexes of a collection in its present state, which stays as long as the Access lives.
+  // Without a model, the vectors are not looked at.
+  Result<Access> Acquire(const storage::CollectionInfo& collection,
+                         std::optional<storage::ModelId> model);
 
   storage::Database* const database_;
   ThreadPool* const pool_;
   std::mutex mutex_;
-  std::vector<std::shared_ptr<Entry>> entries_;  // Guarded by mutex_.
+  std::map<storage::CollectionId, std::shared_ptr<Entry>> entries_;  // Guarded by mutex_.
 };
-
-// The chunks of a collection that WHERE lets through, by ascending id.
-// Errors: kBinder; kCancelled and what lies below.
-query::Outcome<std::vector<storage::ChunkId>> MatchingChunks(
-    const storage::ReadView& view, const storage::CollectionInfo& collection,
-    const query::Predicate& where, const CancelToken* cancel);
 
 }  // namespace intarsia::engine

@@ -1,0 +1,101 @@
+// RowIndex: the documents and chunks of one collection as rows with numbers, and an index over
+// their columns, so that WHERE becomes a set of rows without reading the documents.
+//
+// Rows are in the order of chunk ids. New chunks get rows at the end; rows of chunks that are gone
+// stay, and are in no answer, until they are a quarter of all and everything is built anew. Other
+// indexes of the collection use the same numbers and follow epoch() and num_rows().
+//
+// Thread safety: concurrent const calls only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/cancel.h"
+#include "index/row_set.h"
+#include "query/ast.h"
+#include "query/diagnostic.h"
+#include "query/filter_index.h"
+#include "query/schema.h"
+#include "storage/database.h"
+
+namespace intarsia::engine {
+
+// The rows that pass a WHERE.
+struct RowMatches {
+  index::RowSet rows;
+  int64_t num_read = 0;  // rows whose documents had to be read, because WHERE asks for the text
+};
+
+class RowIndex {
+ public:
+  // Takes up what the collection holds in `view`, if it is not that already: documents that came,
+  // went or were replaced, or all of it.
+  // Errors: those of ReadView; the index is empty then.
+  Status Refresh(const storage::ReadView& view, const storage::CollectionInfo& collection);
+
+  // Whether this is the state of a collection with these statistics.
+  bool IsCurrent(const storage::CollectionStats& stats) const {
+    return is_built_ && generation_ == stats.generation;
+  }
+  // Another number means that all rows have new numbers.
+  uint64_t epoch() const { return epoch_; }
+  int64_t num_rows() const { return std::ssize(chunks_); }  // those that are gone too
+  int64_t num_live() const { return filters_.num_live(); }
+  // One bit a row that is not gone [ceil(num_rows() / 64)].
+  std::span<const uint64_t> live_words() const { return live_words_; }
+  std::span<const storage::ChunkId> chunks() const { return chunks_; }  // [num_rows()], ascending
+  int64_t memory_bytes() const;                                         // estimated
+
+  // The row of a chunk, unless it was never there or left with an old epoch.
+  std::optional<int64_t> RowOf(storage::ChunkId chunk) const;
+
+  // The rows that pass `where`. `view` is the one of the last Refresh() or one of its generation.
+  // Errors: kBinder; kCancelled; those of ReadView where documents have to be read.
+  query::Outcome<RowMatches> Match(const storage::ReadView& view,
+                                   const storage::CollectionInfo& collection,
+                                   const query::Predicate& where, const CancelToken* cancel) const;
+
+  // The documents that at least one of `rows` belongs to, by row.
+  std::vector<storage::DocumentId> DocumentsOf(const index::RowSet& rows) const;
+
+ private:
+  // The rows of a document.
+  struct Span {
+    storage::DocumentId document = 0;
+    uint64_t version = 0;
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+  struct Changes {
+    std::vector<storage::Document> added;  // replaced ones too, by their first chunk
+    std::vector<size_t> removed;           // into spans_
+  };
+
+  Status Build(const storage::ReadView& view, const storage::CollectionInfo& collection);
+  Status FindChanges(const storage::ReadView& view, storage::CollectionId collection,
+                     Changes* changes) const;
+  Status Append(const storage::ReadView& view, const storage::CollectionInfo& collection,
+                const std::vector<storage::Document>& documents);
+  void Remove(const std::vector<size_t>& removed);
+  void Clear();
+  // The span that holds `row`, from the span `first` on.
+  size_t SpanOf(int64_t row, size_t first) const;
+
+  bool is_built_ = false;
+  uint64_t generation_ = 0;
+  uint64_t epoch_ = 0;
+  query::FilterIndex filters_{{}};
+  std::vector<storage::ChunkId> chunks_;
+  std::vector<Span> spans_;  // by row; of removed documents too, but none without rows
+  std::unordered_map<storage::DocumentId, size_t> span_of_;  // of live documents
+  // Documents without chunks, which have no rows, and their versions.
+  std::unordered_map<storage::DocumentId, uint64_t> empty_;
+  std::vector<uint64_t> live_words_;
+};
+
+}  // namespace intarsia::engine
