@@ -216,11 +216,13 @@ Status AttentionMass(const AttentionMassParams& params, ThreadPool* pool) {
   call.plan = PlanAttention(params.rows, static_cast<int64_t>(call.rows.indices.size()),
                             num_visible, tile_queries);
   call.num_partials = std::min(kPartialsMax, call.plan.num_tiles * params.rows.layer.num_kv_heads);
-  call.partials = AlignedArray<float>(call.num_partials * call.num_keys);
+  INTARSIA_ASSIGN_OR_RETURN(call.partials,
+                            AlignedArray<float>::TryCreate(call.num_partials * call.num_keys));
   const int64_t worker_floats =
       MassScratch::NumFloats(call.plan.tile_rows * call.plan.group_size, call.num_keys,
                              call.plan.block_keys, params.rows.layer.head_dim);
-  AlignedArray<float> memory(worker_floats * pool->num_threads());
+  INTARSIA_ASSIGN_OR_RETURN(AlignedArray<float> memory,
+                            AlignedArray<float>::TryCreate(worker_floats * pool->num_threads()));
   pool->ParallelFor(call.num_partials, [&](int64_t partial, int worker) {
     RunPartial(call, partial, memory.data() + worker * worker_floats);
   });

@@ -35,7 +35,7 @@ struct AttentionRowsParams {
 // must have been stored; keys beyond a row's limit are never read into its result, NaN or not.
 //
 // Errors: kInvalidArgument for a null pointer, a size out of range or unsorted positions;
-// kUnsupported for a head_dim that is not a multiple of 16 or above 256.
+// kUnsupported for a head_dim that is not a multiple of 16 or above 256; kResourceExhausted.
 Status AttentionRows(const AttentionRowsParams& params, ThreadPool* pool);
 
 // The definition: one thread, double accumulation.

@@ -179,12 +179,14 @@ Status AttentionRows(const AttentionRowsParams& params, ThreadPool* pool) {
   const AttentionPlan& plan = call.plan;
   if (plan.num_splits > 1) {
     const int64_t num_states = plan.num_splits * params.num_rows * params.num_heads;
-    call.partials.output = AlignedArray<float>(num_states * params.layer.head_dim);
-    call.partials.max = AlignedArray<float>(num_states);
-    call.partials.sum = AlignedArray<float>(num_states);
+    INTARSIA_ASSIGN_OR_RETURN(call.partials.output,
+                              AlignedArray<float>::TryCreate(num_states * params.layer.head_dim));
+    INTARSIA_ASSIGN_OR_RETURN(call.partials.max, AlignedArray<float>::TryCreate(num_states));
+    INTARSIA_ASSIGN_OR_RETURN(call.partials.sum, AlignedArray<float>::TryCreate(num_states));
   }
   const int64_t worker_floats = TileScratch::NumFloats(plan, params.layer.head_dim);
-  AlignedArray<float> memory(worker_floats * pool->num_threads());
+  INTARSIA_ASSIGN_OR_RETURN(AlignedArray<float> memory,
+                            AlignedArray<float>::TryCreate(worker_floats * pool->num_threads()));
   pool->ParallelFor(plan.num_tiles * params.layer.num_kv_heads * plan.num_splits,
                     [&](int64_t item, int worker) {
                       RunItem(call, item, memory.data() + worker * worker_floats);

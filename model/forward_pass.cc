@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <type_traits>
 
 #include "base/check.h"
 #include "base/first_error.h"
@@ -41,22 +43,35 @@ ForwardPass::ForwardPass(const TransformerWeights& weights, const ForwardParams&
       cache_(cache),
       pool_(pool),
       positions_(params.positions.begin(), params.positions.end()),
-      num_rows_(static_cast<int64_t>(positions_.size())),
-      hidden_(num_rows_ * config_.hidden_size),
-      addend_(num_rows_ * config_.hidden_size),
-      normed_(num_rows_ * config_.hidden_size),
-      normed_bf16_(num_rows_ * config_.hidden_size),
-      qkv_(num_rows_ * (config_.q_size() + 2 * config_.kv_size())),
-      q_(num_rows_ * config_.q_size()),
-      k_(num_rows_ * config_.kv_size()),
-      k_rotated_(num_rows_ * config_.kv_size()),
-      v_(num_rows_ * config_.kv_size()),
-      attended_(num_rows_ * config_.q_size()),
-      gate_up_(std::min(num_rows_, kFfnRows) * 2 * config_.ffn_size),
-      activated_(std::min(num_rows_, kFfnRows) * config_.ffn_size),
-      activated_bf16_(std::min(num_rows_, kFfnRows) * config_.ffn_size) {}
+      num_rows_(static_cast<int64_t>(positions_.size())) {}
 
-Result<std::vector<float>> ForwardPass::Run() {
+Status ForwardPass::Allocate(const std::shared_ptr<MemoryPool>& memory) {
+  const int64_t hidden = num_rows_ * config_.hidden_size;
+  const int64_t q_size = num_rows_ * config_.q_size();
+  const int64_t kv_size = num_rows_ * config_.kv_size();
+  const int64_t ffn = std::min(num_rows_, kFfnRows) * config_.ffn_size;
+  const auto take = [&](int64_t size, auto* array) -> Status {
+    using Array = std::remove_reference_t<decltype(*array)>;
+    INTARSIA_ASSIGN_OR_RETURN(*array, Array::TryCreate(size, memory));
+    return Status::Ok();
+  };
+  INTARSIA_RETURN_IF_ERROR(take(hidden, &hidden_));
+  INTARSIA_RETURN_IF_ERROR(take(hidden, &addend_));
+  INTARSIA_RETURN_IF_ERROR(take(hidden, &normed_));
+  INTARSIA_RETURN_IF_ERROR(take(hidden, &normed_bf16_));
+  INTARSIA_RETURN_IF_ERROR(take(q_size + 2 * kv_size, &qkv_));
+  INTARSIA_RETURN_IF_ERROR(take(q_size, &q_));
+  INTARSIA_RETURN_IF_ERROR(take(kv_size, &k_));
+  INTARSIA_RETURN_IF_ERROR(take(kv_size, &k_rotated_));
+  INTARSIA_RETURN_IF_ERROR(take(kv_size, &v_));
+  INTARSIA_RETURN_IF_ERROR(take(q_size, &attended_));
+  INTARSIA_RETURN_IF_ERROR(take(2 * ffn, &gate_up_));
+  INTARSIA_RETURN_IF_ERROR(take(ffn, &activated_));
+  return take(ffn, &activated_bf16_);
+}
+
+Result<std::vector<float>> ForwardPass::Run(const std::shared_ptr<MemoryPool>& memory) {
+  INTARSIA_RETURN_IF_ERROR(Allocate(memory));
   INTARSIA_RETURN_IF_ERROR(Embed());
   INTARSIA_RETURN_IF_ERROR(FillAngles(*weights_.rope, &angles_));
   if (weights_.rope_windowed != nullptr) {
@@ -114,6 +129,8 @@ Status ForwardPass::RunLayer(int32_t index) {
     INTARSIA_RETURN_IF_ERROR(params_.observer->OnQueries(
         {.layer = index, .positions = positions_, .q = q_.data(), .cache = cache_}));
   }
+  if (index == config_.num_layers - 1) KeepLogitRows();
+  if (num_rows_ == 0) return Status::Ok();
   INTARSIA_RETURN_IF_ERROR(Attend(index));
   INTARSIA_RETURN_IF_ERROR(layer.output->Apply(
       {.x = attended_.data(), .y = addend_.data(), .num_rows = num_rows_}, pool_));
@@ -242,6 +259,12 @@ void ForwardPass::KeepRows(const std::vector<int32_t>& kept) {
   num_rows_ = static_cast<int64_t>(kept.size());
 }
 
+void ForwardPass::KeepLogitRows() {
+  std::vector<int32_t> kept(static_cast<size_t>(params_.num_logit_rows));
+  std::iota(kept.begin(), kept.end(), static_cast<int32_t>(num_rows_ - params_.num_logit_rows));
+  KeepRows(kept);
+}
+
 Status ForwardPass::Attend(int32_t index) {
   return kernels::AttentionRows({.layer = cache_->layer(index),
                                  .q = q_.data(),
@@ -259,11 +282,10 @@ Status ForwardPass::RunFfn(const LayerWeights& layer) {
   INTARSIA_RETURN_IF_ERROR(NormFor(*layer.gate_up, layer.ffn_norm));
   const int64_t hidden = config_.hidden_size;
   const int64_t ffn = config_.ffn_size;
-  // Even blocks, so that none has a single row, which would go through the other kind of product.
-  const int64_t num_blocks = (num_rows_ + kFfnRows - 1) / kFfnRows;
-  for (int64_t block = 0; block < num_blocks; ++block) {
-    const int64_t begin = num_rows_ * block / num_blocks;
-    const int64_t num_rows = num_rows_ * (block + 1) / num_blocks - begin;
+  for (int64_t begin = 0, num_rows = 0; begin < num_rows_; begin += num_rows) {
+    num_rows = std::min(kFfnRows, num_rows_ - begin);
+    // A single row would go through the other kind of product, so it takes another one along.
+    if (num_rows_ - begin - num_rows == 1) --num_rows;
     kernels::MatMulParams up = NormedInput(*layer.gate_up);
     if (up.x != nullptr) up.x += begin * hidden;
     if (up.x_bf16 != nullptr) up.x_bf16 += begin * hidden;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/aligned_array.h"
@@ -21,7 +22,8 @@ class ForwardPass {
   ForwardPass(const TransformerWeights& weights, const ForwardParams& params, KvCache* cache,
               ThreadPool* pool);
 
-  Result<std::vector<float>> Run();
+  // `memory` gives the working memory. Errors: those of Transformer::Forward.
+  Result<std::vector<float>> Run(const std::shared_ptr<MemoryPool>& memory);
 
  private:
   struct Angles {
@@ -29,12 +31,15 @@ class ForwardPass {
     AlignedArray<float> sines;
   };
 
+  Status Allocate(const std::shared_ptr<MemoryPool>& memory);
   Status Embed();
   Status FillAngles(const kernels::RopeTable& table, Angles* angles);
   Status RunLayer(int32_t index);
   Status ComputeQkv(const LayerWeights& layer, int32_t index);
   Status StoreKeysAndValues(int32_t index);
   void KeepRows(const std::vector<int32_t>& kept);
+  // In the last layer only rows with logits go on behind the keys and values.
+  void KeepLogitRows();
   Status Attend(int32_t index);
   Status RunFfn(const LayerWeights& layer);
   Result<std::vector<float>> ComputeLogits();

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 
@@ -14,7 +15,8 @@ constexpr int64_t kBytesMax = int64_t{1} << 42;
 }  // namespace
 
 Result<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, kernels::KvType type,
-                                                 int64_t num_tokens_max) {
+                                                 int64_t num_tokens_max,
+                                                 const std::shared_ptr<MemoryPool>& pool) {
   if (num_tokens_max < 1 || num_tokens_max > std::numeric_limits<int32_t>::max() - 64) {
     return Status(StatusCode::kInvalidArgument,
                   "a KV cache holds at least one token: asked=" + std::to_string(num_tokens_max));
@@ -27,17 +29,21 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, kern
     return Status(StatusCode::kResourceExhausted,
                   "a KV cache of this size does not fit: tokens=" + std::to_string(num_tokens_max));
   }
-  return std::unique_ptr<KvCache>(new KvCache(config, type, capacity));
+  INTARSIA_ASSIGN_OR_RETURN(
+      AlignedArray<char> memory,
+      AlignedArray<char>::TryCreate(2 * half_layer_bytes * config.num_layers, pool));
+  return std::unique_ptr<KvCache>(new KvCache(config, type, capacity, std::move(memory)));
 }
 
-KvCache::KvCache(const ModelConfig& config, kernels::KvType type, int64_t capacity)
+KvCache::KvCache(const ModelConfig& config, kernels::KvType type, int64_t capacity,
+                 AlignedArray<char> memory)
     : type_(type),
       num_layers_(config.num_layers),
       num_kv_heads_(config.num_kv_heads),
       head_dim_(config.head_dim),
       capacity_(capacity),
       half_layer_bytes_(kernels::KvLayerBytes(type, num_kv_heads_, head_dim_, capacity)),
-      memory_(2 * half_layer_bytes_ * num_layers_) {}
+      memory_(std::move(memory)) {}
 
 kernels::KvLayer KvCache::layer(int32_t index) const {
   INTARSIA_CHECK(index >= 0 && index < num_layers_);

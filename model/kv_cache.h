@@ -18,10 +18,11 @@ namespace intarsia::model {
 
 class KvCache {
  public:
-  // For positions [0, num_tokens_max). Errors: kInvalidArgument for a count < 1,
-  // kResourceExhausted if the memory cannot be had.
+  // For positions [0, num_tokens_max), in memory of `pool`, which may be null.
+  // Errors: kInvalidArgument for a count < 1, kResourceExhausted if the memory cannot be had.
   static Result<std::unique_ptr<KvCache>> Create(const ModelConfig& config, kernels::KvType type,
-                                                 int64_t num_tokens_max);
+                                                 int64_t num_tokens_max,
+                                                 const std::shared_ptr<MemoryPool>& pool = nullptr);
 
   kernels::KvLayer layer(int32_t index) const;
   int64_t capacity() const { return capacity_; }
@@ -29,7 +30,8 @@ class KvCache {
   int64_t num_bytes() const { return memory_.num_bytes(); }
 
  private:
-  KvCache(const ModelConfig& config, kernels::KvType type, int64_t capacity);
+  KvCache(const ModelConfig& config, kernels::KvType type, int64_t capacity,
+          AlignedArray<char> memory);
 
   const kernels::KvType type_;
   const int32_t num_layers_;

@@ -13,6 +13,7 @@ struct Transformer::State {
   kernels::ComputeType compute = kernels::ComputeType::kF32;
   int64_t mapped_bytes = 0;
   ThreadPool* pool = nullptr;
+  std::shared_ptr<MemoryPool> memory_pool;
 };
 
 namespace {
@@ -57,6 +58,7 @@ Result<std::unique_ptr<Transformer>> Transformer::Load(const GgufFile& file,
   state->compute = options.compute;
   state->mapped_bytes = static_cast<int64_t>(file.bytes().size());
   state->pool = pool;
+  state->memory_pool = std::make_shared<MemoryPool>(options.idle_bytes_max);
   INTARSIA_ASSIGN_OR_RETURN(state->weights, TransformerWeights::Load(file, options.compute, pool));
   return std::unique_ptr<Transformer>(new Transformer(std::move(state)));
 }
@@ -64,6 +66,7 @@ Result<std::unique_ptr<Transformer>> Transformer::Load(const GgufFile& file,
 const ModelConfig& Transformer::config() const { return state_->weights->config; }
 kernels::ComputeType Transformer::compute() const { return state_->compute; }
 ThreadPool* Transformer::pool() const { return state_->pool; }
+const std::shared_ptr<MemoryPool>& Transformer::memory_pool() const { return state_->memory_pool; }
 
 const kernels::RopeTable& Transformer::rope(int32_t layer) const {
   return config().has_window(layer) ? *state_->weights->rope_windowed : *state_->weights->rope;
@@ -80,7 +83,7 @@ TransformerMemory Transformer::memory() const {
 
 Result<std::vector<float>> Transformer::Forward(const ForwardParams& params, KvCache* cache) const {
   INTARSIA_RETURN_IF_ERROR(CheckParams(config(), params, *cache));
-  return ForwardPass(*state_->weights, params, cache, state_->pool).Run();
+  return ForwardPass(*state_->weights, params, cache, state_->pool).Run(state_->memory_pool);
 }
 
 }  // namespace intarsia::model

@@ -3,8 +3,9 @@
 // A forward pass takes rows, each a token at a position, and a KvCache that already holds the keys
 // and values of every other token that a row may see. Per layer it computes the rows' queries, keys
 // and values, writes the rows' keys and values over the placed ones, attends (row t sees key u if
-// and only if u <= p_t), and runs the MLP on the rows. Full prefill is all rows, decoding is one
-// row and a fused prefill is the rows that somebody chose. There is no other forward pass.
+// and only if u <= p_t), and runs the MLP on the rows; in the last layer only the rows whose logits
+// are asked for attend. Full prefill is all rows, decoding is one row and a fused prefill is the
+// rows that somebody chose. There is no other forward pass.
 //
 // Thread safety: immutable after Load; concurrent Forward calls with distinct KvCaches are safe and
 // share the pool.
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "base/memory_pool.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "kernels/packed_matrix.h"
@@ -70,6 +72,9 @@ struct ForwardParams {
 struct TransformerOptions {
   // kBf16 where the CPU is fast at it; kF32 otherwise and for exact comparisons.
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
+  // How much working memory of earlier requests is kept for the next ones. The system may take its
+  // pages when it needs them.
+  int64_t idle_bytes_max = int64_t{512} << 20;
 };
 
 struct TransformerMemory {
@@ -97,10 +102,13 @@ class Transformer {
   // The rotation of this layer's queries and keys; lives as long as the Transformer.
   const kernels::RopeTable& rope(int32_t layer) const;
   ThreadPool* pool() const;
+  // Where requests get their large arrays; never null.
+  const std::shared_ptr<MemoryPool>& memory_pool() const;
 
   // Runs the rows through all layers and returns logits [num_logit_rows, vocab_size].
-  // Errors: kInvalidArgument for a token, a position or a count out of range; kCancelled; what the
-  // observer returns. The cache's content at the rows' positions is unspecified after an error.
+  // Errors: kInvalidArgument for a token, a position or a count out of range; kCancelled;
+  // kResourceExhausted if memory runs out; what the observer returns. The cache's content at the
+  // rows' positions is unspecified after an error.
   Result<std::vector<float>> Forward(const ForwardParams& params, KvCache* cache) const;
 
  private:

@@ -185,8 +185,8 @@ class PrefillBench {
   // Milliseconds of a prefill from nothing to the logits of the last token.
   double FullPrefill(std::span<const int32_t> tokens) const {
     const Stopwatch stopwatch;
-    const auto cache =
-        Require(model::KvCache::Create(config(), transformer_->kv_type(), std::ssize(tokens)));
+    const auto cache = Require(model::KvCache::Create(
+        config(), transformer_->kv_type(), std::ssize(tokens), transformer_->memory_pool()));
     std::vector<int32_t> positions(tokens.size());
     std::iota(positions.begin(), positions.end(), 0);
     Require(transformer_->Forward({.tokens = tokens, .positions = positions}, cache.get())).clear();

@@ -239,7 +239,8 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
   const Stopwatch total;
   INTARSIA_ASSIGN_OR_RETURN(cache_,
                             model::KvCache::Create(transformer_.config(), transformer_.kv_type(),
-                                                   prompt_.num_tokens() + num_new_tokens_max));
+                                                   prompt_.num_tokens() + num_new_tokens_max,
+                                                   transformer_.memory_pool()));
   INTARSIA_ASSIGN_OR_RETURN(placer_,
                             LayerPlacer::Create(prompt_, loader_, transformer_, cache_.get()));
   std::vector<int32_t> positions;

@@ -71,9 +71,9 @@ Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
   INTARSIA_ASSIGN_OR_RETURN(const Prompt prompt, Prompt::Create(front, {}, tokens));
   const model::ModelConfig& config = transformer.config();
   LayerLoader loader(prompt, config.num_layers, config.kv_size());
-  INTARSIA_ASSIGN_OR_RETURN(
-      const std::unique_ptr<model::KvCache> cache,
-      model::KvCache::Create(config, transformer.kv_type(), prompt.num_tokens()));
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<model::KvCache> cache,
+                            model::KvCache::Create(config, transformer.kv_type(),
+                                                   prompt.num_tokens(), transformer.memory_pool()));
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<LayerPlacer> placer,
                             LayerPlacer::Create(prompt, loader, transformer, cache.get()));
   std::vector<int32_t> positions(tokens.size());

@@ -50,6 +50,20 @@ TEST(AlignedArrayTest, MoveKeepsTheMemory) {
   EXPECT_EQ(other[2], 7);
 }
 
+TEST(AlignedArrayTest, AnArrayThatDoesNotFitIsAnError) {
+  for (const int64_t size : {INT64_MAX, INT64_MAX / 4, int64_t{1} << 58}) {
+    const auto array = AlignedArray<float>::TryCreate(size);
+    ASSERT_FALSE(array.ok()) << size;
+    EXPECT_EQ(array.status().code(), StatusCode::kResourceExhausted);
+  }
+  const auto fits = AlignedArray<float>::TryCreate(100);
+  ASSERT_TRUE(fits.ok());
+  EXPECT_EQ(fits->size(), 100);
+  const auto empty = AlignedArray<float>::TryCreate(0);
+  ASSERT_TRUE(empty.ok());
+  EXPECT_EQ(empty->data(), nullptr);
+}
+
 TEST(AlignedArrayDeathTest, ANegativeSizeIsABug) {
   EXPECT_DEATH(AlignedArray<float>(-1), "check failed");
 }
