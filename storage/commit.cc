@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "storage/kv_core.h"
+#include "storage/postings.h"
 
 namespace intarsia::storage {
 
@@ -25,9 +26,77 @@ Result<CollectionStats*> Commit::Stats(CollectionId collection) {
   return &(stats_[collection] = std::move(stats));
 }
 
+Result<Commit::Postings*> Commit::PostingsOf(CollectionId collection) {
+  if (const auto found = postings_.find(collection); found != postings_.end()) {
+    return &found->second;
+  }
+  Postings postings;
+  if (core_->options.chunk_indexer != nullptr) {
+    INTARSIA_ASSIGN_OR_RETURN(
+        postings.is_current,
+        ArePostingsCurrent(*core_->rocks, nullptr, collection, stats_.at(collection)));
+  }
+  return &(postings_[collection] = std::move(postings));
+}
+
+Result<ChunkIndexChange*> Commit::ChunkIndexOf(CollectionId collection) {
+  INTARSIA_ASSIGN_OR_RETURN(Postings * postings, PostingsOf(collection));
+  if (!postings->is_current || postings->change != nullptr) return postings->change.get();
+  const Result<std::string> body =
+      core_->rocks->Get(Family::kCatalog, CollectionKey(collection), nullptr);
+  if (!body.ok() && body.status().code() == StatusCode::kNotFound) {
+    postings->is_current = false;  // It is being dropped, and its postings are gone.
+    return nullptr;
+  }
+  INTARSIA_RETURN_IF_ERROR(body.status());
+  INTARSIA_ASSIGN_OR_RETURN(const CollectionInfo info, DecodeCollection(*body));
+  Result<std::unique_ptr<ChunkIndexChange>> change = core_->options.chunk_indexer->Begin(info);
+  if (!change.ok()) Log(LogLevel::kWarning, "postings become stale: " + change.status().ToString());
+  if (change.ok()) postings->change = *std::move(change);
+  postings->is_current = postings->change != nullptr;
+  return postings->change.get();
+}
+
+void Commit::RemoveFromChunkIndex(const Document& document, ChunkIndexChange* index) {
+  const auto remove = [index](const IndexedChunk& chunk) {
+    index->Remove(chunk);
+    return Status::Ok();
+  };
+  if (const Status status = ReadView(core_).ForEachIndexedChunkOf(document, remove); !status.ok()) {
+    Log(LogLevel::kWarning, "postings become stale: " + status.ToString());
+    Postings& postings = postings_.at(document.collection);
+    postings.is_current = false;
+    postings.change.reset();
+  }
+}
+
+Status Commit::StagePostings(uint64_t sequence) {
+  for (const auto& [collection, stats] : stats_) {
+    INTARSIA_ASSIGN_OR_RETURN(Postings * postings, PostingsOf(collection));
+    if (postings->change != nullptr) {
+      StagedPostings staged(collection);
+      const PostingRows rows(core_->rocks.get(), nullptr, collection);
+      if (const Status status = postings->change->Finish(rows, &staged); status.ok()) {
+        staged.MoveInto(&batch_);
+      } else {
+        Log(LogLevel::kWarning, "postings become stale: " + status.ToString());
+        postings->is_current = false;
+      }
+    }
+    // Without a mark of this generation they are stale, whoever writes next.
+    if (postings->is_current) {
+      batch_.Put(Family::kPostings, PostingsMarkKey(collection), EncodeNumber(sequence));
+    } else if (core_->options.chunk_indexer != nullptr) {
+      batch_.Delete(Family::kPostings, PostingsMarkKey(collection));
+    }
+  }
+  return Status::Ok();
+}
+
 Result<StoredDocument> Commit::PutDocument(CollectionId collection, const NewDocument& content,
                                            const Digest& text_digest) {
   INTARSIA_ASSIGN_OR_RETURN(CollectionStats * stats, Stats(collection));
+  INTARSIA_RETURN_IF_ERROR(ChunkIndexOf(collection).status());
   Document document;
   StoredDocument stored;
   const std::string source_key = SourceKey(collection, content.source);
@@ -79,6 +148,7 @@ Result<StoredDocument> Commit::PutDocument(CollectionId collection, const NewDoc
 Status Commit::AddChunks(const Document& document, const NewDocument& content) {
   INTARSIA_ASSIGN_OR_RETURN(CollectionStats * stats, Stats(document.collection));
   stats->num_chunks += document.num_chunks;
+  INTARSIA_ASSIGN_OR_RETURN(ChunkIndexChange * index, ChunkIndexOf(document.collection));
   Chunk chunk{.id = document.first_chunk,
               .collection = document.collection,
               .document = document.id,
@@ -89,6 +159,14 @@ Status Commit::AddChunks(const Document& document, const NewDocument& content) {
     chunk.byte_end = row.byte_end;
     chunk.heading_path = row.heading_path;
     batch_.Put(Family::kChunks, ChunkKey(chunk.id), EncodeChunk(chunk));
+    if (index != nullptr) {
+      index->Add({.id = chunk.id,
+                  .title = document.title,
+                  .heading_path = chunk.heading_path,
+                  .text = std::string_view(content.text)
+                              .substr(static_cast<size_t>(chunk.byte_begin),
+                                      static_cast<size_t>(chunk.byte_end - chunk.byte_begin))});
+    }
     for (const TokenIds& tokens : row.tokens) {
       batch_.Put(Family::kChunks, TokensKey(chunk.id, tokens.tokenizer), EncodeTokens(tokens.ids));
     }
@@ -159,6 +237,7 @@ Result<CollectionStats::Vectors*> Commit::VectorRow(CollectionId collection, Mod
 
 Status Commit::RemoveDocument(const Document& document) {
   INTARSIA_ASSIGN_OR_RETURN(CollectionStats * stats, Stats(document.collection));
+  INTARSIA_RETURN_IF_ERROR(ChunkIndexOf(document.collection).status());
   INTARSIA_RETURN_IF_ERROR(RemoveContent(document));
   stats->num_documents -= 1;
   batch_.Delete(Family::kDocuments, DocumentKey(document.id));
@@ -169,6 +248,8 @@ Status Commit::RemoveDocument(const Document& document) {
 
 Status Commit::RemoveContent(const Document& document) {
   INTARSIA_ASSIGN_OR_RETURN(CollectionStats * stats, Stats(document.collection));
+  INTARSIA_ASSIGN_OR_RETURN(ChunkIndexChange * index, ChunkIndexOf(document.collection));
+  if (index != nullptr) RemoveFromChunkIndex(document, index);
   texts_[document.text_digest].delta -= 1;
   stats->text_bytes -= document.text_bytes;
   stats->num_chunks -= document.num_chunks;
@@ -228,6 +309,7 @@ Status Commit::Finish(Durability durability) {
   INTARSIA_RETURN_IF_ERROR(kv_removal_.Finish());
   // Spent also if the write fails, because the disk may yet turn out to hold it.
   const uint64_t sequence = ++core_->last_commit;
+  INTARSIA_RETURN_IF_ERROR(StagePostings(sequence));
   for (auto& [collection, stats] : stats_) {
     stats.generation = sequence;
     std::erase_if(stats.vectors, [](const auto& row) { return row.num_vectors == 0; });

@@ -10,11 +10,13 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "storage/chunk_indexer.h"
 #include "storage/database_core.h"
 #include "storage/kv_refs.h"
 
@@ -54,6 +56,19 @@ class Commit {
     std::string_view text;
   };
 
+  // What a collection's postings become in this commit.
+  struct Postings {
+    bool is_current = false;                   // they were before, and are kept so
+    std::unique_ptr<ChunkIndexChange> change;  // null until chunks change
+  };
+  // REQUIRES of both: Stats(collection) was called, and has not been changed yet.
+  Result<Postings*> PostingsOf(CollectionId collection);
+  // Null if the postings are not kept. An index that cannot be kept becomes stale.
+  Result<ChunkIndexChange*> ChunkIndexOf(CollectionId collection);
+  void RemoveFromChunkIndex(const Document& document, ChunkIndexChange* index);
+  // Stages the rows, or marks them as stale.
+  Status StagePostings(uint64_t sequence);
+
   // Removes chunks, token ids, vectors, KV caches and one use of the text.
   Status RemoveContent(const Document& document);
   Status AddChunks(const Document& document, const NewDocument& content);
@@ -70,6 +85,7 @@ class Commit {
   RowBatch batch_;
   KvRefRemoval kv_removal_;
   std::map<CollectionId, CollectionStats> stats_;
+  std::map<CollectionId, Postings> postings_;
   std::map<Digest, TextChange> texts_;
   int64_t text_bytes_ = 0;          // Of texts that go into the batch last.
   std::map<ModelId, bool> models_;  // Those that were checked.

@@ -248,6 +248,9 @@ Status Database::DropCollection(CollectionId id) {
     commit.batch()->Delete(Family::kCatalog, CollectionKey(id));
     commit.batch()->Delete(Family::kCatalog, CollectionNameKey(collection.name));
     commit.batch()->PutKey(Family::kMeta, DroppedKey(id));
+    commit.batch()->DeleteRange(Family::kPostings, PostingsPrefix(id),
+                                KeyAfterPrefix(PostingsPrefix(id)));
+    commit.batch()->Delete(Family::kPostings, PostingsMarkKey(id));
     INTARSIA_RETURN_IF_ERROR(commit.kv()->RemoveOwners(KvCollectionPrefix(id)));
     INTARSIA_RETURN_IF_ERROR(commit.Finish(Durability::kSync));
   }

@@ -17,9 +17,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/cancel.h"
 #include "base/file.h"
 #include "base/result.h"
 #include "storage/catalog.h"
+#include "storage/chunk_indexer.h"
 #include "storage/document.h"
 #include "storage/kv_eviction.h"
 #include "storage/kv_store.h"
@@ -51,6 +53,8 @@ struct DatabaseOptions {
   int64_t kv_bytes_max = int64_t{10} << 30;
   // A segment file is closed once it is larger; an eighth of the budget if that is less.
   int64_t kv_segment_bytes_max = int64_t{256} << 20;
+  // What keeps the postings of chunks; null keeps none. Outlives the database.
+  const ChunkIndexer* chunk_indexer = nullptr;
   // Outlives the database.
   const KvEvictionPolicy* kv_eviction = KvEvictionPolicy::LeastRecentlyUsed();
 };
@@ -133,6 +137,11 @@ class Database {
                              std::span<const ChunkVector> rows);
   // Removes the vectors of `model` in the collection.
   Status DeleteVectors(CollectionId collection, ModelId model);
+
+  // Builds the postings of a collection from its chunks, whether or not they are current. Other
+  // writes wait meanwhile; after a crash in the middle they are stale, as before.
+  // Errors: kNotFound, kUnsupported without a chunk_indexer, kCancelled, the indexer's.
+  Status RebuildPostings(CollectionId collection, const CancelToken* cancel);
 
   // Returns the space of deleted rows to the file system, the segments' too. Returns the bytes
   // freed. Blocks for long on a large database.

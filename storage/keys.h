@@ -4,7 +4,8 @@
 // that rows sort by them; what varies in length stands last.
 //
 // Thread safety: all functions may be called concurrently.
-// Format: docs/formats/catalog.md, docs/formats/documents.md, docs/formats/kv_segments.md
+// Format: docs/formats/catalog.md, docs/formats/documents.md, docs/formats/kv_segments.md,
+//         docs/formats/postings.md
 #pragma once
 
 #include <cstdint>
@@ -86,6 +87,14 @@ inline std::string VectorsPrefix(ModelId model, CollectionId collection) {
 }
 inline std::string VectorKey(ModelId model, CollectionId collection, ChunkId chunk) {
   return Key('v').Id(model).Id(collection).Id(chunk).bytes();
+}
+
+inline std::string PostingsPrefix(CollectionId collection) {
+  return Key('p').Id(collection).bytes();
+}
+// The generation that the collection's postings belong to.
+inline std::string PostingsMarkKey(CollectionId collection) {
+  return Key('g').Id(collection).bytes();
 }
 
 inline std::string KvEntryKey(const Digest& identity) { return Key('e').Hash(identity).bytes(); }

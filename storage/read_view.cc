@@ -1,9 +1,11 @@
 #include "storage/read_view.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "storage/database_core.h"
+#include "storage/postings.h"
 
 namespace intarsia::storage {
 namespace {
@@ -251,6 +253,48 @@ Status ReadView::ForEachChunkOf(const Document& document, const VisitChunk& visi
   return Status(StatusCode::kCorruption,
                 "chunks are missing: document=" + std::to_string(document.id) + " want=" +
                     std::to_string(document.num_chunks) + " got=" + std::to_string(num_chunks));
+}
+
+Status ReadView::ForEachIndexedChunk(CollectionId collection,
+                                     const VisitIndexedChunk& visit) const {
+  // A document that was replaced kept its id, but its chunks have new ones.
+  std::vector<std::pair<ChunkId, DocumentId>> documents;
+  INTARSIA_RETURN_IF_ERROR(ForEachDocument(collection, [&](const Document& document) {
+    documents.emplace_back(document.first_chunk, document.id);
+    return Status::Ok();
+  }));
+  std::ranges::sort(documents);
+  for (const auto& [first_chunk, id] : documents) {
+    INTARSIA_ASSIGN_OR_RETURN(const Document document, GetDocument(id));
+    INTARSIA_RETURN_IF_ERROR(ForEachIndexedChunkOf(document, visit));
+  }
+  return Status::Ok();
+}
+
+Status ReadView::ForEachIndexedChunkOf(const Document& document,
+                                       const VisitIndexedChunk& visit) const {
+  INTARSIA_ASSIGN_OR_RETURN(const std::string text, GetText(document.text_digest));
+  return ForEachChunkOf(document, [&](const Chunk& chunk) {
+    if (chunk.byte_end > std::ssize(text)) {
+      return Status(StatusCode::kCorruption,
+                    "a chunk lies outside its text: id=" + std::to_string(chunk.id));
+    }
+    return visit({.id = chunk.id,
+                  .title = document.title,
+                  .heading_path = chunk.heading_path,
+                  .text = std::string_view(text).substr(
+                      static_cast<size_t>(chunk.byte_begin),
+                      static_cast<size_t>(chunk.byte_end - chunk.byte_begin))});
+  });
+}
+
+std::unique_ptr<RowReader> ReadView::Postings(CollectionId collection) const {
+  return std::make_unique<PostingRows>(state_->rocks, state_->snapshot, collection);
+}
+
+Result<bool> ReadView::ArePostingsCurrent(CollectionId collection) const {
+  INTARSIA_ASSIGN_OR_RETURN(const CollectionStats stats, GetStats(collection));
+  return storage::ArePostingsCurrent(*state_->rocks, state_->snapshot, collection, stats);
 }
 
 }  // namespace intarsia::storage

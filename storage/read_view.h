@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/row_store.h"
 #include "storage/catalog.h"
+#include "storage/chunk_indexer.h"
 #include "storage/document.h"
 
 namespace intarsia::storage {
@@ -57,6 +59,11 @@ class ReadView {
   // Every vector of `model` in the collection; an empty set if there is none.
   Result<VectorSet> LoadVectors(CollectionId collection, ModelId model) const;
 
+  // The postings of the collection, whether or not they are current. This view must outlive them.
+  std::unique_ptr<RowReader> Postings(CollectionId collection) const;
+  // Whether they are those of the chunks in this view.
+  Result<bool> ArePostingsCurrent(CollectionId collection) const;
+
   // Calls `visit` for each, by ascending id, until one returns an error, which is returned.
   // The documents' texts are not read.
   using VisitDocument = std::function<Status(const Document&)>;
@@ -64,6 +71,10 @@ class ReadView {
   Status ForEachDocument(CollectionId collection, const VisitDocument& visit) const;
   Status ForEachChunk(CollectionId collection, const VisitChunk& visit) const;
   Status ForEachChunkOf(const Document& document, const VisitChunk& visit) const;
+  // Each chunk with its text, by ascending id of the chunk.
+  using VisitIndexedChunk = std::function<Status(const IndexedChunk&)>;
+  Status ForEachIndexedChunk(CollectionId collection, const VisitIndexedChunk& visit) const;
+  Status ForEachIndexedChunkOf(const Document& document, const VisitIndexedChunk& visit) const;
 
  private:
   struct State;

@@ -177,6 +177,7 @@ RowCursor::RowCursor(RowCursor&&) noexcept = default;
 
 bool RowCursor::Valid() const { return state_->iterator->Valid(); }
 void RowCursor::Next() { state_->iterator->Next(); }
+void RowCursor::Seek(std::string_view key) { state_->iterator->Seek(ToSlice(key)); }
 std::string_view RowCursor::key() const { return FromSlice(state_->iterator->key()); }
 Result<std::string_view> RowCursor::Body() const {
   return OpenRecord(FamilyName(state_->family), key(), FromSlice(state_->iterator->value()));

@@ -72,8 +72,10 @@ class RowCursor {
 
   bool Valid() const;
   void Next();
-  std::string_view key() const;  // Valid until Next().
-  // The row's body, valid until Next(). Errors: kCorruption, kUnsupported.
+  // To the first row at or behind `key`, which is not in front of the walk's beginning.
+  void Seek(std::string_view key);
+  std::string_view key() const;  // Valid until the next move.
+  // The row's body, valid until the next move. Errors: kCorruption, kUnsupported.
   Result<std::string_view> Body() const;
   // Why the walk ended early, or OK.
   Status status() const;
