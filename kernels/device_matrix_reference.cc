@@ -1,0 +1,61 @@
+#include <string>
+
+#include "kernels/convert.h"
+#include "kernels/device_matrix.h"
+#include "kernels/device_pointer.h"
+
+namespace intarsia::kernels {
+namespace {
+
+constexpr int64_t kSizeMax = int64_t{1} << 31;
+
+bool IsSize(int64_t size) { return size >= 1 && size < kSizeMax; }
+
+}  // namespace
+
+Status CheckDeviceMatMul(const DeviceMatMulParams& params) {
+  const auto refuse = [&](StatusCode code, const std::string& what) {
+    return Status(code, "matrix product: " + what +
+                            ": num_rows=" + std::to_string(params.num_rows) +
+                            " num_inputs=" + std::to_string(params.num_inputs) +
+                            " num_outputs=" + std::to_string(params.num_outputs));
+  };
+  if (params.num_rows < 0 || params.num_rows >= kSizeMax || !IsSize(params.num_inputs) ||
+      !IsSize(params.num_outputs)) {
+    return refuse(StatusCode::kInvalidArgument, "size out of range");
+  }
+  if (params.num_inputs % 8 != 0 || params.num_outputs % 8 != 0) {
+    return refuse(StatusCode::kUnsupported, "inputs and outputs must be multiples of 8");
+  }
+  if (params.bias != nullptr && params.y_type != DeviceType::kBf16) {
+    return refuse(StatusCode::kUnsupported, "a bias needs a product in bf16");
+  }
+  if (params.num_rows == 0) return Status::Ok();
+  if (!IsVectorAligned(params.x) || !IsVectorAligned(params.weights) ||
+      !IsVectorAligned(params.y) || !IsNullOrVectorAligned(params.bias)) {
+    return refuse(StatusCode::kInvalidArgument, "null or misaligned pointer");
+  }
+  return Status::Ok();
+}
+
+Status DeviceMatMulReference(const DeviceMatMulParams& params) {
+  INTARSIA_RETURN_IF_ERROR(CheckDeviceMatMul(params));
+  for (int64_t row = 0; row < params.num_rows; ++row) {
+    for (int64_t output = 0; output < params.num_outputs; ++output) {
+      double sum = params.bias == nullptr ? 0.0 : Bf16ToF32(params.bias[output]);
+      for (int64_t i = 0; i < params.num_inputs; ++i) {
+        sum += double{Bf16ToF32(params.x[row * params.num_inputs + i])} *
+               Bf16ToF32(params.weights[output * params.num_inputs + i]);
+      }
+      const int64_t offset = row * params.num_outputs + output;
+      if (params.y_type == DeviceType::kF32) {
+        static_cast<float*>(params.y)[offset] = static_cast<float>(sum);
+      } else {
+        static_cast<uint16_t*>(params.y)[offset] = F32ToBf16(static_cast<float>(sum));
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace intarsia::kernels

@@ -1,0 +1,102 @@
+// Bound: memory. 14 bytes an element with an addend (hidden read and written, addend read, y
+// written), 6 without.
+// Design: a block a row, which stays in registers between the sums and the output.
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#include "kernels/bf16_vector.cuh"
+#include "kernels/cuda_status.h"
+#include "kernels/residual_norm.h"
+
+namespace intarsia::kernels {
+namespace {
+
+template <int kVectors_>
+struct ResidualNormTraits {
+  static constexpr int kVectors = kVectors_;  // of a thread
+  static constexpr int kThreads = 256;
+  static constexpr int kWarps = kThreads / kWarpLanes;
+  static constexpr int64_t kDimMax = int64_t{kVectors} * kThreads * kVectorElements;
+};
+
+// Grid: num_rows. Block: kThreads, whose thread t has the vectors t, t + kThreads, ... of its row.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads)
+    ResidualNormKernel(const __grid_constant__ ResidualNormParams params) {
+  __shared__ float scratch[2][Traits::kWarps];
+  const int64_t first = int64_t{blockIdx.x} * params.dim;
+  const auto column_of = [](int i) {
+    return (int64_t{i} * Traits::kThreads + threadIdx.x) * kVectorElements;
+  };
+  Floats8 hidden[Traits::kVectors];
+#pragma unroll
+  for (int i = 0; i < Traits::kVectors; ++i) {
+    if (column_of(i) < params.dim) hidden[i] = LoadFloats8(params.hidden + first + column_of(i));
+  }
+
+  if (params.addend != nullptr) {
+    Floats8 addend[Traits::kVectors];
+    float square_sum = 0.0F;
+#pragma unroll
+    for (int i = 0; i < Traits::kVectors; ++i) {
+      if (column_of(i) >= params.dim) continue;
+      addend[i] = LoadBf16Vector(params.addend + first + column_of(i));
+      square_sum += SumOfSquares(addend[i]);
+    }
+    float scale = 1.0F;
+    if (params.addend_weight != nullptr) {
+      const float sum = BlockSum<Traits::kThreads>(square_sum, scratch[0]);
+      scale = rsqrtf(sum / static_cast<float>(params.dim) + params.epsilon);
+    }
+#pragma unroll
+    for (int i = 0; i < Traits::kVectors; ++i) {
+      if (column_of(i) >= params.dim) continue;
+      if (params.addend_weight != nullptr) {
+        const Floats8 weight = LoadFloats8(params.addend_weight + column_of(i));
+#pragma unroll
+        for (int j = 0; j < kVectorElements; ++j) addend[i].at[j] *= scale * weight.at[j];
+      }
+#pragma unroll
+      for (int j = 0; j < kVectorElements; ++j) hidden[i].at[j] += addend[i].at[j];
+      StoreFloats8(hidden[i], params.hidden + first + column_of(i));
+    }
+  }
+
+  float square_sum = 0.0F;
+#pragma unroll
+  for (int i = 0; i < Traits::kVectors; ++i) {
+    if (column_of(i) < params.dim) square_sum += SumOfSquares(hidden[i]);
+  }
+  const float sum = BlockSum<Traits::kThreads>(square_sum, scratch[1]);
+  const float scale = rsqrtf(sum / static_cast<float>(params.dim) + params.epsilon);
+#pragma unroll
+  for (int i = 0; i < Traits::kVectors; ++i) {
+    if (column_of(i) >= params.dim) continue;
+    const Floats8 weight = LoadFloats8(params.weight + column_of(i));
+#pragma unroll
+    for (int j = 0; j < kVectorElements; ++j) hidden[i].at[j] *= scale * weight.at[j];
+    StoreBf16Vector(hidden[i], params.y + first + column_of(i));
+  }
+}
+
+template <int kVectors>
+Status Launch(const ResidualNormParams& params, Stream stream) {
+  using Traits = ResidualNormTraits<kVectors>;
+  ResidualNormKernel<Traits>
+      <<<static_cast<unsigned>(params.num_rows), Traits::kThreads, 0, stream>>>(params);
+  return CudaStatus(cudaGetLastError(), "residual norm launch");
+}
+
+}  // namespace
+
+Status ResidualNormCuda(const ResidualNormParams& params, Stream stream) {
+  INTARSIA_RETURN_IF_ERROR(CheckResidualNorm(params));
+  if (params.num_rows == 0) return Status::Ok();
+  if (params.dim <= ResidualNormTraits<1>::kDimMax) return Launch<1>(params, stream);
+  if (params.dim <= ResidualNormTraits<2>::kDimMax) return Launch<2>(params, stream);
+  if (params.dim <= ResidualNormTraits<8>::kDimMax) return Launch<8>(params, stream);
+  return Status(StatusCode::kUnsupported, "residual norm: dim not compiled in");
+}
+
+}  // namespace intarsia::kernels
