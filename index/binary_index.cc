@@ -22,6 +22,9 @@ constexpr float kUpperLevelFrom = 0.9957F;
 // 1 - f^2 for a Gaussian vector u and its code x, f their cosine.
 constexpr double kOneBitLoss = 0.363;
 constexpr double kTwoBitLoss = 0.119;
+// By how much the square of an estimate's error exceeds that of independent parts when the query
+// has one bit: measured on clustered vectors, where it is largest.
+constexpr double kOneBitQueryExcess = 2.0;
 
 uint64_t NextRandom(uint64_t* state) {  // splitmix64
   *state += 0x9e3779b97f4a7c15U;
@@ -108,8 +111,15 @@ void BinaryIndex::SetCenter(std::span<const float> center) {
 void BinaryIndex::Resize(int64_t num_rows) {
   num_rows_ = num_rows;
   const int64_t num_slots = (num_rows + kBlock - 1) / kBlock * kBlock;
+  const int64_t num_words = num_slots * num_bits_ / 64;
   for (int32_t plane = 0; plane < bits_; ++plane) {
-    planes_[plane].resize(static_cast<size_t>(num_slots * num_bits_ / 64), 0);
+    AlignedArray<uint64_t>& words = planes_[plane];
+    if (words.size() >= num_words) continue;
+    // The first time exactly, later with room, so that adding stays linear.
+    AlignedArray<uint64_t> more(words.size() == 0 ? num_words : num_words + num_words / 4);
+    std::copy_n(words.data(), words.size(), more.data());
+    std::fill(more.data() + words.size(), more.data() + more.size(), 0);
+    words = std::move(more);
   }
   scales_.resize(static_cast<size_t>(num_slots), 0.0F);
   offsets_.resize(static_cast<size_t>(num_slots), 0.0F);
@@ -121,10 +131,10 @@ size_t BinaryIndex::WordAt(int64_t slot, int64_t word) const {
 }
 
 int64_t BinaryIndex::memory_bytes() const {
-  const size_t num_words = planes_[0].size() + planes_[1].size();
+  const int64_t code_bytes = planes_[0].num_bytes() + planes_[1].num_bytes();
   const size_t num_floats =
       scales_.size() + offsets_.size() + errors_.size() + center_.size() + rotation_signs_.size();
-  return static_cast<int64_t>(num_words * sizeof(uint64_t) + num_floats * sizeof(float));
+  return code_bytes + static_cast<int64_t>(num_floats * sizeof(float));
 }
 
 void BinaryIndex::Encode(std::span<const float> row, int64_t slot, std::vector<float>* scratch) {
@@ -152,8 +162,8 @@ void BinaryIndex::Encode(std::span<const float> row, int64_t slot, std::vector<f
       product += level * std::fabs(value);
       code_square += level * level;
     }
-    planes_[0][WordAt(slot, w)] = bits_ == 2 ? lower : signs;
-    if (bits_ == 2) planes_[1][WordAt(slot, w)] = signs;
+    planes_[0].data()[WordAt(slot, w)] = bits_ == 2 ? lower : signs;
+    if (bits_ == 2) planes_[1].data()[WordAt(slot, w)] = signs;
   }
 
   const auto at = static_cast<size_t>(slot);
@@ -202,7 +212,7 @@ Status BinaryIndex::RemoveSlot(int64_t slot) {
   const int64_t num_words = num_bits_ / 64;
   for (int32_t plane = 0; plane < bits_; ++plane) {
     for (int64_t w = 0; w < num_words; ++w) {
-      planes_[plane][WordAt(slot, w)] = planes_[plane][WordAt(last, w)];
+      planes_[plane].data()[WordAt(slot, w)] = planes_[plane].data()[WordAt(last, w)];
     }
   }
   for (std::vector<float>* factors : {&scales_, &offsets_, &errors_}) {
@@ -212,37 +222,55 @@ Status BinaryIndex::RemoveSlot(int64_t slot) {
   return Status::Ok();
 }
 
-BinaryIndex::Query BinaryIndex::MakeQuery(std::vector<float> vector) const {
-  Query query;
-  std::vector<float> rotated(static_cast<size_t>(num_bits_));
-  Subtract(vector, center_, &rotated);
-  double base = 0.0;
-  for (size_t i = 0; i < center_.size(); ++i) base += static_cast<double>(vector[i]) * center_[i];
-  const double square = SquareOf(rotated);
-  Rotate(rotation_signs_, &rotated);
-
-  float largest = 0.0F;
-  for (const float value : rotated) largest = std::max(largest, std::fabs(value));
-  query.half_step = largest / 15.0F;
+double BinaryIndex::RoundQuery(Query* query) const {
   const int64_t num_words = num_bits_ / 64;
-  query.planes.assign(static_cast<size_t>(kernels::kBinaryQueryPlanes * num_words), 0);
+  query->planes.assign(static_cast<size_t>(query->num_planes * num_words), 0);
+  // One plane knows signs only, and their mean length fits them best.
+  float largest = 0.0F;
+  double length_sum = 0.0;
+  for (const float value : query->rotated) {
+    largest = std::max(largest, std::fabs(value));
+    length_sum += std::fabs(value);
+  }
+  const int32_t level_max = (1 << query->num_planes) - 1;
+  query->half_step = query->num_planes == 1
+                         ? static_cast<float>(length_sum / static_cast<double>(num_bits_))
+                         : largest / static_cast<float>(level_max);
+  if (!(query->half_step > 0.0F)) return 0.0;
   double rounding_square = 0.0;
-  for (int64_t i = 0; i < num_bits_ && largest > 0.0F; ++i) {
-    const float value = rotated[static_cast<size_t>(i)];
-    const auto level = static_cast<int64_t>(
-        std::clamp(std::round((value / query.half_step + 15.0F) / 2.0F), 0.0F, 15.0F));
-    const float rounded = query.half_step * static_cast<float>(2 * level - 15);
+  for (int64_t i = 0; i < num_bits_; ++i) {
+    const float value = query->rotated[static_cast<size_t>(i)];
+    const float position = (value / query->half_step + static_cast<float>(level_max)) / 2.0F;
+    const auto level =
+        static_cast<int32_t>(std::clamp(std::round(position), 0.0F, static_cast<float>(level_max)));
+    const float rounded = query->half_step * static_cast<float>(2 * level - level_max);
     rounding_square += static_cast<double>(value - rounded) * (value - rounded);
-    for (int64_t plane = 0; plane < kernels::kBinaryQueryPlanes; ++plane) {
-      query.planes[static_cast<size_t>(plane * num_words + i / 64)] |=
+    for (int32_t plane = 0; plane < query->num_planes; ++plane) {
+      query->planes[static_cast<size_t>(plane * num_words + i / 64)] |=
           static_cast<uint64_t>((level >> plane) & 1) << (i % 64);
     }
   }
+  return rounding_square;
+}
+
+BinaryIndex::Query BinaryIndex::MakeQuery(std::vector<float> vector, int32_t query_bits) const {
+  Query query;
+  query.num_planes = query_bits;
+  query.rotated.resize(static_cast<size_t>(num_bits_));
+  Subtract(vector, center_, &query.rotated);
+  double base = 0.0;
+  for (size_t i = 0; i < center_.size(); ++i) base += static_cast<double>(vector[i]) * center_[i];
+  const double square = SquareOf(query.rotated);
+  Rotate(rotation_signs_, &query.rotated);
+  double rounding_square = RoundQuery(&query);
+  // What one bit takes away is not independent of the code of a vector near the query.
+  if (query_bits == 1) rounding_square *= kOneBitQueryExcess;
   // The code's own error, and what the rounding of the query adds: both grow with errors_[slot].
   const auto num_bits = static_cast<double>(num_bits_);
   const double loss = bits_ == 2 ? kTwoBitLoss : kOneBitLoss;
-  query.error_factor = static_cast<float>(
-      std::sqrt(square / (num_bits - 1.0) + rounding_square / (num_bits * loss)));
+  const double whole = square / (num_bits - 1.0);
+  query.whole_error_factor = static_cast<float>(std::sqrt(whole));
+  query.error_factor = static_cast<float>(std::sqrt(whole + rounding_square / (num_bits * loss)));
   query.base = static_cast<float>(base);
   query.vector = std::move(vector);
   return query;

@@ -3,7 +3,8 @@
 // A vector o is kept as the signs (with two bits also the rough magnitudes) of R(o - c), where c is
 // the mean of the collection and R a random rotation, and as three factors that turn a product of
 // codes into an unbiased estimate of <q, o> with a known standard error. A query is kept at four
-// bits, so a scan is XOR and popcount over bit planes. Vectors whose estimate could, within
+// bits, so a scan is XOR and popcount over bit planes; at one bit it is as fast as memory, and what
+// it leaves is estimated again with the query in full. Vectors whose estimate could, within
 // `error_bound` standard errors, reach the k best are compared exactly with the rows of the
 // FlatIndex; so the result is that of FlatIndex::Search(), up to the probability of the bound.
 // Centring is exact algebra on both sides, and filters apply inside the scan: neither the means of
@@ -22,10 +23,13 @@
 #include <string_view>
 #include <vector>
 
+#include "base/aligned_array.h"
 #include "base/bytes.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "index/flat_index.h"
+#include "index/prospect_list.h"
+#include "kernels/binary_scan.h"
 
 namespace intarsia::index {
 
@@ -36,7 +40,9 @@ struct BinaryIndexOptions {
 
 struct BinarySearchOptions {
   // Standard errors that an estimate may be off before a true hit is missed. In [0, 100].
-  float error_bound = 3.0F;
+  float error_bound = 1.9F;
+  // Of the query in the scan, 1 or 4.
+  int32_t query_bits = 4;
   // At most this many vectors are compared exactly, those with the best prospects; at least k are.
   int64_t candidates_max = 20'000;
 };
@@ -44,7 +50,8 @@ struct BinarySearchOptions {
 struct BinarySearchResult {
   std::vector<SearchHit> hits;  // as FlatIndex::Search() returns them, with exact scores
   int64_t num_scanned = 0;      // vectors that passed the filter
-  int64_t num_rescored = 0;     // of these, compared exactly
+  int64_t num_prospects = 0;    // of these, what the scan left
+  int64_t num_rescored = 0;     // of the vectors, compared exactly
   bool is_truncated = false;    // candidates_max left some out that the bound would have kept
 };
 
@@ -76,12 +83,13 @@ class BinaryIndex {
                                     const BinarySearchOptions& options) const;
 
   // Estimates <query, row> for all slots, and the standard error of each; for tests and
-  // calibration. Errors: those of FlatIndex::PrepareQuery().
+  // calibration. Errors: those of FlatIndex::PrepareQuery(); kInvalidArgument for `query_bits`.
   struct Estimates {
     std::vector<float> scores;           // [size()]
     std::vector<float> standard_errors;  // [size()]
   };
-  Result<Estimates> EstimateAll(const FlatIndex& rows, std::span<const float> query) const;
+  Result<Estimates> EstimateAll(const FlatIndex& rows, std::span<const float> query,
+                                int32_t query_bits) const;
 
   // The index as bytes, with a checksum over them and one for each vector of `rows`.
   // Errors: kInvalidArgument if the sizes of `rows` and the index differ.
@@ -95,10 +103,13 @@ class BinaryIndex {
   // A query as the scan wants it.
   struct Query {
     std::vector<float> vector;     // as FlatIndex::PrepareQuery() returns it [dim_]
-    std::vector<uint64_t> planes;  // of R(q - c) at four bits [4, num_bits_ / 64]
-    float half_step = 0.0F;        // the odd integers from -15 to 15 times this are R(q - c)
-    float base = 0.0F;             // <q, c>
-    float error_factor = 0.0F;     // an estimate's standard error is errors_[slot] times this
+    std::vector<float> rotated;    // R(q - c) [num_bits_]
+    std::vector<uint64_t> planes;  // of it, rounded [query_bits, num_bits_ / 64]
+    int32_t num_planes = 4;
+    float half_step = 0.0F;           // odd integers times this are R(q - c)
+    float base = 0.0F;                // <q, c>
+    float error_factor = 0.0F;        // an estimate's standard error is errors_[slot] times this
+    float whole_error_factor = 0.0F;  // the same if the query is not rounded
   };
 
   BinaryIndex() = default;
@@ -109,15 +120,21 @@ class BinaryIndex {
   size_t WordAt(int64_t slot, int64_t word) const;
   void Encode(std::span<const float> row, int64_t slot, std::vector<float>* scratch);
   void EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool);
-  Query MakeQuery(std::vector<float> query) const;
-  // Scores of the slots [8 * block_begin, 8 * block_end).
-  void EstimateBlocks(const Query& query, int64_t block_begin, int64_t block_end,
-                      float* scores) const;
-  // Scores all slots that pass the filter. Returns the slots of the `num_best` highest, best first.
-  std::vector<uint64_t> ScanAll(const Query& query, const SearchParams& params, int64_t num_best,
-                                float* scores, int64_t* num_scanned) const;
+  Query MakeQuery(std::vector<float> query, int32_t query_bits) const;
+  // Rounds `query->rotated` to planes. Returns the square of what rounding takes away.
+  double RoundQuery(Query* query) const;
+  // The blocks [begin, end) as the kernel wants them.
+  kernels::BinaryScanParams ScanParams(const Query& query, int64_t block_begin,
+                                       int64_t block_end) const;
+  // Estimates all slots that pass the filter, and keeps those that may be among the k best.
+  std::vector<Prospect> ScanAll(const Query& query, const SearchParams& params, float error_bound,
+                                int64_t* num_scanned) const;
+  // What is left of them when the query is not rounded.
+  std::vector<Prospect> Refine(const Query& query, const std::vector<Prospect>& prospects,
+                               int64_t k, float error_bound) const;
   // Reads one vector's code. `is_read` says which slots have theirs.
   Status ReadRow(ByteReader* reader, const FlatIndex& rows, std::vector<bool>* is_read);
+  static Status CheckQueryBits(int32_t query_bits);
   Status CheckSearch(const FlatIndex& rows, const SearchParams& params,
                      const BinarySearchOptions& options) const;
 
@@ -134,10 +151,10 @@ class BinaryIndex {
   // Codes lie in blocks of 8 slots, see kernels/binary_scan.h; each plane apart. The factors, which
   // docs/formats/binary_index.md explains, are by slot and padded to whole blocks.
   int64_t num_rows_ = 0;
-  std::vector<uint64_t> planes_[2];
-  std::vector<float> scales_;   // |o - c|^2 / <x, R(o - c)>
-  std::vector<float> offsets_;  // <c, o> - <c, c>
-  std::vector<float> errors_;   // |o - c| * sqrt(1 / f^2 - 1), f the cosine of x and R(o - c)
+  AlignedArray<uint64_t> planes_[2];  // with room for more slots
+  std::vector<float> scales_;         // |o - c|^2 / <x, R(o - c)>
+  std::vector<float> offsets_;        // <c, o> - <c, c>
+  std::vector<float> errors_;         // |o - c| * sqrt(1 / f^2 - 1), f the cosine of x and R(o - c)
 };
 
 }  // namespace intarsia::index

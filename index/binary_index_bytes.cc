@@ -86,7 +86,7 @@ Result<std::string> BinaryIndex::Save(const FlatIndex& rows) const {
     writer.Write(offsets_[at]);
     writer.Write(errors_[at]);
     for (int32_t plane = 0; plane < bits_; ++plane) {
-      for (int64_t w = 0; w < num_words; ++w) writer.Write(planes_[plane][WordAt(slot, w)]);
+      for (int64_t w = 0; w < num_words; ++w) writer.Write(planes_[plane].data()[WordAt(slot, w)]);
     }
   }
   const Checksum checksum = ChecksumOf(writer.bytes());
@@ -119,7 +119,7 @@ Status BinaryIndex::ReadRow(ByteReader* reader, const FlatIndex& rows, std::vect
   errors_[at] = error;
   for (int32_t plane = 0; plane < bits_; ++plane) {
     for (int64_t w = 0; w < num_bits_ / 64; ++w) {
-      planes_[plane][WordAt(*slot, w)] = reader->Read<uint64_t>();
+      planes_[plane].data()[WordAt(*slot, w)] = reader->Read<uint64_t>();
     }
   }
   return reader->status();

@@ -1,14 +1,13 @@
-// A search in four steps. Scan: estimate all vectors that pass the filter. Seed: compare the best
-// estimates exactly, which gives a score that the k-th hit reaches at least. Select: keep the
-// vectors whose estimate could still reach it. Rescore: compare them exactly, the best prospects
-// first, and stop at the first that can no longer enter. No step depends on the number of threads.
+// A search in four steps. Scan: estimate all vectors that pass the filter, and keep those that may
+// be among the k best. Refine: if the query was rounded to one bit, estimate these again with the
+// query in full. Rescore: compare them exactly, the most promising first, and stop at the first
+// that can no longer enter. No step depends on the number of threads.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
-#include <cmath>
 #include <functional>
 #include <limits>
-#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -24,26 +23,16 @@ constexpr int64_t kBlock = kernels::kBinaryBlockCodes;
 constexpr int64_t kWordBlocks = 64 / kBlock;  // blocks that one word of a filter speaks for
 // Slots searched by one thread at a time, a multiple of 64.
 constexpr int64_t kRangeSlots = 16'384;
+// Blocks scanned by one call of the kernel, whose scores stay in the first cache.
+constexpr int64_t kTileBlocks = 64;
 // Vectors compared exactly before the stop rule is asked again.
 constexpr int64_t kBatch = 64;
 constexpr float kErrorBoundMax = 100.0F;
 
-// A vector that may be a hit: `limit` is the highest score that the error bound leaves it.
-struct Prospect {
-  int64_t slot = 0;
-  float limit = 0.0F;
-};
-
-bool IsMorePromising(const Prospect& a, const Prospect& b) {
-  return a.limit > b.limit || (a.limit == b.limit && a.slot < b.slot);
-}
-
-int64_t NumRanges(int64_t num_slots) { return (num_slots + kRangeSlots - 1) / kRangeSlots; }
-
 // Calls body(range, worker) for all ranges of slots.
 void ForRanges(int64_t num_slots, ThreadPool* pool,
                const std::function<void(int64_t range, int worker)>& body) {
-  const int64_t num_ranges = NumRanges(num_slots);
+  const int64_t num_ranges = (num_slots + kRangeSlots - 1) / kRangeSlots;
   if (pool != nullptr && num_ranges > 1) {
     pool->ParallelFor(num_ranges, body);
   } else {
@@ -51,58 +40,30 @@ void ForRanges(int64_t num_slots, ThreadPool* pool,
   }
 }
 
-// The slots of word `word` that pass `filter`, as bits.
-uint64_t PassingSlots(SlotFilter filter, int64_t word, int64_t num_slots) {
-  uint64_t bits = filter.empty() ? ~uint64_t{0} : filter[static_cast<size_t>(word)];
-  if (num_slots - word * 64 < 64) bits &= (uint64_t{1} << (num_slots - word * 64)) - 1;
-  return bits;
-}
-
-// Calls body(slot) for the slots of range `range` that pass `filter`.
-template <typename Body>
-void ForSlots(SlotFilter filter, int64_t range, int64_t num_slots, const Body& body) {
-  const int64_t begin = range * kRangeSlots;
-  const int64_t end = std::min(num_slots, begin + kRangeSlots);
-  for (int64_t word = begin / 64; word * 64 < end; ++word) {
-    uint64_t bits = PassingSlots(filter, word, num_slots);
-    if (bits == ~uint64_t{0}) {
-      for (int64_t slot = word * 64; slot < word * 64 + 64; ++slot) body(slot);
-      continue;
-    }
-    for (; bits != 0; bits &= bits - 1) body(word * 64 + std::countr_zero(bits));
+// The slots of block `block` that pass `filter`, as bits.
+uint32_t PassingSlots(SlotFilter filter, int64_t block, int64_t num_slots) {
+  uint32_t bits = 0xFF;
+  if (!filter.empty()) {
+    const uint64_t word = filter[static_cast<size_t>(block / kWordBlocks)];
+    bits = static_cast<uint32_t>(word >> (block % kWordBlocks * kBlock)) & 0xFF;
   }
+  const int64_t rest = num_slots - block * kBlock;
+  return rest >= kBlock ? bits : bits & ((1U << rest) - 1);
 }
 
-// What the choice of prospects looks at.
-struct Selection {
-  const float* scores;  // by slot, of those that pass the filter
-  const float* errors;  // by slot
-  int64_t num_slots;
-  const SearchParams& params;
-  float bound;      // an estimate is off by at most its error times this
-  float threshold;  // that a hit must reach
-  const std::vector<Prospect>* seeds;
+// The highest threshold of all threads, so that each drops what any knows to be too low.
+class SharedThreshold {
+ public:
+  float value() const { return value_.load(std::memory_order_relaxed); }
+  void RaiseTo(float value) {
+    float now = value_.load(std::memory_order_relaxed);
+    while (now < value && !value_.compare_exchange_weak(now, value, std::memory_order_relaxed)) {
+    }
+  }
+
+ private:
+  std::atomic<float> value_ = -std::numeric_limits<float>::infinity();
 };
-
-// The slots that could reach the threshold and are not among the seeds, in order.
-std::vector<Prospect> Select(const Selection& selection) {
-  std::vector<int64_t> taken;
-  for (const Prospect& seed : *selection.seeds) taken.push_back(seed.slot);
-  std::sort(taken.begin(), taken.end());
-  std::vector<std::vector<Prospect>> found(static_cast<size_t>(NumRanges(selection.num_slots)));
-  const auto select = [&](int64_t range, int /*worker*/) {
-    ForSlots(selection.params.filter, range, selection.num_slots, [&](int64_t slot) {
-      const float limit = selection.scores[slot] + selection.bound * selection.errors[slot];
-      if (limit >= selection.threshold && !std::binary_search(taken.begin(), taken.end(), slot)) {
-        found[static_cast<size_t>(range)].push_back({slot, limit});
-      }
-    });
-  };
-  ForRanges(selection.num_slots, selection.params.pool, select);
-  std::vector<Prospect> prospects;
-  for (const auto& part : found) prospects.insert(prospects.end(), part.begin(), part.end());
-  return prospects;
-}
 
 // Compares vectors exactly and keeps the best.
 class Rescorer {
@@ -110,12 +71,26 @@ class Rescorer {
   Rescorer(const FlatIndex& rows, const std::vector<float>& query, int64_t k)
       : rows_(rows), query_(query), best_(k) {}
 
+  // Compares `prospects`, the most promising first, until none can enter. Returns how many it
+  // compared.
+  int64_t Run(std::span<const Prospect> prospects) {
+    std::array<int64_t, kBatch> slots{};
+    size_t done = 0;
+    while (done < prospects.size() && prospects[done].limit >= best_.threshold()) {
+      size_t count = 0;
+      for (; count < slots.size() && done + count < prospects.size(); ++count) {
+        slots[count] = prospects[done + count].slot;
+      }
+      Add({slots.data(), count});
+      done += count;
+    }
+    return static_cast<int64_t>(done);
+  }
   float threshold() const { return best_.threshold(); }
   std::vector<SearchHit> Take() { return best_.Take(); }
 
-  // At most kBatch slots.
+ private:
   void Add(std::span<const int64_t> slots) {
-    if (slots.empty()) return;
     std::array<float, kBatch> scores{};
     kernels::DotRowsParams params;
     params.query = query_.data();
@@ -130,31 +105,41 @@ class Rescorer {
     }
   }
 
- private:
   const FlatIndex& rows_;
   const std::vector<float>& query_;
   TopK best_;
 };
 
-// Rescores `prospects`, sorted, until none can enter. Returns how many it compared.
-int64_t Rescore(std::span<const Prospect> prospects, Rescorer* rescorer) {
-  std::array<int64_t, kBatch> slots{};
-  size_t done = 0;
-  while (done < prospects.size() && prospects[done].limit >= rescorer->threshold()) {
-    size_t count = 0;
-    for (; count < slots.size() && done + count < prospects.size(); ++count) {
-      slots[count] = prospects[done + count].slot;
+// Products of a vector with planes of signs: for each eight dimensions the sums of all patterns.
+class SignProducts {
+ public:
+  explicit SignProducts(std::span<const float> vector) : sums_(vector.size() / 8 * kPatterns) {
+    for (size_t group = 0; group < vector.size() / 8; ++group) {
+      float* const sums = sums_.data() + group * kPatterns;
+      const float* const values = vector.data() + group * 8;
+      for (int i = 0; i < 8; ++i) sums[0] -= values[i];
+      for (uint32_t pattern = 1; pattern < kPatterns; ++pattern) {
+        sums[pattern] = sums[pattern & (pattern - 1)] + 2.0F * values[std::countr_zero(pattern)];
+      }
     }
-    rescorer->Add({slots.data(), count});
-    done += count;
   }
-  return static_cast<int64_t>(done);
-}
+  // The product with the signs of dimensions [64 * word, 64 * word + 64).
+  float Of(uint64_t signs, size_t word) const {
+    const float* const sums = sums_.data() + word * 8 * kPatterns;
+    float product = 0.0F;
+    for (size_t i = 0; i < 8; ++i) product += sums[i * kPatterns + ((signs >> (8 * i)) & 0xFF)];
+    return product;
+  }
+
+ private:
+  static constexpr uint32_t kPatterns = 256;
+  std::vector<float> sums_;  // [dim / 8, 256]
+};
 
 }  // namespace
 
-void BinaryIndex::EstimateBlocks(const Query& query, int64_t block_begin, int64_t block_end,
-                                 float* scores) const {
+kernels::BinaryScanParams BinaryIndex::ScanParams(const Query& query, int64_t block_begin,
+                                                  int64_t block_end) const {
   kernels::BinaryScanParams params;
   const int64_t slot = block_begin * kBlock;
   params.num_words = num_bits_ / 64;
@@ -164,64 +149,113 @@ void BinaryIndex::EstimateBlocks(const Query& query, int64_t block_begin, int64_
     params.planes[plane] = planes_[plane].data() + slot * params.num_words;
   }
   params.query_planes = query.planes.data();
+  params.num_query_planes = query.num_planes;
   params.scales = scales_.data() + slot;
   params.offsets = offsets_.data() + slot;
+  params.errors = errors_.data() + slot;
   params.half_step = query.half_step;
   params.base = query.base;
-  params.scores = scores;
-  INTARSIA_CHECK(kernels::BinaryScan(params).ok());
+  return params;
 }
 
-std::vector<uint64_t> BinaryIndex::ScanAll(const Query& query, const SearchParams& params,
-                                           int64_t num_best, float* scores,
-                                           int64_t* num_scanned) const {
-  const int64_t num_blocks = static_cast<int64_t>(scales_.size()) / kBlock;
+std::vector<Prospect> BinaryIndex::ScanAll(const Query& query, const SearchParams& params,
+                                           float error_bound, int64_t* num_scanned) const {
+  const int64_t num_blocks = std::ssize(scales_) / kBlock;
   const int num_workers = params.pool == nullptr ? 1 : params.pool->num_threads();
-  std::vector<TopK> bests(static_cast<size_t>(num_workers), TopK(num_best));
+  std::vector<ProspectList> lists(static_cast<size_t>(num_workers), ProspectList(params.k));
   std::vector<int64_t> counts(static_cast<size_t>(num_workers), 0);
+  SharedThreshold shared;
+  const float error_factor = error_bound * query.error_factor;
   ForRanges(size(), params.pool, [&](int64_t range, int worker) {
-    const int64_t word_end = std::min((range + 1) * kRangeSlots, size() + 63) / 64;
-    for (int64_t word = range * kRangeSlots / 64; word < word_end; ++word) {
-      if (PassingSlots(params.filter, word, size()) == 0) continue;
-      int64_t end = word + 1;
-      while (end < word_end && PassingSlots(params.filter, end, size()) != 0) ++end;
-      EstimateBlocks(query, word * kWordBlocks, std::min(num_blocks, end * kWordBlocks),
-                     scores + word * 64);
-      word = end;  // The filter of this one is zero.
-    }
-    TopK& best = bests[static_cast<size_t>(worker)];
+    ProspectList& list = lists[static_cast<size_t>(worker)];
     int64_t& count = counts[static_cast<size_t>(worker)];
-    ForSlots(params.filter, range, size(), [&](int64_t slot) {
-      ++count;
-      if (scores[slot] >= best.threshold()) {
-        best.Push({static_cast<uint64_t>(slot), scores[slot]});
+    std::array<float, kTileBlocks * kBlock> scores;
+    std::array<uint8_t, kTileBlocks> survivors;
+    const int64_t end = std::min(num_blocks, (range + 1) * kRangeSlots / kBlock);
+    for (int64_t begin = range * kRangeSlots / kBlock; begin < end;) {
+      // Runs of blocks in which some slot passes.
+      int64_t tile_end = begin;
+      for (; tile_end < std::min(end, begin + kTileBlocks); ++tile_end) {
+        const uint32_t passing = PassingSlots(params.filter, tile_end, size());
+        if (passing == 0) break;
+        count += std::popcount(passing);
       }
-    });
+      if (tile_end == begin) {
+        ++begin;
+        continue;
+      }
+      kernels::BinaryScanParams scan = ScanParams(query, begin, tile_end);
+      scan.scores = scores.data();
+      scan.survivors = survivors.data();
+      scan.error_bound = error_factor;
+      scan.threshold = std::max(list.threshold(), shared.value());
+      INTARSIA_CHECK(kernels::BinaryScan(scan).ok());
+      for (int64_t block = begin; block < tile_end; ++block) {
+        uint32_t bits = survivors[static_cast<size_t>(block - begin)];
+        if (bits == 0) continue;
+        bits &= PassingSlots(params.filter, block, size());
+        for (; bits != 0; bits &= bits - 1) {
+          const int64_t slot = block * kBlock + std::countr_zero(bits);
+          list.Add(slot, scores[static_cast<size_t>(slot - begin * kBlock)],
+                   error_factor * errors_[static_cast<size_t>(slot)]);
+        }
+      }
+      shared.RaiseTo(list.threshold());
+      begin = tile_end;
+    }
   });
-  for (size_t i = 1; i < bests.size(); ++i) bests[0].Merge(bests[i]);
+  for (size_t i = 1; i < lists.size(); ++i) lists[0].Merge(lists[i]);
   *num_scanned = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  std::vector<uint64_t> slots;
-  for (const SearchHit& hit : bests[0].Take()) slots.push_back(hit.id);
-  return slots;
+  return lists[0].Take();
+}
+
+std::vector<Prospect> BinaryIndex::Refine(const Query& query,
+                                          const std::vector<Prospect>& prospects, int64_t k,
+                                          float error_bound) const {
+  const SignProducts products(query.rotated);
+  ProspectList list(k);
+  for (const Prospect& prospect : prospects) {
+    float product = 0.0F;
+    for (int32_t plane = 0; plane < bits_; ++plane) {
+      for (int64_t w = 0; w < num_bits_ / 64; ++w) {
+        const uint64_t signs = planes_[plane].data()[WordAt(prospect.slot, w)];
+        product += static_cast<float>(1 << plane) * products.Of(signs, static_cast<size_t>(w));
+      }
+    }
+    const auto at = static_cast<size_t>(prospect.slot);
+    list.Add(prospect.slot, scales_[at] * product + offsets_[at] + query.base,
+             error_bound * query.whole_error_factor * errors_[at]);
+  }
+  return list.Take();
 }
 
 Result<BinaryIndex::Estimates> BinaryIndex::EstimateAll(const FlatIndex& rows,
-                                                        std::span<const float> query) const {
+                                                        std::span<const float> query,
+                                                        int32_t query_bits) const {
+  INTARSIA_RETURN_IF_ERROR(CheckQueryBits(query_bits));
   INTARSIA_ASSIGN_OR_RETURN(std::vector<float> vector, rows.PrepareQuery(query));
-  const Query prepared = MakeQuery(std::move(vector));
+  const Query prepared = MakeQuery(std::move(vector), query_bits);
   Estimates estimates;
   estimates.scores.resize(scales_.size());
-  EstimateBlocks(prepared, 0, static_cast<int64_t>(scales_.size()) / kBlock,
-                 estimates.scores.data());
+  kernels::BinaryScanParams params = ScanParams(prepared, 0, std::ssize(scales_) / kBlock);
+  params.scores = estimates.scores.data();
+  INTARSIA_CHECK(kernels::BinaryScan(params).ok());
   estimates.scores.resize(static_cast<size_t>(size()));
   estimates.standard_errors.assign(errors_.begin(), errors_.begin() + size());
   for (float& error : estimates.standard_errors) error *= prepared.error_factor;
   return estimates;
 }
 
+Status BinaryIndex::CheckQueryBits(int32_t query_bits) {
+  if (query_bits == 1 || query_bits == 4) return Status::Ok();
+  return Status(StatusCode::kInvalidArgument, "bits of a query out of range: query_bits=" +
+                                                  std::to_string(query_bits) + ", want 1 or 4");
+}
+
 Status BinaryIndex::CheckSearch(const FlatIndex& rows, const SearchParams& params,
                                 const BinarySearchOptions& options) const {
   INTARSIA_RETURN_IF_ERROR(rows.CheckParams(params));
+  INTARSIA_RETURN_IF_ERROR(CheckQueryBits(options.query_bits));
   if (rows.dim() != dim_ || rows.size() != size()) {
     return Status(StatusCode::kInvalidArgument,
                   "binary index is not in step with its vectors: dim=" + std::to_string(dim_) +
@@ -247,32 +281,19 @@ Result<BinarySearchResult> BinaryIndex::Search(const FlatIndex& rows, const Sear
   INTARSIA_ASSIGN_OR_RETURN(std::vector<float> vector, rows.PrepareQuery(params.query));
   BinarySearchResult result;
   if (size() == 0) return result;
-  const Query query = MakeQuery(std::move(vector));
-
-  const int64_t candidates_max = std::max(params.k, options.candidates_max);
-  const int64_t num_seeds = std::min(candidates_max, std::max(2 * params.k, kBatch));
-  const auto scores = std::make_unique_for_overwrite<float[]>(scales_.size());
-  std::vector<Prospect> seeds;
-  for (const uint64_t slot : ScanAll(query, params, num_seeds, scores.get(), &result.num_scanned)) {
-    seeds.push_back({static_cast<int64_t>(slot), std::numeric_limits<float>::infinity()});
+  const Query query = MakeQuery(std::move(vector), options.query_bits);
+  std::vector<Prospect> prospects =
+      ScanAll(query, params, options.error_bound, &result.num_scanned);
+  result.num_prospects = std::ssize(prospects);
+  if (options.query_bits == 1) {
+    prospects = Refine(query, prospects, params.k, options.error_bound);
   }
+  const int64_t candidates_max = std::max(params.k, options.candidates_max);
+  const bool is_long = std::ssize(prospects) > candidates_max;
+  const Prospect left_out = is_long ? prospects[static_cast<size_t>(candidates_max)] : Prospect{};
+  if (is_long) prospects.resize(static_cast<size_t>(candidates_max));
   Rescorer rescorer(rows, query.vector, params.k);
-  result.num_rescored = Rescore(seeds, &rescorer);
-
-  const Selection selection{scores.get(),
-                            errors_.data(),
-                            size(),
-                            params,
-                            options.error_bound * query.error_factor,
-                            rescorer.threshold(),
-                            &seeds};
-  std::vector<Prospect> prospects = Select(selection);
-  const int64_t room = candidates_max - num_seeds;
-  std::sort(prospects.begin(), prospects.end(), IsMorePromising);
-  const bool is_long = static_cast<int64_t>(prospects.size()) > room;
-  const Prospect left_out = is_long ? prospects[static_cast<size_t>(room)] : Prospect{};
-  if (is_long) prospects.resize(static_cast<size_t>(room));
-  result.num_rescored += Rescore(prospects, &rescorer);
+  result.num_rescored = rescorer.Run(prospects);
   result.is_truncated = is_long && left_out.limit >= rescorer.threshold();
   result.hits = rescorer.Take();
   return result;

@@ -17,7 +17,7 @@ int64_t ProductOf(const BinaryScanParams& params, int64_t block, int64_t code) {
         x += (int64_t{1} << j) * SignOf(params.planes[j][at], bit);
       }
       int64_t q = 0;
-      for (int64_t p = 0; p < kBinaryQueryPlanes; ++p) {
+      for (int64_t p = 0; p < params.num_query_planes; ++p) {
         q += (int64_t{1} << p) * SignOf(params.query_planes[p * params.num_words + w], bit);
       }
       product += x * q;
@@ -30,13 +30,14 @@ int64_t ProductOf(const BinaryScanParams& params, int64_t block, int64_t code) {
 
 Status BinaryScanReference(const BinaryScanParams& params) {
   if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
-      params.num_planes < 1 || params.num_planes > 2) {
+      params.num_planes < 1 || params.num_planes > 2 ||
+      (params.num_query_planes != 1 && params.num_query_planes != 4)) {
     return Status(StatusCode::kInvalidArgument, "binary scan: size out of range");
   }
   if (params.num_blocks == 0) return Status::Ok();
   if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
       params.query_planes == nullptr || params.scales == nullptr || params.offsets == nullptr ||
-      params.scores == nullptr) {
+      params.scores == nullptr || (params.survivors != nullptr && params.errors == nullptr)) {
     return Status(StatusCode::kInvalidArgument, "binary scan: null pointer");
   }
   for (int64_t block = 0; block < params.num_blocks; ++block) {
@@ -45,6 +46,13 @@ Status BinaryScanReference(const BinaryScanParams& params) {
       const double product = static_cast<double>(ProductOf(params, block, code));
       const double score = params.scales[slot] * (params.half_step * product);
       params.scores[slot] = static_cast<float>(score + params.offsets[slot] + params.base);
+      if (params.survivors == nullptr) continue;
+      if (code == 0) params.survivors[block] = 0;
+      const double limit =
+          params.scores[slot] + static_cast<double>(params.error_bound) * params.errors[slot];
+      if (limit >= params.threshold) {
+        params.survivors[block] = static_cast<uint8_t>(params.survivors[block] | (1U << code));
+      }
     }
   }
   return Status::Ok();

@@ -13,6 +13,7 @@ build_packages=(
   libbenchmark-dev libgtest-dev  # benchmarks and tests
   libcli11-dev libedit-dev       # the shell
   libdnnl-dev libhwy-dev         # matrix products, vector code
+  libfaiss-dev libopenblas-dev   # graph index
   libfmt-dev libspdlog-dev       # log
   libcmark-dev libgumbo-dev      # text of Markdown and HTML
   libicu-dev                     # where words begin and end

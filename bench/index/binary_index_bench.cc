@@ -1,5 +1,5 @@
-// What a search costs by binary codes and by the exact scan, and how close the scan of codes comes
-// to reading memory. Every measurement starts with a cold cache.
+// What a search costs by binary codes and by the exact scan. Every measurement starts with a cold
+// cache; scan_bench.cc has the scan of codes alone.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -11,7 +11,6 @@
 #include "bench/kernels/run_timed.h"
 #include "index/binary_index.h"
 #include "index/flat_index.h"
-#include "kernels/binary_scan.h"
 #include "tests/index/clustered_vectors.h"
 
 namespace intarsia::index {
@@ -81,47 +80,6 @@ void BM_BinaryIndex_Search(benchmark::State& state) {
       static_cast<double>(num_rescored) / static_cast<double>(num_searches);
 }
 
-// The scan alone, one thread. Arguments: bits of a code in all its planes, planes.
-void BM_BinaryIndex_Scan(benchmark::State& state) {
-  const int64_t num_planes = state.range(1);
-  const int64_t num_words = state.range(0) / 64 / num_planes;
-  constexpr int64_t kNumCodes = int64_t{1} << 20;
-  const auto num_plane_words = static_cast<size_t>(kNumCodes * num_words);
-  const std::vector<uint64_t> codes(num_plane_words * static_cast<size_t>(num_planes), 0x123456789);
-  const std::vector<uint64_t> query(static_cast<size_t>(4 * num_words), 0xfedcba98);
-  const std::vector<float> factors(kNumCodes, 1.0F);
-  std::vector<float> scores(kNumCodes);
-  kernels::BinaryScanParams params;
-  params.planes[0] = codes.data();
-  params.planes[1] = codes.data() + codes.size() - num_plane_words;
-  params.num_planes = num_planes;
-  params.query_planes = query.data();
-  params.num_words = num_words;
-  params.num_blocks = kNumCodes / kernels::kBinaryBlockCodes;
-  params.scales = factors.data();
-  params.offsets = factors.data();
-  params.half_step = 1.0F;
-  params.scores = scores.data();
-  RunTimed<HostTimer>(state, static_cast<int64_t>(codes.size() * 8),
-                      [&] { return kernels::BinaryScan(params); });
-  state.counters["codes"] = benchmark::Counter(static_cast<double>(kNumCodes * state.iterations()),
-                                               benchmark::Counter::kIsRate);
-}
-
-// The baseline of the scan: one thread reads as many bytes. Arguments: bits of a code.
-void BM_BinaryIndex_ReadMemory(benchmark::State& state) {
-  const std::vector<uint64_t> words(static_cast<size_t>(state.range(0) / 64) << 20, 1);
-  const auto read = [&] {
-    uint64_t sums[8] = {};
-    for (size_t i = 0; i + 8 <= words.size(); i += 8) {
-      for (size_t j = 0; j < 8; ++j) sums[j] += words[i + j];
-    }
-    benchmark::DoNotOptimize(sums);
-    return Status::Ok();
-  };
-  RunTimed<HostTimer>(state, static_cast<int64_t>(words.size() * 8), read);
-}
-
 BENCHMARK(BM_FlatIndex_Search)
     ->Arg(384)
     ->Arg(768)
@@ -131,20 +89,6 @@ BENCHMARK(BM_FlatIndex_Search)
 BENCHMARK(BM_BinaryIndex_Search)
     ->ArgsProduct({{384, 768}, {1, 2}})
     ->Iterations(10)
-    ->UseManualTime()
-    ->Unit(benchmark::kMicrosecond);
-BENCHMARK(BM_BinaryIndex_Scan)
-    ->Args({384, 1})
-    ->Args({768, 2})
-    ->Args({768, 1})
-    ->Args({1'024, 1})
-    ->Iterations(5)
-    ->UseManualTime()
-    ->Unit(benchmark::kMicrosecond);
-BENCHMARK(BM_BinaryIndex_ReadMemory)
-    ->Arg(384)
-    ->Arg(1'024)
-    ->Iterations(5)
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);
 

@@ -1,5 +1,6 @@
 #include "kernels/binary_scan.h"
 
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -16,7 +17,9 @@ struct Problem {
   std::vector<uint64_t> query;
   std::vector<float> scales;
   std::vector<float> offsets;
+  std::vector<float> errors;
   std::vector<float> scores;
+  std::vector<uint8_t> survivors;
   int64_t num_words;
   int64_t num_planes;
 
@@ -29,11 +32,14 @@ struct Problem {
       plane.resize(num_codes * static_cast<size_t>(words));
       for (uint64_t& word : plane) word = random();
     }
-    query.resize(static_cast<size_t>(kBinaryQueryPlanes * words));
+    query.resize(static_cast<size_t>(kBinaryQueryPlanesMax * words));
     for (uint64_t& word : query) word = random();
     scales.resize(num_codes);
     offsets.resize(num_codes);
+    errors.resize(num_codes);
     scores.resize(num_codes);
+    survivors.resize(static_cast<size_t>(num_blocks));
+    for (float& value : errors) value = std::abs(normal(random));
     for (float& value : scales) value = normal(random);
     for (float& value : offsets) value = normal(random);
   }
@@ -51,6 +57,10 @@ struct Problem {
     params.half_step = 0.01F;
     params.base = 0.25F;
     params.scores = scores.data();
+    params.errors = errors.data();
+    params.error_bound = 1.9F;
+    params.threshold = 1.0F;
+    params.survivors = survivors.data();
     return params;
   }
 };
@@ -61,15 +71,27 @@ TEST(BinaryScanTest, EveryTargetAgreesWithTheReference) {
       for (const int64_t num_planes : {1, 2}) {
         SCOPED_TRACE(testing::Message() << "num_words=" << num_words << " num_blocks=" << num_blocks
                                         << " num_planes=" << num_planes);
-        Problem problem(num_blocks, num_words, num_planes);
-        ASSERT_TRUE(BinaryScanReference(problem.params()).ok());
-        const std::vector<float> expected = problem.scores;
-        ForEachTarget([&] {
-          problem.scores.assign(problem.scores.size(), -1.0F);
-          ASSERT_TRUE(BinaryScan(problem.params()).ok());
-          EXPECT_TRUE(ArraysAgree(problem.scores, expected,
-                                  {.absolute = 1e-4, .relative = 1e-5, .nmse = 1e-10}));
-        });
+        for (const int64_t num_query_planes : {1, 4}) {
+          Problem problem(num_blocks, num_words, num_planes);
+          BinaryScanParams params = problem.params();
+          params.num_query_planes = num_query_planes;
+          ASSERT_TRUE(BinaryScanReference(params).ok());
+          const std::vector<float> expected = problem.scores;
+          const std::vector<uint8_t> survivors = problem.survivors;
+          ForEachTarget([&] {
+            problem.scores.assign(problem.scores.size(), -1.0F);
+            problem.survivors.assign(problem.survivors.size(), 0xA5);
+            ASSERT_TRUE(BinaryScan(params).ok());
+            EXPECT_TRUE(ArraysAgree(problem.scores, expected,
+                                    {.absolute = 1e-4, .relative = 1e-5, .nmse = 1e-10}));
+            EXPECT_EQ(problem.survivors, survivors);
+            params.survivors = nullptr;  // Then the errors are not wanted.
+            params.errors = nullptr;
+            ASSERT_TRUE(BinaryScan(params).ok());
+            params = problem.params();
+            params.num_query_planes = num_query_planes;
+          });
+        }
       }
     }
   }
@@ -102,6 +124,12 @@ TEST(BinaryScanTest, BadParamsAreRefusedByBothForms) {
     EXPECT_EQ(op(params).code(), StatusCode::kInvalidArgument);
     params = problem.params();
     params.num_planes = 3;
+    EXPECT_EQ(op(params).code(), StatusCode::kInvalidArgument);
+    params = problem.params();
+    params.num_query_planes = 2;
+    EXPECT_EQ(op(params).code(), StatusCode::kInvalidArgument);
+    params = problem.params();
+    params.errors = nullptr;
     EXPECT_EQ(op(params).code(), StatusCode::kInvalidArgument);
     params = problem.params();
     params.planes[1] = nullptr;
