@@ -205,10 +205,7 @@ class PosixFileSystem : public FileSystem {
       return status;
     }
     const std::string parent = std::filesystem::path(path).parent_path().string();
-    INTARSIA_ASSIGN_OR_RETURN(const Descriptor folder,
-                              OpenDescriptor(parent.empty() ? "." : parent, O_RDONLY));
-    if (::fsync(folder.get()) != 0) return ErrnoStatus(errno, "sync", parent);
-    return Status::Ok();
+    return SyncDirectory(parent.empty() ? "." : parent);
   }
 
   Status CreateDirectories(const std::string& path) override {
@@ -247,6 +244,21 @@ class PosixFileSystem : public FileSystem {
     return std::filesystem::exists(path, error);
   }
 
+  Status Link(const std::string& from, const std::string& to) override {
+    if (::link(from.c_str(), to.c_str()) == 0) return Status::Ok();
+    if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP) {
+      return Status(StatusCode::kUnsupported, "no links here: " + to);
+    }
+    if (errno == EEXIST) return Status(StatusCode::kAlreadyExists, "the file exists: " + to);
+    return ErrnoStatus(errno, "link", from);
+  }
+
+  Status SyncDirectory(const std::string& path) override {
+    INTARSIA_ASSIGN_OR_RETURN(const Descriptor folder, OpenDescriptor(path, O_RDONLY));
+    if (::fsync(folder.get()) != 0) return ErrnoStatus(errno, "sync", path);
+    return Status::Ok();
+  }
+
  private:
   static Status WriteAndSync(const std::string& path, std::string_view bytes) {
     INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor,
@@ -260,6 +272,12 @@ class PosixFileSystem : public FileSystem {
 };
 
 }  // namespace
+
+Status FileSystem::Link(const std::string& /*from*/, const std::string& to) {
+  return Status(StatusCode::kUnsupported, "no links here: " + to);
+}
+
+Status FileSystem::SyncDirectory(const std::string& /*path*/) { return Status::Ok(); }
 
 FileSystem* FileSystem::Local() {
   static PosixFileSystem file_system;

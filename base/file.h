@@ -74,6 +74,12 @@ class FileSystem {
   virtual Result<std::vector<DirectoryEntry>> List(const std::string& path) = 0;
   virtual Status Remove(const std::string& path) = 0;
   virtual bool Exists(const std::string& path) = 0;
+
+  // Gives the file `from` a second name. Errors: also kAlreadyExists, and kUnsupported where there
+  // are no links between the two places, which is what a file system without links says.
+  virtual Status Link(const std::string& from, const std::string& to);
+  // Makes the names in a directory survive a power failure; nothing to do by default.
+  virtual Status SyncDirectory(const std::string& path);
 };
 
 }  // namespace intarsia

@@ -211,6 +211,7 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path,
   }
   core->options = options;
   INTARSIA_RETURN_IF_ERROR(PrepareDirectory(core.get()));
+  if (!core->is_read_only()) RemoveBackupLeftovers(core->path);
   INTARSIA_RETURN_IF_ERROR(OpenRocks(core.get()));
   INTARSIA_RETURN_IF_ERROR(ReadMeta(core.get()));
   if (!core->is_read_only()) {
@@ -228,6 +229,11 @@ AccessMode Database::access() const { return core_->options.access; }
 std::string Database::uuid() const { return core_->format.UuidHex(); }
 ReadView Database::Read() const { return ReadView(core_.get()); }
 KvStore* Database::kv() { return core_->kv.get(); }
+
+Result<BackupReport> Database::BackUp(const std::string& target, const BackupOptions& options) {
+  const std::lock_guard<std::mutex> lock(core_->backup_mutex);
+  return BackUpDatabase(core_.get(), target, options);
+}
 
 Status Database::CheckWritable() const {
   if (!core_->is_read_only()) return Status::Ok();

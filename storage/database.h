@@ -20,6 +20,7 @@
 #include "base/cancel.h"
 #include "base/file.h"
 #include "base/result.h"
+#include "storage/backup.h"
 #include "storage/catalog.h"
 #include "storage/chunk_indexer.h"
 #include "storage/document.h"
@@ -142,6 +143,12 @@ class Database {
   // writes wait meanwhile; after a crash in the middle they are stale, as before.
   // Errors: kNotFound, kUnsupported without a chunk_indexer, kCancelled, the indexer's.
   Status RebuildPostings(CollectionId collection, const CancelToken* cancel);
+
+  // Backs the database up into the directory `target` while it is in use.
+  // Errors: kUnsupported if read-only; kAlreadyExists if `target` holds something; kInvalidArgument
+  // for a target inside the database or a base of another one; kNotFound for a base that is none;
+  // kCancelled, kResourceExhausted, kIo. After an error nothing of it is left in `target`.
+  Result<BackupReport> BackUp(const std::string& target, const BackupOptions& options);
 
   // Returns the space of deleted rows to the file system, the segments' too. Returns the bytes
   // freed. Blocks for long on a large database.

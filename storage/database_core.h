@@ -27,6 +27,7 @@ struct DatabaseCore {
   std::unique_ptr<DirectoryLock> lock;  // Null if read-only.
   std::unique_ptr<Rocks> rocks;         // Thread-safe.
 
+  std::mutex backup_mutex;  // Held by the one backup that runs.
   // Held while RocksDB is written, so that a commit may read, decide and write.
   std::mutex commit_mutex;
   // Guarded by commit_mutex.

@@ -17,6 +17,7 @@
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include "base/log.h"
@@ -328,6 +329,14 @@ Status Rocks::Recreate(Family family) {
   const rocksdb::Status status = state_->db->DestroyColumnFamilyHandle(handle);
   handle = fresh;
   return FromRocks(status, "release the rows of " + name);
+}
+
+Status Rocks::Checkpoint(const std::string& path) const {
+  rocksdb::Checkpoint* created = nullptr;
+  const rocksdb::Status status = rocksdb::Checkpoint::Create(state_->db.get(), &created);
+  const std::unique_ptr<rocksdb::Checkpoint> checkpoint(created);
+  INTARSIA_RETURN_IF_ERROR(FromRocks(status, "prepare a checkpoint of " + state_->path));
+  return FromRocks(checkpoint->CreateCheckpoint(path), "make a checkpoint of " + state_->path);
 }
 
 Result<int64_t> Rocks::Compact() {

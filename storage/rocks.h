@@ -119,6 +119,11 @@ class Rocks {
   // REQUIRES: nobody else uses this object meanwhile.
   Status Recreate(Family family);
 
+  // Puts all rows as they are now into the new directory `path`, whose table files are second
+  // names of this database's where the file system has links. Writers wait for a flush.
+  // Errors: kResourceExhausted, kIo. REQUIRES: not read-only.
+  Status Checkpoint(const std::string& path) const;
+
   // Rewrites all families without what was deleted; returns the bytes freed.
   Result<int64_t> Compact();
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "storage/backup_manifest.h"
 #include "storage/commit_mark.h"
 #include "storage/directory_format.h"
 #include "storage/keys.h"
@@ -54,6 +55,15 @@ DirectoryFormat SampleFormat() {
   DirectoryFormat format;
   for (size_t i = 0; i < format.uuid.size(); ++i) format.uuid[i] = static_cast<uint8_t>(i);
   return format;
+}
+
+TEST(FormatsTest, BackupPageIsTrue) {
+  const BackupManifest manifest = {
+      .format = SampleFormat(),
+      .commit = 258,
+      .created = 1'700'000'000,
+      .files = {{.name = "kv/segment-000001.kv", .num_bytes = 3, .pieces = {ChecksumOf("abc")}}}};
+  ExpectInPage("backup.md", Dump(EncodeBackupManifest(manifest)));
 }
 
 TEST(FormatsTest, DirectoryPageIsTrue) {
