@@ -8,7 +8,6 @@
 
 #include <cstdint>
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include "kernels/kv_codec.h"
@@ -21,13 +20,6 @@ inline constexpr int kRawNumbers = 8;  // numbers that are loaded and decoded to
 // Two words of a bf16 pair are the upper halves of two f32.
 __device__ inline float2 WidenBf16Pair(uint32_t pair) {
   return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-
-__device__ inline uint32_t NarrowToBf16Pair(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  uint32_t bits;
-  memcpy(&bits, &pair, sizeof(bits));
-  return bits;
 }
 
 template <KvPayloadType kType>

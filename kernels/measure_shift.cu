@@ -9,6 +9,7 @@
 #include "kernels/cuda_status.h"
 #include "kernels/kv_decode.cuh"
 #include "kernels/measure_shift.h"
+#include "kernels/tensor_core.cuh"
 
 namespace intarsia::kernels {
 namespace {
@@ -19,51 +20,72 @@ struct MeasureShiftTraits {
   static constexpr int kColumns = 32 * kRawNumbers;
 };
 
-// Grid: (num_chunks, K and V, ceil(width / kColumns)). Block: kThreads; a lane takes 8 columns.
+// What a lane does for its eight columns: writes the differences of every kWarps-th row and adds
+// them up by their weights.
 template <KvPayloadType kType>
-__global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
-    MeasureKernel(const __grid_constant__ MeasureShiftParams params) {
-  using Traits = MeasureShiftTraits;
-  __shared__ float sums[Traits::kWarps][Traits::kColumns];
-  const PropagationChunk chunk = params.chunks[blockIdx.x];
+__device__ void MeasureRows(const MeasureShiftParams& params, const PropagationChunk& chunk,
+                            int column, float (&sum)[kRawNumbers]) {
   const bool is_key = blockIdx.y == 0;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int first_column = static_cast<int>(blockIdx.z) * Traits::kColumns;
-  const int column = first_column + lane * kRawNumbers;
   const KvHalfView half = ViewHalf(params.segments[chunk.segment], params.payloads[chunk.segment],
                                    params.width, is_key);
   const uint16_t* const computed = is_key ? params.k : params.v;
   const int64_t stride = is_key ? params.k_stride : params.v_stride;
   const float* const u = is_key ? params.key_u : params.value_u;
   uint16_t* const deltas = is_key ? params.key_deltas : params.value_deltas;
+#pragma unroll 2
+  for (int s = static_cast<int>(threadIdx.x) / 32; s < chunk.num_rows;
+       s += MeasureShiftTraits::kWarps) {
+    const int64_t row = int64_t{chunk.first_row} + s;
+    const int token = params.rows[row];
+    const uint4 fresh =
+        *reinterpret_cast<const uint4*>(computed + params.pass_rows[row] * stride + column);
+    const RawNumbers<kType> raw = LoadRaw<kType>(half.codes, token, params.width, column);
+    float cached[kRawNumbers];
+    Decode<kType>(raw, half.parameters, token, column, cached);
+    const uint32_t words[4] = {fresh.x, fresh.y, fresh.z, fresh.w};
+    uint32_t packed[4];
+    const float weight = u[row];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 pair = WidenBf16Pair(words[i]);
+      const float low = pair.x - cached[2 * i];
+      const float high = pair.y - cached[2 * i + 1];
+      sum[2 * i] = fmaf(weight, low, sum[2 * i]);
+      sum[2 * i + 1] = fmaf(weight, high, sum[2 * i + 1]);
+      packed[i] = PackBf16(low, high);
+    }
+    *reinterpret_cast<uint4*>(deltas + (int64_t{chunk.first_delta} + s) * params.width + column) =
+        make_uint4(packed[0], packed[1], packed[2], packed[3]);
+  }
+}
+
+// Grid: (num_chunks, K and V, ceil(width / kColumns)). Block: kThreads; a lane takes 8 columns.
+__global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
+    MeasureKernel(const __grid_constant__ MeasureShiftParams params) {
+  using Traits = MeasureShiftTraits;
+  __shared__ float sums[Traits::kWarps][Traits::kColumns];
+  const PropagationChunk chunk = params.chunks[blockIdx.x];
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int first_column = static_cast<int>(blockIdx.z) * Traits::kColumns;
+  const int column = first_column + lane * kRawNumbers;
   float sum[kRawNumbers] = {};
   if (column < params.width) {
-#pragma unroll 2
-    for (int s = warp; s < chunk.num_rows; s += Traits::kWarps) {
-      const int64_t row = int64_t{chunk.first_row} + s;
-      const int token = params.rows[row];
-      const uint4 fresh =
-          *reinterpret_cast<const uint4*>(computed + params.pass_rows[row] * stride + column);
-      const RawNumbers<kType> raw = LoadRaw<kType>(half.codes, token, params.width, column);
-      float cached[kRawNumbers];
-      Decode<kType>(raw, half.parameters, token, column, cached);
-      const uint32_t words[4] = {fresh.x, fresh.y, fresh.z, fresh.w};
-      uint32_t packed[4];
-      const float weight = u[row];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 pair = WidenBf16Pair(words[i]);
-        const float low = pair.x - cached[2 * i];
-        const float high = pair.y - cached[2 * i + 1];
-        sum[2 * i] = fmaf(weight, low, sum[2 * i]);
-        sum[2 * i + 1] = fmaf(weight, high, sum[2 * i + 1]);
-        packed[i] = NarrowToBf16Pair(low, high);
-      }
-      *reinterpret_cast<uint4*>(deltas + (int64_t{chunk.first_delta} + s) * params.width + column) =
-          make_uint4(packed[0], packed[1], packed[2], packed[3]);
+    switch (params.segments[chunk.segment].type) {
+      case KvPayloadType::kBf16:
+        MeasureRows<KvPayloadType::kBf16>(params, chunk, column, sum);
+        break;
+      case KvPayloadType::kF32:
+        MeasureRows<KvPayloadType::kF32>(params, chunk, column, sum);
+        break;
+      case KvPayloadType::kInt8:
+        MeasureRows<KvPayloadType::kInt8>(params, chunk, column, sum);
+        break;
+      case KvPayloadType::kInt4:
+        MeasureRows<KvPayloadType::kInt4>(params, chunk, column, sum);
+        break;
     }
   }
+  const int warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll
   for (int i = 0; i < kRawNumbers; ++i) sums[warp][lane * kRawNumbers + i] = sum[i];
   __syncthreads();
@@ -87,7 +109,7 @@ __global__ void __launch_bounds__(256)
   uint16_t* const deltas = (blockIdx.y == 0 ? params.key_deltas : params.value_deltas) + column;
   const auto write = [&](int chunk, float sum) {
     const int64_t row = int64_t{params.chunks[chunk].first_delta} + params.chunks[chunk].num_rows;
-    deltas[row * params.width] = __bfloat16_as_ushort(__float2bfloat16_rn(sum));
+    deltas[row * params.width] = static_cast<uint16_t>(PackBf16(sum, 0.0f));
   };
   float sum = 0.0f;
 #pragma unroll 8
@@ -101,34 +123,19 @@ __global__ void __launch_bounds__(256)
   for (int chunk = 0; chunk < params.num_chunks; ++chunk) write(chunk, sum);
 }
 
-template <KvPayloadType kType>
-Status Launch(const MeasureShiftParams& params, Stream stream) {
+}  // namespace
+
+Status MeasureShiftCuda(const MeasureShiftParams& params, Stream stream) {
   using Traits = MeasureShiftTraits;
+  INTARSIA_RETURN_IF_ERROR(CheckMeasureShift(params));
+  if (params.num_chunks == 0) return Status::Ok();
   const dim3 grid(static_cast<unsigned>(params.num_chunks), 2,
                   static_cast<unsigned>((params.width + Traits::kColumns - 1) / Traits::kColumns));
-  MeasureKernel<kType><<<grid, Traits::kThreads, 0, stream>>>(params);
+  MeasureKernel<<<grid, Traits::kThreads, 0, stream>>>(params);
   INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetLastError(), "measure_shift launch"));
   const dim3 columns(static_cast<unsigned>((params.width + 255) / 256), 2);
   SumChunksKernel<<<columns, 256, 0, stream>>>(params);
   return CudaStatus(cudaGetLastError(), "measure_shift launch");
-}
-
-}  // namespace
-
-Status MeasureShiftCuda(const MeasureShiftParams& params, Stream stream) {
-  INTARSIA_RETURN_IF_ERROR(CheckMeasureShift(params));
-  if (params.num_chunks == 0) return Status::Ok();
-  switch (params.type) {
-    case KvPayloadType::kBf16:
-      return Launch<KvPayloadType::kBf16>(params, stream);
-    case KvPayloadType::kF32:
-      return Launch<KvPayloadType::kF32>(params, stream);
-    case KvPayloadType::kInt8:
-      return Launch<KvPayloadType::kInt8>(params, stream);
-    case KvPayloadType::kInt4:
-      return Launch<KvPayloadType::kInt4>(params, stream);
-  }
-  return {StatusCode::kUnsupported, "measure_shift: unknown payload type"};
 }
 
 }  // namespace intarsia::kernels

@@ -22,15 +22,14 @@ namespace intarsia::kernels {
 // All pointers are device pointers for the CUDA form and host pointers for the reference, 16-byte
 // aligned. Numbers are bf16 bits unless they are floats.
 struct MeasureShiftParams {
-  KvPayloadType type = KvPayloadType::kBf16;  // of all payloads
-  const PropagationChunk* chunks = nullptr;   // [num_chunks]
-  const PlacedSegment* segments = nullptr;    // that the chunks name
-  const uint8_t* const* payloads = nullptr;   // of the segments
-  const int32_t* rows = nullptr;              // [rows]: token of the chunk, as the chunks say
-  const int32_t* pass_rows = nullptr;         // [rows]: the row of k and v that is this one
-  const uint16_t* k = nullptr;                // [rows of the pass, width], before RoPE
-  const uint16_t* v = nullptr;                // [rows of the pass, width]
-  int64_t k_stride = 0;                       // elements from row to row, a multiple of 8
+  const PropagationChunk* chunks = nullptr;  // [num_chunks]
+  const PlacedSegment* segments = nullptr;   // that the chunks name
+  const uint8_t* const* payloads = nullptr;  // of the segments
+  const int32_t* rows = nullptr;             // [rows]: token of the chunk, as the chunks say
+  const int32_t* pass_rows = nullptr;        // [rows]: the row of k and v that is this one
+  const uint16_t* k = nullptr;               // [rows of the pass, width], before RoPE
+  const uint16_t* v = nullptr;               // [rows of the pass, width]
+  int64_t k_stride = 0;                      // elements from row to row, a multiple of 8
   int64_t v_stride = 0;
   const float* key_u = nullptr;      // [rows]
   const float* value_u = nullptr;    // [rows]
@@ -45,8 +44,8 @@ struct MeasureShiftParams {
 int64_t MeasureShiftWorkspaceBytes(int64_t num_chunks, int64_t width);
 
 // Enqueues the work on `stream` and returns without waiting. Sums in a fixed order.
-// Errors: kInvalidArgument for a null pointer or a size out of range; kUnsupported for an unknown
-// type; kInternal if the launch fails.
+// Errors: kInvalidArgument for a null pointer or a size out of range; kInternal if the launch
+// fails.
 Status MeasureShiftCuda(const MeasureShiftParams& params, Stream stream);
 
 // The definition: one thread, double accumulation.

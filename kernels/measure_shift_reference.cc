@@ -27,13 +27,14 @@ Status MeasureHalf(const MeasureShiftParams& params, const Half& half) {
   };
   for (int32_t index = 0; index < params.num_chunks; ++index) {
     const PropagationChunk& chunk = params.chunks[index];
+    const KvPayloadType type = params.segments[chunk.segment].type;
     if (params.order == PropagationOrder::kCausal) write_sum(chunk);
     for (int64_t s = 0; s < chunk.num_rows; ++s) {
       const int64_t row = chunk.first_row + s;
       INTARSIA_RETURN_IF_ERROR(
-          DecodeKvReference({.type = params.type,
+          DecodeKvReference({.type = type,
                              .payload = params.payloads[chunk.segment],
-                             .payload_bytes = KvPayloadBytes(params.type, chunk.num_tokens, width),
+                             .payload_bytes = KvPayloadBytes(type, chunk.num_tokens, width),
                              .num_tokens = chunk.num_tokens,
                              .width = width,
                              .half = half.half,
@@ -62,10 +63,6 @@ int64_t MeasureShiftWorkspaceBytes(int64_t num_chunks, int64_t width) {
 
 Status CheckMeasureShift(const MeasureShiftParams& params) {
   std::string wrong;
-  if (!KvPayloadTypeOf(static_cast<uint32_t>(params.type)).has_value()) {
-    return {StatusCode::kUnsupported, "measure_shift: unknown payload type: type=" +
-                                          std::to_string(static_cast<int>(params.type))};
-  }
   if (params.num_chunks < 0 || params.num_chunks > 65'535) {
     wrong = "the number of chunks is out of range";
   } else if (params.num_chunks == 0) {
@@ -80,8 +77,6 @@ Status CheckMeasureShift(const MeasureShiftParams& params) {
              params.k_stride % 8 != 0 || params.v_stride < params.width ||
              params.v_stride % 8 != 0) {
     wrong = "width and strides must be multiples of 8";
-  } else if (params.type == KvPayloadType::kInt4 && params.width % kKvNibbleChannels != 0) {
-    wrong = "int4 needs a width of a multiple of 32";
   }
   if (wrong.empty()) return Status::Ok();
   return {StatusCode::kInvalidArgument, "measure_shift: " + wrong +

@@ -11,6 +11,7 @@
 #include "kernels/cuda_status.h"
 #include "kernels/kv_decode.cuh"
 #include "kernels/place_kv.h"
+#include "kernels/tensor_core.cuh"
 
 namespace intarsia::kernels {
 namespace {
@@ -48,22 +49,6 @@ __device__ inline Share ShareOf(const PlaceKvParams& params, int num_slices) {
           .head = unit / num_slices,
           .slice = unit % num_slices,
           .is_key = blockIdx.z == 0};
-}
-
-__device__ inline void MultiplyAdd(const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                                   float (&sum)[4]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// Four 8 x 8 tiles of 16-bit numbers, each transposed. `address` is in shared memory.
-__device__ inline void LoadTransposed(uint32_t address, uint32_t (&tiles)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
-               : "r"(address));
 }
 
 // The first column, within a head, of a lane's eight numbers in `group`. The halves of a head that
@@ -117,7 +102,7 @@ __device__ void Shift(const PlaceKvParams& params, const Share& share, uint16_t*
   const int64_t stride = share.segment.weights_stride;
   const uint16_t* const upper = weights + min(token, last) * stride + 2 * (lane % 4);
   const uint16_t* const lower = weights + min(token + 8, last) * stride + 2 * (lane % 4);
-  const auto base = static_cast<uint32_t>(__cvta_generic_to_shared(staged)) +
+  const auto base = SharedAddress(staged) +
                     2 * ((lane / 8 % 2 * 8 + lane % 8) * Traits::kDeltaStride + lane / 16 * 8);
   for (int begin = 0; begin < share.segment.num_deltas; begin += Traits::kDeltaRows) {
     if (begin > 0) __syncthreads();  // everybody is done with what is overwritten
@@ -135,9 +120,9 @@ __device__ void Shift(const PlaceKvParams& params, const Share& share, uint16_t*
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {
           uint32_t b[4];
-          LoadTransposed(base + 2 * (k * Traits::kDeltaStride + 32 * group + 16 * pair), b);
-          MultiplyAdd(a, b[0], b[1], sum[group][2 * pair]);
-          MultiplyAdd(a, b[2], b[3], sum[group][2 * pair + 1]);
+          LoadMatricesTransposed(b, base + 2 * (k * Traits::kDeltaStride + 32 * group + 16 * pair));
+          MultiplyAdd(sum[group][2 * pair], a, b[0], b[1]);
+          MultiplyAdd(sum[group][2 * pair + 1], a, b[2], b[3]);
         }
       }
     }
@@ -164,9 +149,8 @@ __device__ inline void LoadRotation(const RopeDigits& rope, int64_t position, in
 }
 
 __device__ inline void Store(uint16_t* target, const float (&values)[kRawNumbers]) {
-  const uint4 words =
-      make_uint4(NarrowToBf16Pair(values[0], values[1]), NarrowToBf16Pair(values[2], values[3]),
-                 NarrowToBf16Pair(values[4], values[5]), NarrowToBf16Pair(values[6], values[7]));
+  const uint4 words = make_uint4(PackBf16(values[0], values[1]), PackBf16(values[2], values[3]),
+                                 PackBf16(values[4], values[5]), PackBf16(values[6], values[7]));
   *reinterpret_cast<uint4*>(target) = words;
 }
 
@@ -328,10 +312,10 @@ __global__ void __launch_bounds__(256)
           params.rope.high + position / kRopeDigitValues * params.rope.rotary_dim + 2 * item;
       const float cosine = low[0] * high[0] - low[1] * high[1];
       const float sine = low[1] * high[0] + low[0] * high[1];
-      target[second] = __bfloat16_as_ushort(__float2bfloat16_rn(b * cosine + a * sine));
+      target[second] = static_cast<uint16_t>(PackBf16(b * cosine + a * sine, 0.0f));
       a = a * cosine - b * sine;
     }
-    target[first] = __bfloat16_as_ushort(__float2bfloat16_rn(a));
+    target[first] = static_cast<uint16_t>(PackBf16(a, 0.0f));
   }
 }
 

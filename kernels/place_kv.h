@@ -15,7 +15,7 @@
 #include <span>
 #include <vector>
 
-#include "base/status.h"
+#include "base/result.h"
 #include "kernels/kv_codec.h"
 #include "kernels/paged_kv.h"
 #include "kernels/rope_digits.h"
@@ -27,6 +27,7 @@ namespace intarsia::kernels {
 struct PlacedSegment {
   int32_t begin = 0;       // position of its first token
   int32_t num_tokens = 0;  // >= 1
+  KvPayloadType type = KvPayloadType::kBf16;
   // Where the parts of its payload lie, in bytes from the payload's begin: KvPayloadLayout.
   int64_t key_parameters = 0;
   int64_t key_codes = 0;
@@ -48,6 +49,11 @@ struct PlaceTile {
 
 inline constexpr int32_t kPlaceTileTokens = 128;
 
+// A segment of `num_tokens` tokens at `begin`, without a shift, as its payload lies.
+// Errors: those of MakeKvPayloadLayout.
+Result<PlacedSegment> MakePlacedSegment(KvPayloadType type, int32_t begin, int32_t num_tokens,
+                                        int64_t kv_size);
+
 // The tiles of all segments for which `wanted` is not 0; an empty `wanted` takes all.
 std::vector<PlaceTile> MakePlaceTiles(std::span<const PlacedSegment> segments,
                                       std::span<const uint8_t> wanted);
@@ -56,7 +62,7 @@ std::vector<PlaceTile> MakePlaceTiles(std::span<const PlacedSegment> segments,
 // 16-byte aligned. Shifts are bf16 bits.
 struct PlaceKvParams {
   PagedKvLayer layer;
-  KvPayloadType type = KvPayloadType::kBf16;  // of all payloads
+  KvPayloadType type = KvPayloadType::kBf16;  // of all segments that the tiles name
   const PlacedSegment* segments = nullptr;    // [num_segments]
   const PlaceTile* tiles = nullptr;           // [num_tiles]
   const uint8_t* const* payloads = nullptr;   // [num_segments], each 16-byte aligned

@@ -68,6 +68,20 @@ void Rotate(const RopeDigits& rope, int64_t position, double* head) {
 
 }  // namespace
 
+Result<PlacedSegment> MakePlacedSegment(KvPayloadType type, int32_t begin, int32_t num_tokens,
+                                        int64_t kv_size) {
+  INTARSIA_ASSIGN_OR_RETURN(const KvPayloadLayout layout,
+                            MakeKvPayloadLayout(type, num_tokens, kv_size));
+  return PlacedSegment{.begin = begin,
+                       .num_tokens = num_tokens,
+                       .type = type,
+                       .key_parameters = layout.key_parameters,
+                       .key_codes = layout.key_codes,
+                       .value_parameters = layout.value_parameters,
+                       .value_codes = layout.value_codes,
+                       .key_group_tokens = static_cast<int32_t>(layout.key_group_tokens)};
+}
+
 std::vector<PlaceTile> MakePlaceTiles(std::span<const PlacedSegment> segments,
                                       std::span<const uint8_t> wanted) {
   std::vector<PlaceTile> tiles;

@@ -6,11 +6,11 @@
 // pass over a chunk's matrix more than a solve needs, and all tokens are weighed in parallel.
 #include <cstdint>
 
-#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include "kernels/cuda_status.h"
 #include "kernels/propagation_weights.h"
+#include "kernels/tensor_core.cuh"
 
 namespace intarsia::kernels {
 namespace {
@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
       const int s = i % chunk.weights_stride;
       const float value = s < m ? shared[s * Traits::kTokens + at] : s == m ? last[at] : 0.0f;
       weights[int64_t{first + at} * chunk.weights_stride + s] =
-          __bfloat16_as_ushort(__float2bfloat16_rn(value));
+          static_cast<uint16_t>(PackBf16(value, 0.0f));
     }
     __syncthreads();
   }

@@ -128,15 +128,9 @@ struct PlaceKvData {
     int32_t num_deltas = 0;
     int64_t num_weights = 0;
     for (size_t index = 0; index < c.chunk_tokens.size(); ++index) {
-      PlacedSegment segment = {.begin = begin, .num_tokens = c.chunk_tokens[index]};
-      const Result<KvPayloadLayout> made = MakeKvPayloadLayout(c.type, segment.num_tokens, width);
+      const auto made = MakePlacedSegment(c.type, begin, c.chunk_tokens[index], width);
       INTARSIA_CHECK(made.ok());
-      const KvPayloadLayout& layout = *made;
-      segment.key_parameters = layout.key_parameters;
-      segment.key_codes = layout.key_codes;
-      segment.value_parameters = layout.value_parameters;
-      segment.value_codes = layout.value_codes;
-      segment.key_group_tokens = static_cast<int32_t>(layout.key_group_tokens);
+      PlacedSegment segment = *made;
       segment.num_deltas = index < c.chunk_deltas.size() ? c.chunk_deltas[index] : 0;
       segment.first_delta = num_deltas;
       segment.weights_stride = (segment.num_deltas + 15) / 16 * 16;
@@ -145,8 +139,7 @@ struct PlaceKvData {
       num_deltas += segment.num_deltas;
       num_weights += int64_t{segment.num_tokens} * segment.weights_stride;
       // Four different ones are enough, and large cases are made faster.
-      const bool is_again =
-          index >= 4 && payloads[index - 4].size() == static_cast<size_t>(made->num_bytes);
+      const bool is_again = index >= 4 && segments[index - 4].num_tokens == segment.num_tokens;
       payloads.push_back(is_again
                              ? payloads[index - 4]
                              : Payload(segment.num_tokens, width, static_cast<uint32_t>(index)));
