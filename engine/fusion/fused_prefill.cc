@@ -56,7 +56,7 @@ class Attempt {
   Result<std::vector<float>> Forward(std::span<const int32_t> positions, int32_t num_logit_rows,
                                      model::LayerObserver* observer);
   Status ScoreByAttention(std::vector<float>* scores);
-  std::vector<int32_t> Select(std::span<const float> scores) const;
+  Result<std::vector<int32_t>> Select(std::span<const float> scores) const;
   Status PreparePropagation(std::span<const int32_t> rows);
   FusionUsage CountTokens() const;
 
@@ -158,7 +158,8 @@ class Attempt::RowsObserver : public model::LayerObserver {
 
  private:
   Status Choose(const model::LayerRows& rows, std::vector<int32_t>* kept) {
-    attempt_.rows_ = attempt_.Select(attempt_.placer_->ValueDeviation(rows.layer, rows));
+    INTARSIA_ASSIGN_OR_RETURN(attempt_.rows_,
+                              attempt_.Select(attempt_.placer_->ValueDeviation(rows.layer, rows)));
     INTARSIA_RETURN_IF_ERROR(attempt_.PreparePropagation(attempt_.rows_));
     const std::vector<int32_t> going_on = Merge(attempt_.rows_, attempt_.fresh_);
     for (size_t row = 0; row < rows.positions.size(); ++row) {
@@ -204,9 +205,12 @@ Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   return Status::Ok();
 }
 
-std::vector<int32_t> Attempt::Select(std::span<const float> scores) const {
-  return selector_.Select(
-      {.prompt = &prompt_, .candidates = candidates_, .budget = budget_, .scores = scores});
+Result<std::vector<int32_t>> Attempt::Select(std::span<const float> scores) const {
+  return selector_.Select({.prompt = &prompt_,
+                           .candidates = candidates_,
+                           .budget = budget_,
+                           .scores = scores,
+                           .pool = transformer_.pool()});
 }
 
 Status Attempt::PreparePropagation(std::span<const int32_t> rows) {
@@ -253,7 +257,7 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
       INTARSIA_RETURN_IF_ERROR(ScoreByAttention(&scores));
     }
     if (is_choice || selector_.score_kind() == ScoreKind::kNone) {
-      rows_ = Select(scores);
+      INTARSIA_ASSIGN_OR_RETURN(rows_, Select(scores));
     } else if (budget_ > 0) {
       rows_ = candidates_;
     }

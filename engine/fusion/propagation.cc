@@ -10,17 +10,6 @@
 namespace intarsia::engine {
 namespace {
 
-// The kernel inside a chunk by distance, as a table: distances are whole tokens.
-std::vector<double> TabulateKernel(const PropagationKernel& kernel, int64_t size) {
-  std::vector<double> table(static_cast<size_t>(size));
-  for (int64_t distance = 0; distance < size; ++distance) {
-    const auto d = static_cast<double>(distance);
-    table[static_cast<size_t>(distance)] =
-        kernel.a * std::exp(-d / kernel.t1) + kernel.b * std::exp(-d / kernel.t2) + kernel.c;
-  }
-  return table;
-}
-
 // One chunk's system, solved as far as it does not depend on other chunks.
 struct ChunkSystem {
   int64_t num_tokens = 0;          // n
@@ -138,6 +127,16 @@ Status FinishCausal(const ChunkSystem& system, double c0, double sum_before,
 }
 
 }  // namespace
+
+std::vector<double> TabulateKernel(const PropagationKernel& kernel, int64_t size) {
+  std::vector<double> table(static_cast<size_t>(size));
+  for (int64_t distance = 0; distance < size; ++distance) {
+    const auto d = static_cast<double>(distance);
+    table[static_cast<size_t>(distance)] =
+        kernel.a * std::exp(-d / kernel.t1) + kernel.b * std::exp(-d / kernel.t2) + kernel.c;
+  }
+  return table;
+}
 
 Result<Propagation> Propagation::Create(const Prompt& prompt, std::span<const int32_t> rows,
                                         PropagationMode mode, ThreadPool* pool) {

@@ -48,6 +48,9 @@ inline constexpr PropagationKernel kKeyKernel = {
 inline constexpr PropagationKernel kValueKernel = {
     .a = .2, .t1 = 4, .b = .1, .t2 = 30, .c = .12, .c0 = .08, .noise = .5};
 
+// The kernel inside a chunk at the distances 0, 1, ... `size` - 1, without c0 and noise.
+std::vector<double> TabulateKernel(const PropagationKernel& kernel, int64_t size);
+
 // Weights of one of K and V for one chunk with n tokens and m recomputed ones.
 struct PropagationWeights {
   // [n, m + 1]: the last column multiplies g.

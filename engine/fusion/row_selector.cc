@@ -5,11 +5,13 @@
 #include <cmath>
 #include <string>
 
+#include "engine/fusion/row_design.h"
+
 namespace intarsia::engine {
 namespace {
 
-constexpr std::array<std::string_view, 6> kNames = {"none",   "prefix",    "deviation",
-                                                    "stride", "attention", "full"};
+constexpr std::array<std::string_view, 7> kNames = {"none",      "prefix", "deviation", "stride",
+                                                    "attention", "design", "full"};
 
 // `count` positions at equal steps.
 std::vector<int32_t> EvenlySpaced(std::span<const int32_t> candidates, int64_t count) {
@@ -41,15 +43,17 @@ class NoneSelector : public RowSelector {
  public:
   std::string_view name() const override { return "none"; }
   ScoreKind score_kind() const override { return ScoreKind::kNone; }
-  std::vector<int32_t> Select(const SelectionInput&) const override { return {}; }
+  Result<std::vector<int32_t>> Select(const SelectionInput&) const override {
+    return std::vector<int32_t>();
+  }
 };
 
 class FullSelector : public RowSelector {
  public:
   std::string_view name() const override { return "full"; }
   ScoreKind score_kind() const override { return ScoreKind::kNone; }
-  std::vector<int32_t> Select(const SelectionInput& input) const override {
-    return {input.candidates.begin(), input.candidates.end()};
+  Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
+    return std::vector<int32_t>(input.candidates.begin(), input.candidates.end());
   }
 };
 
@@ -57,7 +61,7 @@ class StrideSelector : public RowSelector {
  public:
   std::string_view name() const override { return "stride"; }
   ScoreKind score_kind() const override { return ScoreKind::kNone; }
-  std::vector<int32_t> Select(const SelectionInput& input) const override {
+  Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
     return EvenlySpaced(input.candidates, input.budget);
   }
 };
@@ -66,7 +70,7 @@ class PrefixSelector : public RowSelector {
  public:
   std::string_view name() const override { return "prefix"; }
   ScoreKind score_kind() const override { return ScoreKind::kNone; }
-  std::vector<int32_t> Select(const SelectionInput& input) const override {
+  Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
     // A token's score falls with its place in its chunk, so all chunks give equally many.
     std::vector<float> scores(static_cast<size_t>(input.prompt->num_tokens()));
     for (const Segment& segment : input.prompt->segments()) {
@@ -82,7 +86,7 @@ class DeviationSelector : public RowSelector {
  public:
   std::string_view name() const override { return "deviation"; }
   ScoreKind score_kind() const override { return ScoreKind::kDeviation; }
-  std::vector<int32_t> Select(const SelectionInput& input) const override {
+  Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
     return Highest(input.candidates, input.scores, input.budget);
   }
 };
@@ -97,7 +101,7 @@ class AttentionSelector : public RowSelector {
     return EvenlySpaced(candidates,
                         std::min<int64_t>(budget / 2, std::llround(probe_share_ * size)));
   }
-  std::vector<int32_t> Select(const SelectionInput& input) const override {
+  Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
     const std::vector<int32_t> picked = Probes(input.candidates, input.budget);
     std::vector<int32_t> others;
     std::set_difference(input.candidates.begin(), input.candidates.end(), picked.begin(),
@@ -113,6 +117,23 @@ class AttentionSelector : public RowSelector {
   const double probe_share_;
 };
 
+class DesignSelector : public RowSelector {
+ public:
+  std::string_view name() const override { return "design"; }
+  ScoreKind score_kind() const override { return ScoreKind::kAttention; }
+  Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
+    std::vector<int32_t> chunk_begins;
+    for (const Segment& segment : input.prompt->segments()) {
+      chunk_begins.push_back(static_cast<int32_t>(segment.begin));
+    }
+    return DesignRows({.candidates = input.candidates,
+                       .chunk_begins = chunk_begins,
+                       .weights = input.scores,
+                       .budget = input.budget,
+                       .pool = input.pool});
+  }
+};
+
 }  // namespace
 
 std::span<const std::string_view> RowSelectorNames() { return kNames; }
@@ -124,6 +145,7 @@ Result<std::unique_ptr<RowSelector>> MakeRowSelector(std::string_view name,
   if (name == "deviation") return std::make_unique<DeviationSelector>();
   if (name == "stride") return std::make_unique<StrideSelector>();
   if (name == "attention") return std::make_unique<AttentionSelector>(options.probe_share);
+  if (name == "design") return std::make_unique<DesignSelector>();
   if (name == "full") return std::make_unique<FullSelector>();
   std::string names;
   for (const std::string_view known : kNames) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/thread_pool.h"
 #include "engine/fusion/prompt.h"
 
 namespace intarsia::engine {
@@ -26,6 +27,7 @@ struct SelectionInput {
   std::span<const int32_t> candidates;  // ascending positions
   int64_t budget = 0;                   // rows to return, in [0, candidates.size()]
   std::span<const float> scores;        // [num_tokens] by position; empty for kNone
+  ThreadPool* pool = nullptr;
 };
 
 class RowSelector {
@@ -40,7 +42,8 @@ class RowSelector {
     return {};
   }
   // Returns at most `budget` of the candidates, ascending. Ties go to the lower position.
-  virtual std::vector<int32_t> Select(const SelectionInput& input) const = 0;
+  // Errors: kResourceExhausted; kInvalidArgument for a score that is not finite.
+  virtual Result<std::vector<int32_t>> Select(const SelectionInput& input) const = 0;
 };
 
 struct RowSelectorOptions {
@@ -56,6 +59,7 @@ struct RowSelectorOptions {
 //   stride     evenly spaced; known before loading
 //   attention  what the question attends to (after ProphetKV, arXiv 2602.02579), ranked by the last
 //              prompt row plus the mean of the question's rows over the last third of layers
+//   design     where the question attends to and propagation leaves most unknown (row_design.h)
 //   full       all
 // Errors: kInvalidArgument that lists the names.
 Result<std::unique_ptr<RowSelector>> MakeRowSelector(std::string_view name,

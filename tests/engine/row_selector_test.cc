@@ -13,6 +13,7 @@ namespace {
 // Header of 2, chunks of 4, 6 and 5 tokens (all cached), question of 3.
 struct Example {
   std::vector<std::unique_ptr<MemoryKv>> caches;
+  ThreadPool pool{2};
   Prompt prompt;
 
   Example() : prompt(Make()) {}
@@ -31,8 +32,11 @@ struct Example {
                               const std::vector<float>& scores, double probe_share = 0.0) {
     const auto selector = MakeRowSelector(name, {.probe_share = probe_share});
     const std::vector<int32_t> candidates = prompt.Candidates();
-    return (*selector)->Select(
-        {.prompt = &prompt, .candidates = candidates, .budget = budget, .scores = scores});
+    return *(*selector)->Select({.prompt = &prompt,
+                                 .candidates = candidates,
+                                 .budget = budget,
+                                 .scores = scores,
+                                 .pool = &pool});
   }
 };
 

@@ -1,0 +1,167 @@
+#include "engine/fusion/row_design.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "engine/fusion/propagation.h"
+#include "kernels/condition_covariance.h"
+
+namespace intarsia::engine {
+namespace {
+
+std::vector<int32_t> Range(int32_t begin, int32_t end) {
+  std::vector<int32_t> positions(static_cast<size_t>(end - begin));
+  std::iota(positions.begin(), positions.end(), begin);
+  return positions;
+}
+
+std::vector<int32_t> Design(const std::vector<int32_t>& candidates,
+                            const std::vector<int32_t>& chunk_begins,
+                            const std::vector<float>& weights, int64_t budget) {
+  ThreadPool pool(3);
+  return *DesignRows({.candidates = candidates,
+                      .chunk_begins = chunk_begins,
+                      .weights = weights,
+                      .budget = budget,
+                      .pool = &pool});
+}
+
+// Sum over tokens of weight * variance given rows of one chunk, by definition.
+double WeightedVariance(int64_t size, const std::vector<float>& weights,
+                        const std::vector<int32_t>& rows) {
+  const std::vector<double> kernel = TabulateKernel(kKeyKernel, size);
+  std::vector<float> covariance;
+  for (int64_t u = 0; u < size; ++u) {
+    for (int64_t t = 0; t < size; ++t) {
+      covariance.push_back(static_cast<float>(kernel[static_cast<size_t>(std::abs(t - u))]));
+    }
+  }
+  std::vector<float> sums(static_cast<size_t>(size));
+  std::vector<float> workspace(static_cast<size_t>(2 * size));
+  for (const int32_t row : rows) {
+    EXPECT_TRUE(
+        kernels::ConditionCovarianceReference({.covariance = covariance.data(),
+                                               .size = size,
+                                               .stride = size,
+                                               .pivot = row,
+                                               .noise = static_cast<float>(kKeyKernel.noise),
+                                               .weights = weights.data(),
+                                               .square_sums = sums.data(),
+                                               .workspace = workspace.data()})
+            .ok());
+  }
+  double sum = 0.0;
+  for (int64_t t = 0; t < size; ++t) {
+    if (std::ranges::binary_search(rows, static_cast<int32_t>(t))) continue;
+    sum += weights[static_cast<size_t>(t)] * covariance[static_cast<size_t>(t * size + t)];
+  }
+  return sum;
+}
+
+TEST(RowDesignTest, ReturnsTheBudgetOfDistinctCandidatesInOrder) {
+  const std::vector<int32_t> candidates = Range(10, 200);
+  std::mt19937 generator(3);
+  std::uniform_real_distribution<float> uniform;
+  std::vector<float> weights(200);
+  for (float& weight : weights) weight = uniform(generator);
+  for (const int64_t budget : {0, 1, 2, 19, 95, 189, 190}) {
+    const std::vector<int32_t> rows = Design(candidates, {10, 60, 130}, weights, budget);
+    ASSERT_EQ(std::ssize(rows), budget);
+    EXPECT_TRUE(std::ranges::is_sorted(rows));
+    EXPECT_EQ(std::ranges::adjacent_find(rows), rows.end());
+    EXPECT_TRUE(std::ranges::includes(candidates, rows));
+  }
+}
+
+TEST(RowDesignTest, LeavesLessVarianceThanTheBestWeightsOrEqualSteps) {
+  std::mt19937 generator(5);
+  std::exponential_distribution<float> exponential;
+  std::vector<float> weights(300);
+  // Where the question looks lies together.
+  float level = 0.0f;
+  for (float& weight : weights) weight = level = 0.8f * level + exponential(generator);
+  for (const int32_t budget : {6, 15, 45}) {
+    const std::vector<int32_t> designed = Design(Range(0, 300), {0}, weights, budget);
+    std::vector<int32_t> best = Range(0, 300);
+    std::ranges::sort(best, std::greater<>(),
+                      [&](int32_t row) { return weights[static_cast<size_t>(row)]; });
+    best.resize(static_cast<size_t>(budget));
+    std::ranges::sort(best);
+    std::vector<int32_t> even;
+    for (int32_t i = 0; i < budget; ++i) even.push_back(i * 300 / budget);
+    const double left = WeightedVariance(300, weights, designed);
+    EXPECT_LT(left, 0.97 * WeightedVariance(300, weights, best)) << budget;
+    EXPECT_LT(left, WeightedVariance(300, weights, even)) << budget;
+  }
+}
+
+TEST(RowDesignTest, AHeavyTokenIsARowAndItsNeighboursAreNot) {
+  std::vector<float> weights(100, 0.01f);
+  weights[40] = 50.0f;
+  const std::vector<int32_t> rows = Design(Range(0, 100), {0}, weights, 3);
+  EXPECT_TRUE(std::ranges::binary_search(rows, 40));
+  EXPECT_FALSE(std::ranges::binary_search(rows, 39));
+  EXPECT_FALSE(std::ranges::binary_search(rows, 41));
+}
+
+TEST(RowDesignTest, RowsGoToTheChunkThatIsLookedAt) {
+  std::vector<float> weights(200, 0.0f);
+  std::fill(weights.begin() + 100, weights.end(), 1.0f);
+  const std::vector<int32_t> rows = Design(Range(0, 200), {0, 100}, weights, 20);
+  const auto in_second = std::ranges::count_if(rows, [](int32_t row) { return row >= 100; });
+  EXPECT_GT(in_second, 12);
+}
+
+TEST(RowDesignTest, WithoutAnyWeightRowsAreSpreadEvenly) {
+  const std::vector<int32_t> rows = Design(Range(0, 240), {0}, std::vector<float>(240), 8);
+  for (size_t i = 1; i < rows.size(); ++i) EXPECT_GT(rows[i] - rows[i - 1], 12);
+}
+
+TEST(RowDesignTest, LongChunksAreCut) {
+  const auto size = static_cast<int32_t>(2 * kDesignTokensMax + 10);
+  const std::vector<float> weights(static_cast<size_t>(size), 1.0f);
+  EXPECT_EQ(std::ssize(Design(Range(0, size), {0}, weights, 12)), 12);
+}
+
+TEST(RowDesignTest, TheNumberOfThreadsChangesNothing) {
+  std::mt19937 generator(9);
+  std::exponential_distribution<float> exponential;
+  std::vector<float> weights(400);
+  for (float& weight : weights) weight = exponential(generator);
+  const std::vector<int32_t> candidates = Range(0, 400);
+  const std::vector<int32_t> begins = {0, 90, 250};
+  ThreadPool one(1);
+  const auto rows = DesignRows({.candidates = candidates,
+                                .chunk_begins = begins,
+                                .weights = weights,
+                                .budget = 60,
+                                .pool = &one});
+  EXPECT_EQ(*rows, Design(candidates, begins, weights, 60));
+}
+
+TEST(RowDesignTest, BadInputIsRefused) {
+  ThreadPool pool(1);
+  std::vector<float> weights(20, 1.0f);
+  const std::vector<int32_t> candidates = Range(0, 20);
+  RowDesignInput input = {.candidates = candidates,
+                          .chunk_begins = {},
+                          .weights = weights,
+                          .budget = 21,
+                          .pool = &pool};
+  EXPECT_EQ(DesignRows(input).status().code(), StatusCode::kInvalidArgument);
+  input.budget = 3;
+  for (const float bad :
+       {-1.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    weights[7] = bad;
+    EXPECT_EQ(DesignRows(input).status().code(), StatusCode::kInvalidArgument) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace intarsia::engine
