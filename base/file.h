@@ -22,6 +22,8 @@ class RandomAccessFile {
   // Errors: kCorruption if the file ends before, kIo.
   virtual Status ReadAt(int64_t offset, int64_t num_bytes, void* target) const = 0;
   virtual Result<int64_t> Size() const = 0;
+  // Asks the disk for bytes that will be read soon, without waiting for them. May do nothing.
+  virtual void Prefetch(int64_t /*offset*/, int64_t /*num_bytes*/) const {}
 };
 
 class AppendFile {

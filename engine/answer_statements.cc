@@ -324,7 +324,7 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
     const FusionTiming& timing = answer.fusion_timing;
     plan.Add(2, "question pass " + Ms(timing.question_ms) + ", propagation weights " +
                     Ms(timing.solve_ms) + ", rows " + Ms(timing.rows_ms));
-    plan.Add(2, "load " + Ms(timing.load_ms) + " beside the computation, waited for " +
+    plan.Add(2, "load " + Ms(timing.load_ms) + " of all threads, by the clock " +
                     Ms(timing.wait_ms));
     DescribeGeneration(answer, 1, &plan);
   }

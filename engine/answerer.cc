@@ -226,7 +226,7 @@ Status Answerer::Prefill(Job* job) const {
   job->result.timing.load_ms = job->context.timing.load_ms;
   const FusionUsage& usage = job->context.usage;
   costs_->ObserveRows(usage.recomputed_tokens + usage.fresh_tokens, job->context.timing.rows_ms);
-  costs_->ObserveLoad(job->num_cached_bytes, job->context.timing.load_ms);
+  costs_->ObserveLoad(job->num_cached_bytes, job->context.timing.wait_ms);
   if (!job->context.lost_segments.empty()) {
     job->result.notices.push_back(std::to_string(job->context.lost_segments.size()) +
                                   " damaged KV caches were put aside and computed again");

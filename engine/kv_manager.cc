@@ -34,6 +34,7 @@ class StoredKv : public KvSource {
     Log(LogLevel::kWarning, "KV cache cannot be read: " + status.ToString());
     return Status(StatusCode::kNotFound, std::string(status.message()));
   }
+  void Prefetch(int32_t layer) const override { store_->Prefetch(handle_, layer); }
 
  private:
   storage::KvStore* const store_;

@@ -176,6 +176,13 @@ Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> tar
   return Status::Ok();
 }
 
+void KvCore::Prefetch(const KvPin& pin, int64_t layer) const {
+  const KvEntry& entry = *pin.entry;
+  if (layer < 0 || layer >= entry.shape.num_layers) return;
+  const KvExtent& extent = entry.extents[static_cast<size_t>(layer)];
+  pin.file->Prefetch(extent.offset, extent.num_bytes);
+}
+
 void KvCore::Quarantine(const KvSlot& slot, const Status& cause) {
   const Lock commit(*options_.commit_mutex);
   const Digest identity = table_.EntryOf(slot)->identity;

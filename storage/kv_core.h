@@ -52,6 +52,7 @@ class KvCore {
   Result<KvHandle> Find(const Digest& identity);
   bool Contains(const Digest& identity) const { return table_.Contains(identity); }
   Status ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target);
+  void Prefetch(const KvPin& pin, int64_t layer) const;
   Result<int64_t> DeleteByDocument(CollectionId collection, DocumentId document);
   Result<int64_t> DeleteByCollection(CollectionId collection);
   Result<int64_t> DeleteByModel(ModelId model);

@@ -34,6 +34,11 @@ Status KvStore::ReadLayer(const KvHandle& handle, int64_t layer, std::span<uint8
   return core_->ReadLayer(handle.pin(), layer, target);
 }
 
+void KvStore::Prefetch(const KvHandle& handle, int64_t layer) const {
+  INTARSIA_CHECK(handle.valid());
+  core_->Prefetch(handle.pin(), layer);
+}
+
 Result<int64_t> KvStore::DeleteByDocument(CollectionId collection, DocumentId document) {
   return core_->DeleteByDocument(collection, document);
 }

@@ -143,6 +143,10 @@ class KvStore {
   // layer_bytes(layer), is wrong; kIo. `target` holds garbage after an error.
   Status ReadLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target);
 
+  // Asks the disk for a layer that will be read soon. Does not wait for it, and a layer that does
+  // not exist is left to ReadLayer.
+  void Prefetch(const KvHandle& handle, int64_t layer) const;
+
   // Deletions return the number of entries that went. An entry with owners elsewhere stays theirs.
   // Errors: kUnsupported if read-only, kIo.
   Result<int64_t> DeleteByDocument(CollectionId collection, DocumentId document);

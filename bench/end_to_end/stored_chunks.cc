@@ -36,6 +36,7 @@ class StoredKv : public engine::KvSource {
   Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
     return store_->ReadLayer(handle_, layer, target);
   }
+  void Prefetch(int32_t layer) const override { store_->Prefetch(handle_, layer); }
 
  private:
   storage::KvStore* const store_;

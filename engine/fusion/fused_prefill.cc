@@ -35,7 +35,6 @@ class Attempt {
         options_(options),
         selector_(selector),
         cancel_(cancel),
-        loader_(prompt, transformer.config().num_layers, transformer.config().kv_size()),
         candidates_(prompt.Candidates()),
         fresh_(prompt.FreshPositions()),
         budget_(std::llround(options.ratio * static_cast<double>(candidates_.size()))) {
@@ -45,7 +44,9 @@ class Attempt {
 
   Status Run(int64_t num_new_tokens_max, FusedContext* context);
 
-  std::optional<size_t> failed_segment() const { return loader_.failed_segment(); }
+  std::optional<size_t> failed_segment() const {
+    return loader_ == nullptr ? std::nullopt : loader_->failed_segment();
+  }
 
  private:
   // Looks at the cached keys with the question's eyes.
@@ -65,12 +66,12 @@ class Attempt {
   const FusionOptions& options_;
   const RowSelector& selector_;
   const CancelToken* const cancel_;
-  LayerLoader loader_;
   const std::vector<int32_t> candidates_;
   const std::vector<int32_t> fresh_;
   int64_t budget_;
 
   std::unique_ptr<model::KvCache> cache_;
+  std::unique_ptr<LayerLoader> loader_;
   std::unique_ptr<LayerPlacer> placer_;
   bool is_placed_ = false;       // by the question's pass, as cached
   std::vector<int32_t> probes_;  // that the question's pass computes
@@ -94,12 +95,12 @@ class Attempt::QuestionObserver : public model::LayerObserver {
   }
 
   Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>*) override {
-    INTARSIA_RETURN_IF_ERROR(attempt_.loader_.Wait(rows.layer));
+    INTARSIA_RETURN_IF_ERROR(attempt_.loader_->Load(rows.layer));
     const Propagation* propagation = nullptr;
     LayerShift shift;
     if (attempt_.propagation_.has_value() && rows.layer > 0) {
       propagation = &*attempt_.propagation_;
-      shift = attempt_.placer_->Measure(rows.layer, *propagation, rows);
+      INTARSIA_ASSIGN_OR_RETURN(shift, attempt_.placer_->Measure(*propagation, rows));
     }
     return attempt_.placer_->Place(rows.layer, LayerPlacer::Scope::kAll, propagation, &shift);
   }
@@ -135,7 +136,7 @@ class Attempt::RowsObserver : public model::LayerObserver {
 
   Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>* kept) override {
     const bool is_choosing = attempt_.selector_.score_kind() == ScoreKind::kDeviation;
-    if (!attempt_.is_placed_) INTARSIA_RETURN_IF_ERROR(attempt_.loader_.Wait(rows.layer));
+    if (!attempt_.is_placed_) INTARSIA_RETURN_IF_ERROR(attempt_.loader_->Load(rows.layer));
     // Layer 0 sees no context, so nothing shifts there; while a selector by deviation chooses, all
     // rows are new.
     const int32_t first_shifted = is_choosing ? kDeviationLayer + 1 : 1;
@@ -143,7 +144,7 @@ class Attempt::RowsObserver : public model::LayerObserver {
     LayerShift shift;
     if (attempt_.propagation_.has_value() && rows.layer >= first_shifted) {
       propagation = &*attempt_.propagation_;
-      shift = attempt_.placer_->Measure(rows.layer, *propagation, rows);
+      INTARSIA_ASSIGN_OR_RETURN(shift, attempt_.placer_->Measure(*propagation, rows));
     }
     if (!attempt_.is_placed_ || propagation != nullptr) {
       const auto scope =
@@ -245,8 +246,9 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
                             model::KvCache::Create(transformer_.config(), transformer_.kv_type(),
                                                    prompt_.num_tokens() + num_new_tokens_max,
                                                    transformer_.memory_pool()));
+  INTARSIA_ASSIGN_OR_RETURN(loader_, LayerLoader::Create(prompt_, transformer_));
   INTARSIA_ASSIGN_OR_RETURN(placer_,
-                            LayerPlacer::Create(prompt_, loader_, transformer_, cache_.get()));
+                            LayerPlacer::Create(prompt_, *loader_, transformer_, cache_.get()));
   std::vector<int32_t> positions;
   const bool is_choice = budget_ > 0 && budget_ < std::ssize(candidates_);
   if (is_choice && selector_.score_kind() == ScoreKind::kDeviation) {
@@ -268,8 +270,8 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
   RowsObserver observer(this);
   INTARSIA_ASSIGN_OR_RETURN(context->logits, Forward(positions, /*num_logit_rows=*/1, &observer));
   timing_.rows_ms = rows_pass.milliseconds();
-  timing_.load_ms = 1e3 * loader_.load_seconds();
-  timing_.wait_ms = 1e3 * loader_.wait_seconds();
+  timing_.load_ms = 1e3 * loader_->load_seconds();
+  timing_.wait_ms = 1e3 * loader_->wait_seconds();
   timing_.total_ms = total.milliseconds();
   context->usage = CountTokens();
   context->timing = timing_;

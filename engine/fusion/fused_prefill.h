@@ -43,8 +43,8 @@ struct FusionUsage {
 };
 
 struct FusionTiming {
-  double load_ms = 0.0;      // reading and verifying caches, on the loading thread
-  double wait_ms = 0.0;      // of that, what the computation had to wait for
+  double load_ms = 0.0;      // reading and verifying caches, summed over all threads
+  double wait_ms = 0.0;      // the same by the clock: the computation has to wait for it
   double question_ms = 0.0;  // the question's pass over the cached keys
   double solve_ms = 0.0;     // propagation weights
   double rows_ms = 0.0;      // the pass over the recomputed rows, placing included

@@ -16,11 +16,11 @@ namespace {
 // Places the header and keeps what the rows compute.
 class Recorder : public model::LayerObserver {
  public:
-  Recorder(LayerLoader* loader, const LayerPlacer* placer, KvPayloadType type, int64_t kv_size)
+  Recorder(LayerLoader* loader, LayerPlacer* placer, KvPayloadType type, int64_t kv_size)
       : loader_(*loader), placer_(*placer), type_(type), kv_size_(kv_size) {}
 
   Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>*) override {
-    INTARSIA_RETURN_IF_ERROR(loader_.Wait(rows.layer));
+    INTARSIA_RETURN_IF_ERROR(loader_.Load(rows.layer));
     INTARSIA_RETURN_IF_ERROR(placer_.Place(rows.layer, LayerPlacer::Scope::kAll, nullptr, nullptr));
     const int64_t num_bytes = kernels::KvPayloadBytes(type_, std::ssize(rows.positions), kv_size_);
     std::vector<uint8_t>& payload =
@@ -40,7 +40,7 @@ class Recorder : public model::LayerObserver {
 
  private:
   LayerLoader& loader_;
-  const LayerPlacer& placer_;
+  LayerPlacer& placer_;
   const KvPayloadType type_;
   const int64_t kv_size_;
   std::vector<std::vector<uint8_t>> layers_;
@@ -70,15 +70,16 @@ Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
   }
   INTARSIA_ASSIGN_OR_RETURN(const Prompt prompt, Prompt::Create(front, {}, tokens));
   const model::ModelConfig& config = transformer.config();
-  LayerLoader loader(prompt, config.num_layers, config.kv_size());
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<LayerLoader> loader,
+                            LayerLoader::Create(prompt, transformer));
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<model::KvCache> cache,
                             model::KvCache::Create(config, transformer.kv_type(),
                                                    prompt.num_tokens(), transformer.memory_pool()));
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<LayerPlacer> placer,
-                            LayerPlacer::Create(prompt, loader, transformer, cache.get()));
+                            LayerPlacer::Create(prompt, *loader, transformer, cache.get()));
   std::vector<int32_t> positions(tokens.size());
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(prompt.question_begin()));
-  Recorder recorder(&loader, placer.get(), type, config.kv_size());
+  Recorder recorder(loader.get(), placer.get(), type, config.kv_size());
   INTARSIA_RETURN_IF_ERROR(transformer
                                .Forward({.tokens = tokens,
                                          .positions = positions,

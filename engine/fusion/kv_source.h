@@ -29,6 +29,11 @@ class KvSource {
   // Errors: kNotFound if the cache is gone or its bytes are wrong, which is a miss and nothing
   // else; kIo; kInvalidArgument for a target of another size.
   virtual Status ReadLayer(int32_t layer, std::span<uint8_t> target) const = 0;
+  // The payload where it lies in memory, aligned to 4 bytes and valid as long as the source; empty
+  // if it has to be read. Either all layers are resident or none.
+  virtual std::span<const uint8_t> Resident(int32_t /*layer*/) const { return {}; }
+  // Asks the disk for a layer that will be read soon, without waiting for it. May do nothing.
+  virtual void Prefetch(int32_t /*layer*/) const {}
 };
 
 // A cache in memory, as the forward pass that computed it left it.
@@ -41,6 +46,10 @@ class MemoryKv : public KvSource {
   KvPayloadType type() const override { return type_; }
   int64_t num_tokens() const override { return num_tokens_; }
   Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override;
+  std::span<const uint8_t> Resident(int32_t layer) const override {
+    if (layer < 0 || layer >= std::ssize(layers_)) return {};
+    return layers_[static_cast<size_t>(layer)];
+  }
   const std::vector<std::vector<uint8_t>>& layers() const { return layers_; }
 
  private:

@@ -13,88 +13,104 @@ constexpr int64_t kAlignment = AlignedArray<uint8_t>::kAlignment;
 
 }  // namespace
 
-LayerLoader::LayerLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size)
-    : prompt_(prompt), num_layers_(num_layers), kv_size_(kv_size) {
-  for (const Segment& segment : prompt.segments()) {
-    if (segment.cached == nullptr) {
-      offsets_.push_back(-1);
-      sizes_.push_back(0);
-      continue;
-    }
+LayerLoader::LayerLoader(const Prompt& prompt, const model::Transformer& transformer)
+    : prompt_(prompt), transformer_(transformer) {
+  for (size_t index = 0; index < prompt.segments().size(); ++index) {
+    const Segment& segment = prompt.segments()[index];
+    offsets_.push_back(-1);
+    sizes_.push_back(0);
+    if (segment.cached == nullptr) continue;
+    cached_.push_back(index);
     // Negative for a type that is none, or no tokens; what has tokens fails when it is read.
-    const int64_t size = std::max<int64_t>(
-        0, kernels::KvPayloadBytes(segment.cached->type(), segment.size(), kv_size));
-    offsets_.push_back(bytes_per_layer_);
-    sizes_.push_back(size);
-    bytes_per_layer_ += (size + kAlignment - 1) / kAlignment * kAlignment;
+    sizes_.back() =
+        std::max<int64_t>(0, kernels::KvPayloadBytes(segment.cached->type(), segment.size(),
+                                                     transformer.config().kv_size()));
+    if (!segment.cached->Resident(0).empty()) continue;
+    offsets_.back() = bytes_per_layer_;
+    bytes_per_layer_ += (sizes_.back() + kAlignment - 1) / kAlignment * kAlignment;
   }
-  memory_ = AlignedArray<uint8_t>(bytes_per_layer_ * num_layers);
-  thread_ = std::thread([this] { Read(); });
+  const auto num_layers = static_cast<size_t>(transformer.config().num_layers);
+  payloads_.resize(num_layers * sizes_.size());
+  is_loaded_.resize(num_layers);
+}
+
+Result<std::unique_ptr<LayerLoader>> LayerLoader::Create(const Prompt& prompt,
+                                                         const model::Transformer& transformer) {
+  std::unique_ptr<LayerLoader> loader(new LayerLoader(prompt, transformer));
+  INTARSIA_ASSIGN_OR_RETURN(
+      loader->memory_,
+      AlignedArray<uint8_t>::TryCreate(loader->bytes_per_layer_ * transformer.config().num_layers,
+                                       transformer.memory_pool()));
+  if (loader->bytes_per_layer_ > 0) {
+    loader->thread_ = std::thread([asking = loader.get()] { asking->AskAhead(); });
+  }
+  return loader;
 }
 
 LayerLoader::~LayerLoader() {
-  {
-    const std::scoped_lock lock(mutex_);
-    is_stopping_ = true;
-  }
-  thread_.join();
+  is_stopping_ = true;
+  if (thread_.joinable()) thread_.join();
 }
 
-Status LayerLoader::ReadSegment(int32_t layer, size_t segment) {
+void LayerLoader::AskAhead() const {
+  for (int32_t layer = 0; layer < transformer_.config().num_layers; ++layer) {
+    for (const size_t segment : cached_) {
+      if (is_stopping_) return;
+      if (offsets_[segment] >= 0) prompt_.segments()[segment].cached->Prefetch(layer);
+    }
+  }
+}
+
+Status LayerLoader::LoadSegment(int32_t layer, size_t segment) {
   const int64_t num_tokens = prompt_.segments()[segment].size();
   if (num_tokens == 0) return Status::Ok();
   const KvSource& source = *prompt_.segments()[segment].cached;
-  uint8_t* const target = memory_.data() + layer * bytes_per_layer_ + offsets_[segment];
-  INTARSIA_RETURN_IF_ERROR(source.ReadLayer(layer, {target, static_cast<size_t>(sizes_[segment])}));
+  const auto size = static_cast<size_t>(sizes_[segment]);
+  if (offsets_[segment] < 0) {
+    const std::span<const uint8_t> resident = source.Resident(layer);
+    if (resident.size() != size) {
+      return Status(StatusCode::kInvalidArgument,
+                    "KV payload has another size: layer=" + std::to_string(layer) + " want=" +
+                        std::to_string(size) + " got=" + std::to_string(resident.size()));
+    }
+    PayloadAt(layer, segment) = resident.data();
+  } else {
+    uint8_t* const target = memory_.data() + layer * bytes_per_layer_ + offsets_[segment];
+    INTARSIA_RETURN_IF_ERROR(source.ReadLayer(layer, {target, size}));
+    PayloadAt(layer, segment) = target;
+  }
   const Status status =
-      kernels::CheckKvPayload(source.type(), target, sizes_[segment], num_tokens, kv_size_);
+      kernels::CheckKvPayload(source.type(), PayloadAt(layer, segment), sizes_[segment], num_tokens,
+                              transformer_.config().kv_size());
   if (status.ok()) return status;
   return Status(StatusCode::kNotFound, std::string(status.message()));
 }
 
-void LayerLoader::Read() {
-  for (int32_t layer = 0; layer < num_layers_; ++layer) {
+Status LayerLoader::Load(int32_t layer) {
+  if (is_loaded_[static_cast<size_t>(layer)]) return Status::Ok();
+  const Stopwatch clock;
+  std::vector<Status> errors(cached_.size());
+  std::vector<double> seconds(cached_.size());
+  transformer_.pool()->ParallelFor(std::ssize(cached_), [&](int64_t item, int) {
     const Stopwatch stopwatch;
-    for (size_t index = 0; index < offsets_.size(); ++index) {
-      if (offsets_[index] < 0) continue;
-      const Status status = ReadSegment(layer, index);
-      const std::scoped_lock lock(mutex_);
-      if (!status.ok()) {
-        error_ = status;
-        failed_segment_ = index;
-        changed_.notify_all();
-        return;
-      }
-      if (is_stopping_) return;
-    }
-    const std::scoped_lock lock(mutex_);
-    load_seconds_ += stopwatch.seconds();
-    num_loaded_ = layer + 1;
-    changed_.notify_all();
+    const auto at = static_cast<size_t>(item);
+    errors[at] = LoadSegment(layer, cached_[at]);
+    seconds[at] = stopwatch.seconds();
+  });
+  for (const double second : seconds) load_seconds_ += second;
+  wait_seconds_ += clock.seconds();
+  for (size_t at = 0; at < cached_.size(); ++at) {
+    if (errors[at].ok()) continue;
+    failed_segment_ = cached_[at];
+    return errors[at];
   }
-}
-
-Status LayerLoader::Wait(int32_t layer) {
-  const Stopwatch stopwatch;
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return num_loaded_ > layer || !error_.ok(); });
-  wait_seconds_ += stopwatch.seconds();
-  return num_loaded_ > layer ? Status::Ok() : error_;
-}
-
-std::optional<size_t> LayerLoader::failed_segment() const {
-  const std::scoped_lock lock(mutex_);
-  return failed_segment_;
-}
-
-double LayerLoader::load_seconds() const {
-  const std::scoped_lock lock(mutex_);
-  return load_seconds_;
+  is_loaded_[static_cast<size_t>(layer)] = true;
+  return Status::Ok();
 }
 
 const uint8_t* LayerLoader::payload(int32_t layer, size_t segment) const {
-  INTARSIA_CHECK(offsets_[segment] >= 0);
-  return memory_.data() + layer * bytes_per_layer_ + offsets_[segment];
+  INTARSIA_CHECK(is_loaded_[static_cast<size_t>(layer)]);
+  return payloads_[static_cast<size_t>(layer) * sizes_.size() + segment];
 }
 
 }  // namespace intarsia::engine

@@ -1,75 +1,81 @@
-// LayerLoader: reads the cached layers of a prompt on its own thread, ahead of the computation.
+// LayerLoader: reads the cached layers of a prompt, each when it is needed.
 //
-// Layer l + 1 is read and verified while layer l is computed. A payload whose parameters make no
-// sense counts as a cache that is gone. All layers stay in memory until the
-// loader goes, because propagation needs the cached values once more after the question's pass.
+// A thread of its own asks the disk for everything ahead, and does nothing else. Copying and
+// verifying is work for a processor, so the threads of the pool share it when a layer is needed: a
+// reading thread beside a pool that has all cores would take turns with it, and every loop of the
+// pool would wait for whoever lost its core. A payload that lies in memory is used in place. One
+// whose parameters make no sense counts as a cache that is gone. All layers stay in memory until
+// the loader goes, because propagation needs the cached values once more after the question's pass.
 //
-// Thread safety: owned by one thread; the reading thread is its own.
-// Lifetime: the prompt and its KvSources must outlive it.
+// Thread safety: owned by one thread, which shares the work with the pool.
+// Lifetime: the prompt, its KvSources and the transformer must outlive it.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <cstdint>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
 
 #include "base/aligned_array.h"
-#include "base/status.h"
+#include "base/result.h"
 #include "engine/fusion/prompt.h"
+#include "model/transformer.h"
 
 namespace intarsia::engine {
 
 class LayerLoader {
  public:
-  // Starts reading. `kv_size` is ModelConfig::kv_size().
-  LayerLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size);
-  // Stops reading after the extent at hand.
+  // Starts asking the disk. Errors: kResourceExhausted if the payloads do not fit into memory.
+  static Result<std::unique_ptr<LayerLoader>> Create(const Prompt& prompt,
+                                                     const model::Transformer& transformer);
+  // Waits for a call to the system at most.
   ~LayerLoader();
   LayerLoader(const LayerLoader&) = delete;
   LayerLoader& operator=(const LayerLoader&) = delete;
 
-  // Waits until `layer` is there. Errors: what a KvSource returned; failed_segment() then says
-  // which one.
-  Status Wait(int32_t layer);
+  // Reads and verifies `layer` unless that was done before. Blocks on the disk. Errors: what a
+  // KvSource returned; failed_segment() then says which one.
+  Status Load(int32_t layer);
 
-  // The index of the segment whose cache could not be read, after Wait returned an error.
-  std::optional<size_t> failed_segment() const;
+  // The index of the segment whose cache could not be read, after Load returned an error.
+  std::optional<size_t> failed_segment() const { return failed_segment_; }
 
-  // One layer's payload of a cached segment, 64-byte aligned. REQUIRES: Wait(layer) was OK.
+  // One layer's payload of a cached segment, aligned to 4 bytes. REQUIRES: Load(layer) was OK.
   const uint8_t* payload(int32_t layer, size_t segment) const;
   int64_t payload_bytes(size_t segment) const { return sizes_[segment]; }
 
-  int64_t bytes_per_layer() const { return bytes_per_layer_; }
-  // Seconds that the reading thread has spent reading, and that Wait has spent waiting.
-  double load_seconds() const;
+  // Seconds of all threads that went into reading and verifying, and of the clock during Load.
+  double load_seconds() const { return load_seconds_; }
   double wait_seconds() const { return wait_seconds_; }
 
  private:
-  void Read();
-  Status ReadSegment(int32_t layer, size_t segment);
+  LayerLoader(const Prompt& prompt, const model::Transformer& transformer);
+
+  void AskAhead() const;
+  Status LoadSegment(int32_t layer, size_t segment);
+  const uint8_t*& PayloadAt(int32_t layer, size_t segment) {
+    return payloads_[static_cast<size_t>(layer) * sizes_.size() + segment];
+  }
 
   // Immutable after construction.
   const Prompt& prompt_;
-  const int32_t num_layers_;
-  const int32_t kv_size_;
-  std::vector<int64_t> offsets_;  // [segments] of a payload within a layer; -1 without a cache
+  const model::Transformer& transformer_;
+  std::vector<size_t> cached_;    // segments with a cache
+  std::vector<int64_t> offsets_;  // [segments] of a payload within a layer; -1: in memory already
   std::vector<int64_t> sizes_;    // [segments]
   int64_t bytes_per_layer_ = 0;
-  AlignedArray<uint8_t> memory_;  // [num_layers, bytes_per_layer]; a layer is written once
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  // Guarded by mutex_.
-  int32_t num_loaded_ = 0;
-  bool is_stopping_ = false;
-  Status error_;
+  AlignedArray<uint8_t> memory_;          // [num_layers, bytes_per_layer]; written once
+  std::vector<const uint8_t*> payloads_;  // [num_layers, segments]
+  std::vector<bool> is_loaded_;           // [num_layers]
   std::optional<size_t> failed_segment_;
   double load_seconds_ = 0.0;
+  double wait_seconds_ = 0.0;
 
-  double wait_seconds_ = 0.0;  // Of the owner's thread.
-  std::thread thread_;         // Last: it uses everything above.
+  std::atomic<bool> is_stopping_{false};
+  std::thread thread_;  // asks ahead; not started if nothing has to be read
 };
 
 }  // namespace intarsia::engine

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "base/check.h"
@@ -33,6 +34,13 @@ Result<std::unique_ptr<LayerPlacer>> LayerPlacer::Create(const Prompt& prompt,
                                                          const model::Transformer& transformer,
                                                          model::KvCache* cache) {
   std::unique_ptr<LayerPlacer> placer(new LayerPlacer(prompt, loader, transformer, cache));
+  placer->scratches_.resize(static_cast<size_t>(transformer.pool()->num_threads()));
+  for (Scratch& scratch : placer->scratches_) {
+    for (AlignedArray<float>* array : {&scratch.k, &scratch.k_rotated, &scratch.v}) {
+      INTARSIA_ASSIGN_OR_RETURN(*array,
+                                AlignedArray<float>::TryCreate(kTokensPerTask * placer->kv_size_));
+    }
+  }
   const int64_t num_tokens = prompt.question_begin();
   placer->positions_.resize(static_cast<size_t>(num_tokens));
   std::iota(placer->positions_.begin(), placer->positions_.end(), 0);
@@ -112,15 +120,9 @@ Status LayerPlacer::PlaceRun(int32_t layer, const Run& run, Scratch* scratch) co
 }
 
 // A task is a range of positions and takes from each run what lies within it.
-Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) const {
+Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) {
   ThreadPool* const pool = transformer_.pool();
   const int64_t num_tasks = (prompt_.question_begin() + kTokensPerTask - 1) / kTokensPerTask;
-  std::vector<Scratch> scratches(static_cast<size_t>(pool->num_threads()));
-  for (Scratch& scratch : scratches) {
-    scratch.k = AlignedArray<float>(kTokensPerTask * kv_size_);
-    scratch.k_rotated = AlignedArray<float>(kTokensPerTask * kv_size_);
-    scratch.v = AlignedArray<float>(kTokensPerTask * kv_size_);
-  }
   FirstError error(pool->num_threads());
   pool->ParallelFor(num_tasks, [&](int64_t task, int worker) {
     for (const Run& whole : runs) {
@@ -128,14 +130,14 @@ Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) const
       run.begin = std::max(whole.begin, task * kTokensPerTask);
       run.end = std::min(whole.end, (task + 1) * kTokensPerTask);
       if (run.begin >= run.end) continue;
-      error.Set(worker, PlaceRun(layer, run, &scratches[static_cast<size_t>(worker)]));
+      error.Set(worker, PlaceRun(layer, run, &scratches_[static_cast<size_t>(worker)]));
     }
   });
   return error.Get();
 }
 
 Status LayerPlacer::Place(int32_t layer, Scope scope, const Propagation* propagation,
-                          const LayerShift* shift) const {
+                          const LayerShift* shift) {
   std::vector<Run> runs;
   size_t next_chunk = 0;
   for (size_t index = 0; index < prompt_.segments().size(); ++index) {
@@ -155,38 +157,64 @@ Status LayerPlacer::Place(int32_t layer, Scope scope, const Propagation* propaga
   return PlaceRuns(layer, runs);
 }
 
-LayerShift LayerPlacer::Measure(int32_t layer, const Propagation& propagation,
-                                const model::LayerRows& rows) const {
+Status LayerPlacer::MeasureChunk(const model::LayerRows& rows, const ChunkPropagation& chunk,
+                                 bool is_key, float* deltas, std::vector<float>* sum) const {
+  const float* const computed = is_key ? rows.k : rows.v;
+  const PropagationWeights& weights = is_key ? chunk.key : chunk.value;
+  sum->assign(static_cast<size_t>(kv_size_), 0.0f);
+  auto found = rows.positions.begin();
+  for (size_t s = 0; s < chunk.rows.size(); ++s) {
+    const int32_t position = chunk.rows[s];
+    found = std::lower_bound(found, rows.positions.end(), position);
+    INTARSIA_CHECK(found != rows.positions.end() && *found == position);
+    float* const delta = deltas + static_cast<int64_t>(s) * kv_size_;
+    const Run run = {.segment = chunk.segment, .begin = position, .end = position + 1};
+    INTARSIA_RETURN_IF_ERROR(ReadShifted(rows.layer, run, is_key, delta));
+    const float* const fresh = computed + (found - rows.positions.begin()) * kv_size_;
+    const float u = weights.u[s];
+    for (int64_t i = 0; i < kv_size_; ++i) {
+      delta[i] = fresh[i] - delta[i];
+      (*sum)[static_cast<size_t>(i)] += u * delta[i];
+    }
+  }
+  return Status::Ok();
+}
+
+Result<LayerShift> LayerPlacer::Measure(const Propagation& propagation,
+                                        const model::LayerRows& rows) const {
+  const std::span<const ChunkPropagation> chunks = propagation.chunks();
+  const auto num_chunks = std::ssize(chunks);
   LayerShift shift;
+  for (const ChunkPropagation& chunk : chunks) {
+    const int64_t size = (std::ssize(chunk.rows) + 1) * kv_size_;
+    INTARSIA_ASSIGN_OR_RETURN(shift.key.emplace_back(), AlignedArray<float>::TryCreate(size));
+    INTARSIA_ASSIGN_OR_RETURN(shift.value.emplace_back(), AlignedArray<float>::TryCreate(size));
+  }
+  // Keys, then values, of all chunks: what each adds to g.
+  std::vector<std::vector<float>> sums(2 * chunks.size());
+  ThreadPool* const pool = transformer_.pool();
+  FirstError error(pool->num_threads());
+  pool->ParallelFor(2 * num_chunks, [&](int64_t item, int worker) {
+    const bool is_key = item < num_chunks;
+    const auto index = static_cast<size_t>(item % num_chunks);
+    float* const deltas = (is_key ? shift.key : shift.value)[index].data();
+    error.Set(worker,
+              MeasureChunk(rows, chunks[index], is_key, deltas, &sums[static_cast<size_t>(item)]));
+  });
+  INTARSIA_RETURN_IF_ERROR(error.Get());
+  const bool is_causal = propagation.mode() == PropagationMode::kCausal;
   for (const bool is_key : {true, false}) {
     std::vector<AlignedArray<float>>& shifts = is_key ? shift.key : shift.value;
-    const float* const computed = is_key ? rows.k : rows.v;
-    std::vector<float> sum(static_cast<size_t>(kv_size_));  // g, as far as it goes
-    std::vector<std::vector<float>> sums_before;
-    for (const ChunkPropagation& chunk : propagation.chunks()) {
-      const auto num_rows = static_cast<int64_t>(chunk.rows.size());
-      const PropagationWeights& weights = is_key ? chunk.key : chunk.value;
-      AlignedArray<float>& deltas = shifts.emplace_back((num_rows + 1) * kv_size_);
-      sums_before.push_back(sum);
-      for (int64_t s = 0; s < num_rows; ++s) {
-        const int32_t position = chunk.rows[static_cast<size_t>(s)];
-        const auto found = std::lower_bound(rows.positions.begin(), rows.positions.end(), position);
-        INTARSIA_CHECK(found != rows.positions.end() && *found == position);
-        float* const delta = deltas.data() + s * kv_size_;
-        const Run run = {.segment = chunk.segment, .begin = position, .end = position + 1};
-        INTARSIA_CHECK(ReadShifted(layer, run, is_key, delta).ok());
-        const float* const fresh = computed + (found - rows.positions.begin()) * kv_size_;
-        const float u = weights.u[static_cast<size_t>(s)];
-        for (int64_t i = 0; i < kv_size_; ++i) {
-          delta[i] = fresh[i] - delta[i];
-          sum[static_cast<size_t>(i)] += u * delta[i];
-        }
-      }
-    }
-    for (size_t index = 0; index < shifts.size(); ++index) {
-      const bool is_causal = propagation.mode() == PropagationMode::kCausal;
-      const std::vector<float>& g = is_causal ? sums_before[index] : sum;
+    const size_t first = is_key ? 0 : chunks.size();
+    std::vector<float> g(static_cast<size_t>(kv_size_));
+    const auto add = [&](size_t index) {
+      for (size_t i = 0; i < g.size(); ++i) g[i] += sums[first + index][i];
+    };
+    // The causal g of a chunk holds the chunks before it.
+    for (size_t index = 0; index < chunks.size() && !is_causal; ++index) add(index);
+    for (size_t index = 0; index < chunks.size(); ++index) {
       std::ranges::copy(g, shifts[index].data() + shifts[index].size() - kv_size_);
+      if (is_causal) add(index);
     }
   }
   return shift;

@@ -29,7 +29,7 @@ struct LayerShift {
 
 class LayerPlacer {
  public:
-  // Errors: those of RopeTable::Fill.
+  // Errors: those of RopeTable::Fill, kResourceExhausted.
   static Result<std::unique_ptr<LayerPlacer>> Create(const Prompt& prompt,
                                                      const LayerLoader& loader,
                                                      const model::Transformer& transformer,
@@ -38,13 +38,11 @@ class LayerPlacer {
   // Places the cached segments of `layer`, which must be loaded. With a `shift`, those of
   // `propagation` get it; both are null without. kShifted leaves all other segments alone.
   enum class Scope : uint8_t { kAll, kShifted };
-  Status Place(int32_t layer, Scope scope, const Propagation* propagation,
-               const LayerShift* shift) const;
+  Status Place(int32_t layer, Scope scope, const Propagation* propagation, const LayerShift* shift);
 
-  // What the rows of a layer show: new minus cached at each recomputed position, with the sums g.
-  // `k` and `v` are [num_rows, kv_size] of `positions`, which hold every recomputed position.
-  LayerShift Measure(int32_t layer, const Propagation& propagation,
-                     const model::LayerRows& rows) const;
+  // What the rows of a layer, which must be loaded, show: new minus cached at each recomputed
+  // position, with the sums g. The rows hold every recomputed position. Errors: kResourceExhausted.
+  Result<LayerShift> Measure(const Propagation& propagation, const model::LayerRows& rows) const;
 
   // Squared distance of the rows' V from the cached V, [num_tokens] by position; 0 elsewhere.
   std::vector<float> ValueDeviation(int32_t layer, const model::LayerRows& rows) const;
@@ -74,8 +72,11 @@ class LayerPlacer {
     const float* value_shift = nullptr;
   };
 
-  Status PlaceRuns(int32_t layer, const std::vector<Run>& segments) const;
+  Status PlaceRuns(int32_t layer, const std::vector<Run>& runs);
   Status PlaceRun(int32_t layer, const Run& run, Scratch* scratch) const;
+  // One half of Measure for one chunk: the deltas, and the sum of u[s] delta[s].
+  Status MeasureChunk(const model::LayerRows& rows, const ChunkPropagation& chunk, bool is_key,
+                      float* deltas, std::vector<float>* sum) const;
   // Cached K or V of a run as f32, plus its shift.
   Status ReadShifted(int32_t layer, const Run& run, bool is_key, float* target) const;
 
@@ -88,6 +89,8 @@ class LayerPlacer {
   Angles angles_;
   Angles angles_windowed_;          // empty for models without windows
   std::vector<int32_t> positions_;  // 0, 1, 2, ...
+
+  std::vector<Scratch> scratches_;  // by worker
 };
 
 }  // namespace intarsia::engine

@@ -1,6 +1,7 @@
 #include "engine/fusion/propagation.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -67,15 +68,26 @@ Status FinishTwoSided(const ChunkSystem& system, double gamma, PropagationWeight
         {.data = const_cast<double*>(system.factor.data()), .size = m, .stride = m},
         {.data = columns.data(), .num_columns = n, .stride = n}));
   }
-  for (int64_t t = 0; t < n; ++t) {
-    float* const weights = result->weights.data() + t * (m + 1);
-    double k_dot_u = 0.0;  // = (R^-1 k_t) . (R^-1 1)
+  // Blocks of tokens, so that what a row touches of `weights` stays in the cache for the next row.
+  constexpr int64_t kTokensPerBlock = 64;
+  std::array<double, kTokensPerBlock> k_dot_u{};  // = (R^-1 k_t) . (R^-1 1)
+  for (int64_t begin = 0; begin < n; begin += kTokensPerBlock) {
+    const int64_t count = std::min(kTokensPerBlock, n - begin);
+    float* const weights = result->weights.data() + begin * (m + 1);
+    k_dot_u.fill(0.0);
     for (int64_t s = 0; s < m; ++s) {
-      weights[s] = static_cast<float>(columns[static_cast<size_t>(s * n + t)]);
-      k_dot_u +=
-          system.solved[static_cast<size_t>(s * n + t)] * system.solved_one[static_cast<size_t>(s)];
+      const double* const column = columns.data() + s * n + begin;
+      const double* const solved = system.solved.data() + s * n + begin;
+      const double one = system.solved_one[static_cast<size_t>(s)];
+      for (int64_t t = 0; t < count; ++t) {
+        weights[t * (m + 1) + s] = static_cast<float>(column[t]);
+        k_dot_u[static_cast<size_t>(t)] += solved[t] * one;
+      }
     }
-    weights[m] = static_cast<float>(gamma * (1.0 - k_dot_u));
+    for (int64_t t = 0; t < count; ++t) {
+      weights[t * (m + 1) + m] =
+          static_cast<float>(gamma * (1.0 - k_dot_u[static_cast<size_t>(t)]));
+    }
   }
   return Status::Ok();
 }
@@ -153,41 +165,42 @@ Result<Propagation> Propagation::Create(const Prompt& prompt, std::span<const in
     chunk.rows.assign(first, last);
   }
   const auto num_chunks = static_cast<int64_t>(propagation.chunks_.size());
-  for (const bool is_key : {true, false}) {
-    const PropagationKernel& kernel = is_key ? kKeyKernel : kValueKernel;
-    std::vector<ChunkSystem> systems(static_cast<size_t>(num_chunks));
-    std::vector<Status> errors(static_cast<size_t>(num_chunks));
-    pool->ParallelFor(num_chunks, [&](int64_t index, int) {
-      const ChunkPropagation& chunk = propagation.chunks_[static_cast<size_t>(index)];
-      ChunkSystem& system = systems[static_cast<size_t>(index)];
-      const Segment& segment = prompt.segments()[chunk.segment];
-      system.num_tokens = segment.size();
-      system.num_rows = static_cast<int64_t>(chunk.rows.size());
-      for (const int32_t position : chunk.rows) system.rows.push_back(position - segment.begin);
-      errors[static_cast<size_t>(index)] = Factor(kernel, &system);
-    });
-    double sum_all = 0.0;
-    std::vector<double> sums_before;
-    for (const ChunkSystem& system : systems) {
-      sums_before.push_back(sum_all);
-      sum_all += Sum(system.u);
-    }
-    const double gamma = kernel.c0 / (1.0 + kernel.c0 * sum_all);
-    pool->ParallelFor(num_chunks, [&](int64_t at, int) {
-      const auto index = static_cast<size_t>(at);
-      if (!errors[index].ok()) return;
-      const ChunkSystem& system = systems[index];
-      ChunkPropagation& chunk = propagation.chunks_[index];
-      PropagationWeights* const result = is_key ? &chunk.key : &chunk.value;
-      result->weights.resize(static_cast<size_t>(system.num_tokens * (system.num_rows + 1)));
-      result->u.assign(system.u.begin(), system.u.end());
-      errors[index] = mode == PropagationMode::kCausal
-                          ? FinishCausal(system, kernel.c0, sums_before[index], result)
-                          : FinishTwoSided(system, gamma, result);
-    });
-    for (const Status& error : errors) {
-      if (!error.ok()) return Status(StatusCode::kInternal, "propagation: " + error.ToString());
-    }
+  // Keys of all chunks, then values: enough pieces for the threads to share evenly.
+  std::vector<ChunkSystem> systems(2 * propagation.chunks_.size());
+  std::vector<Status> errors(systems.size());
+  pool->ParallelFor(2 * num_chunks, [&](int64_t item, int) {
+    const ChunkPropagation& chunk = propagation.chunks_[static_cast<size_t>(item % num_chunks)];
+    ChunkSystem& system = systems[static_cast<size_t>(item)];
+    const Segment& segment = prompt.segments()[chunk.segment];
+    system.num_tokens = segment.size();
+    system.num_rows = static_cast<int64_t>(chunk.rows.size());
+    for (const int32_t position : chunk.rows) system.rows.push_back(position - segment.begin);
+    errors[static_cast<size_t>(item)] =
+        Factor(item < num_chunks ? kKeyKernel : kValueKernel, &system);
+  });
+  std::vector<double> sums_before;
+  std::array<double, 2> sums_all{};  // of keys, of values
+  for (int64_t item = 0; item < 2 * num_chunks; ++item) {
+    double& sum = sums_all[item < num_chunks ? 0 : 1];
+    sums_before.push_back(sum);
+    sum += Sum(systems[static_cast<size_t>(item)].u);
+  }
+  pool->ParallelFor(2 * num_chunks, [&](int64_t item, int) {
+    const auto at = static_cast<size_t>(item);
+    if (!errors[at].ok()) return;
+    const bool is_key = item < num_chunks;
+    const ChunkSystem& system = systems[at];
+    ChunkPropagation& chunk = propagation.chunks_[static_cast<size_t>(item % num_chunks)];
+    PropagationWeights* const result = is_key ? &chunk.key : &chunk.value;
+    result->weights.resize(static_cast<size_t>(system.num_tokens * (system.num_rows + 1)));
+    result->u.assign(system.u.begin(), system.u.end());
+    const double c0 = (is_key ? kKeyKernel : kValueKernel).c0;
+    errors[at] = mode == PropagationMode::kCausal
+                     ? FinishCausal(system, c0, sums_before[at], result)
+                     : FinishTwoSided(system, c0 / (1.0 + c0 * sums_all[is_key ? 0 : 1]), result);
+  });
+  for (const Status& error : errors) {
+    if (!error.ok()) return Status(StatusCode::kInternal, "propagation: " + error.ToString());
   }
   return propagation;
 }
