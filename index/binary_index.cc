@@ -1,6 +1,7 @@
 #include "index/binary_index.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -220,6 +221,23 @@ Status BinaryIndex::RemoveSlot(int64_t slot) {
   }
   Resize(last);
   return Status::Ok();
+}
+
+std::vector<double> BinaryIndex::SharesOfSetBits() const {
+  std::vector<double> shares(static_cast<size_t>(bits_ * num_bits_), 0.0);
+  const double share = 1.0 / static_cast<double>(std::max<int64_t>(1, size()));
+  for (int32_t plane = 0; plane < bits_; ++plane) {
+    for (int64_t slot = 0; slot < size(); ++slot) {
+      for (int64_t w = 0; w < num_bits_ / 64; ++w) {
+        const size_t first = static_cast<size_t>(plane * num_bits_ + w * 64);
+        uint64_t bits = planes_[plane].data()[WordAt(slot, w)];
+        for (; bits != 0; bits &= bits - 1) {
+          shares[first + static_cast<size_t>(std::countr_zero(bits))] += share;
+        }
+      }
+    }
+  }
+  return shares;
 }
 
 double BinaryIndex::RoundQuery(Query* query) const {

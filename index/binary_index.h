@@ -53,6 +53,8 @@ struct BinarySearchResult {
   int64_t num_prospects = 0;    // of these, what the scan left
   int64_t num_rescored = 0;     // of the vectors, compared exactly
   bool is_truncated = false;    // candidates_max left some out that the bound would have kept
+  double scan_ms = 0.0;
+  double rescore_ms = 0.0;  // all that comes behind the scan
 };
 
 class BinaryIndex {
@@ -90,6 +92,9 @@ class BinaryIndex {
   };
   Result<Estimates> EstimateAll(const FlatIndex& rows, std::span<const float> query,
                                 int32_t query_bits) const;
+
+  // For each bit of a code the share of vectors that have it set [bits() * padded dimensions].
+  std::vector<double> SharesOfSetBits() const;
 
   // The index as bytes, with a checksum over them and one for each vector of `rows`.
   // Errors: kInvalidArgument if the sizes of `rows` and the index differ.

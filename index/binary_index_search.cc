@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "index/binary_index.h"
 #include "kernels/binary_scan.h"
 #include "kernels/dot_rows.h"
@@ -281,10 +282,12 @@ Result<BinarySearchResult> BinaryIndex::Search(const FlatIndex& rows, const Sear
   INTARSIA_ASSIGN_OR_RETURN(std::vector<float> vector, rows.PrepareQuery(params.query));
   BinarySearchResult result;
   if (size() == 0) return result;
+  const Stopwatch stopwatch;
   const Query query = MakeQuery(std::move(vector), options.query_bits);
   std::vector<Prospect> prospects =
       ScanAll(query, params, options.error_bound, &result.num_scanned);
   result.num_prospects = std::ssize(prospects);
+  result.scan_ms = stopwatch.milliseconds();
   if (options.query_bits == 1) {
     prospects = Refine(query, prospects, params.k, options.error_bound);
   }
@@ -296,6 +299,7 @@ Result<BinarySearchResult> BinaryIndex::Search(const FlatIndex& rows, const Sear
   result.num_rescored = rescorer.Run(prospects);
   result.is_truncated = is_long && left_out.limit >= rescorer.threshold();
   result.hits = rescorer.Take();
+  result.rescore_ms = stopwatch.milliseconds() - result.scan_ms;
   return result;
 }
 
