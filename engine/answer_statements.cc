@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 #include "engine/collection_rows.h"
 #include "engine/session.h"
+#include "engine/text_indexer.h"
 
 namespace intarsia::engine {
 namespace {
@@ -18,6 +19,38 @@ VectorScan ScanOf(const query::BoundOptions& options, const query::Settings& set
       options.is_given("scan") ? options.GetText("scan") : settings.GetText("search.scan");
   if (name == "flat") return VectorScan::kFlat;
   return name == "binary" ? VectorScan::kBinary : VectorScan::kAuto;
+}
+
+// What finds chunks, as `options` of SEARCH or ANSWER say.
+// Errors: kBinder if the collection lacks what the statement asks for.
+query::Failure BindSearchMode(const query::BoundOptions& options, const query::Settings& settings,
+                              RetrieveParams* params) {
+  const bool is_given = options.is_given("mode");
+  const std::string& mode = is_given ? options.GetText("mode") : settings.GetText("search.mode");
+  params->mode = mode == "text"     ? SearchMode::kText
+                 : mode == "hybrid" ? SearchMode::kHybrid
+                                    : SearchMode::kVector;
+  if (params->mode != SearchMode::kVector && !HasTextIndex(params->collection)) {
+    if (is_given) {
+      return query::BinderError(
+          {}, "collection \"" + params->collection.name + "\" has no text index",
+          "Search it WITH (mode = 'vector'), or make one WITH (text_index = 'bm25').");
+    }
+    params->mode = SearchMode::kVector;
+  }
+  const std::string& fusion = options.GetText("rank_fusion");
+  params->fusion.method = fusion == "relative" ? query::RankFusion::kRelative
+                          : fusion == "linear" ? query::RankFusion::kLinear
+                                               : query::RankFusion::kReciprocalRank;
+  params->fusion.k = options.GetDouble("rrf_k");
+  params->text_weight = options.GetDouble("text_weight");
+  params->vector_weight = options.GetDouble("vector_weight");
+  params->scan = ScanOf(options, settings);
+  return {};
+}
+
+Value ScoreValue(const std::optional<double>& score) {
+  return score.has_value() ? Value(*score) : Value();
 }
 
 // The first `num_chars` code points on one line, with an ellipsis if that is not all.
@@ -117,22 +150,68 @@ class PlanWriter {
   ResultSet result_;
 };
 
-void DescribeRetrieval(const Retrieval& retrieval, int depth, bool is_run, PlanWriter* plan) {
-  plan->Add(depth, "RETRIEVE by " + retrieval.access_path + ": " +
+// The leg that compares vectors.
+void DescribeVectors(const Retrieval& retrieval, int depth, bool is_run, PlanWriter* plan) {
+  const bool is_alone = retrieval.mode == SearchMode::kVector;
+  plan->Add(depth, (is_alone ? "RETRIEVE by " : "MATCH VECTOR by ") + retrieval.access_path + ": " +
                        std::to_string(retrieval.num_vectors) + " vectors, " +
                        std::to_string(retrieval.num_filtered) + " pass the filter, " +
                        std::to_string(retrieval.num_rescored) + " compared exactly, " +
-                       std::to_string(retrieval.chunks.size()) + " kept");
+                       std::to_string(retrieval.num_vector_hits) + (is_alone ? " kept" : " found"));
+  if (!is_run) return;
+  plan->Add(depth + 1, "embed " + Ms(retrieval.embed_ms) + ", search " + Ms(retrieval.search_ms));
+}
+
+// The leg that looks for words.
+void DescribeWords(const Retrieval& retrieval, int depth, bool is_run, PlanWriter* plan) {
+  const index::TextSearchResult& text = retrieval.text;
+  const bool is_alone = retrieval.mode == SearchMode::kText;
+  plan->Add(depth, (is_alone ? "RETRIEVE by words: " : "MATCH TEXT: ") +
+                       std::to_string(text.num_clauses) + " words or phrases with " +
+                       std::to_string(text.num_postings) + " postings in " +
+                       std::to_string(text.num_chunks) + " chunks, " +
+                       std::to_string(text.num_scored) + " chunks scored, " +
+                       std::to_string(retrieval.num_text_hits) + (is_alone ? " kept" : " found"));
+  if (!is_run) return;
+  plan->Add(depth + 1, std::to_string(text.num_blocks_decoded) + " blocks decoded, search " +
+                           Ms(retrieval.text_ms));
+}
+
+void DescribeRetrieval(const RetrieveParams& params, const Retrieval& retrieval, int depth,
+                       bool is_run, PlanWriter* plan) {
+  switch (retrieval.mode) {
+    case SearchMode::kVector:
+      DescribeVectors(retrieval, depth, is_run, plan);
+      break;
+    case SearchMode::kText:
+      DescribeWords(retrieval, depth, is_run, plan);
+      break;
+    case SearchMode::kHybrid: {
+      const bool is_rrf = params.fusion.method == query::RankFusion::kReciprocalRank;
+      plan->Add(depth, std::string("RETRIEVE by rank fusion ") +
+                           (is_rrf ? "rrf k=" + Format("%g", params.fusion.k)
+                            : params.fusion.method == query::RankFusion::kRelative ? "relative"
+                                                                                   : "linear") +
+                           ", text weight " + Format("%g", params.text_weight) +
+                           ", vector weight " + Format("%g", params.vector_weight) + ": " +
+                           std::to_string(retrieval.chunks.size()) + " kept");
+      DescribeWords(retrieval, depth + 1, is_run, plan);
+      DescribeVectors(retrieval, depth + 1, is_run, plan);
+      break;
+    }
+  }
   if (retrieval.num_vectors > 0 && retrieval.is_filtered) {
     const double share =
         static_cast<double>(retrieval.num_filtered) / static_cast<double>(retrieval.num_vectors);
     plan->Add(depth + 1, "WHERE by index: selectivity " + Format("%.3g %%", 100.0 * share) + ", " +
                              std::to_string(retrieval.num_read) + " rows read for it");
   }
+  if (retrieval.is_constrained) {
+    plan->Add(depth + 1, "WORDS behind + and -: " + std::to_string(retrieval.num_unconstrained) +
+                             " chunks pass them");
+  }
   if (!is_run) return;
-  plan->Add(depth + 1, "index " + Ms(retrieval.build_ms) + ", filter " + Ms(retrieval.filter_ms) +
-                           ", embed " + Ms(retrieval.embed_ms) + ", search " +
-                           Ms(retrieval.search_ms));
+  plan->Add(depth + 1, "index " + Ms(retrieval.build_ms) + ", filter " + Ms(retrieval.filter_ms));
 }
 
 void DescribePrompt(const AnswerResult& answer, int depth, PlanWriter* plan) {
@@ -172,28 +251,41 @@ void DescribeGeneration(const AnswerResult& answer, int depth, PlanWriter* plan)
 
 }  // namespace
 
+query::Outcome<RetrieveParams> Session::BindSearch(
+    const query::Search& statement, const storage::CollectionInfo& collection,
+    const query::BoundOptions& options, std::shared_ptr<const EmbeddingModel>* embedder) {
+  RetrieveParams params;
+  params.collection = collection;
+  params.text = statement.text.text;
+  params.where = statement.where.has_value() ? &*statement.where : nullptr;
+  params.limit = statement.limit.value_or(settings_.GetInteger("search.limit"));
+  params.syntax = index::TextSyntax::kOperators;
+  INTARSIA_FAIL_IF(BindSearchMode(options, settings_, &params));
+  // Words are found without a model.
+  if (params.mode != SearchMode::kText) {
+    INTARSIA_ASSIGN_OR_FAIL(*embedder, EmbedderOf(collection));
+    params.embedder = embedder->get();
+  }
+  return params;
+}
+
 query::Outcome<ResultSet> Session::Run(const query::Search& statement,
                                        const StatementContext& context) {
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                           FindCollection(statement.collection));
   INTARSIA_ASSIGN_OR_FAIL(const query::BoundOptions options,
                           query::BindOptions(query::OptionTable::kSearch, statement.options));
-  INTARSIA_ASSIGN_OR_FAIL(const auto embedder, EmbedderOf(collection));
-  INTARSIA_ASSIGN_OR_FAIL(
-      const Retrieval found,
-      engine_.retriever()->Retrieve(
-          {.collection = collection,
-           .embedder = embedder.get(),
-           .text = statement.text.text,
-           .where = statement.where.has_value() ? &*statement.where : nullptr,
-           .limit = statement.limit.value_or(settings_.GetInteger("search.limit")),
-           .scan = ScanOf(options, settings_)},
-          context.cancel));
+  std::shared_ptr<const EmbeddingModel> embedder;
+  INTARSIA_ASSIGN_OR_FAIL(const RetrieveParams params,
+                          BindSearch(statement, collection, options, &embedder));
+  INTARSIA_ASSIGN_OR_FAIL(const Retrieval found,
+                          engine_.retriever()->Retrieve(params, context.cancel));
   ResultSet result;
-  result.columns = {{"score", ValueKind::kDouble},     {"source", ValueKind::kString},
-                    {"heading", ValueKind::kString},   {"byte_start", ValueKind::kInteger},
-                    {"byte_end", ValueKind::kInteger}, {"doc_id", ValueKind::kString},
-                    {"chunk_id", ValueKind::kString},  {"snippet", ValueKind::kString}};
+  result.columns = {{"score", ValueKind::kDouble},        {"source", ValueKind::kString},
+                    {"heading", ValueKind::kString},      {"byte_start", ValueKind::kInteger},
+                    {"byte_end", ValueKind::kInteger},    {"doc_id", ValueKind::kString},
+                    {"chunk_id", ValueKind::kString},     {"text_score", ValueKind::kDouble},
+                    {"vector_score", ValueKind::kDouble}, {"snippet", ValueKind::kString}};
   for (const RetrievedChunk& hit : found.chunks) {
     INTARSIA_ASSIGN_OR_RETURN(const std::string text,
                               found.view->GetTextRange(hit.document.text_digest,
@@ -202,22 +294,26 @@ query::Outcome<ResultSet> Session::Run(const query::Search& statement,
     for (const std::string& part : hit.chunk.heading_path) {
       heading += (heading.empty() ? "" : " > ") + part;
     }
-    result.rows.push_back({Value(hit.score), Value(hit.document.source), Value(heading),
-                           Value(hit.chunk.byte_begin), Value(hit.chunk.byte_end),
-                           Value(std::to_string(hit.document.id)),
-                           Value(std::to_string(hit.chunk.id)),
-                           Value(Snippet(text, options.GetInteger("snippet_chars")))});
+    result.rows.push_back(
+        {Value(hit.score), Value(hit.document.source), Value(heading), Value(hit.chunk.byte_begin),
+         Value(hit.chunk.byte_end), Value(std::to_string(hit.document.id)),
+         Value(std::to_string(hit.chunk.id)), ScoreValue(hit.text_score),
+         ScoreValue(hit.vector_score), Value(Snippet(text, options.GetInteger("snippet_chars")))});
   }
   result.notices = found.notices;
   if (statement.limit.has_value() && !statement.where.has_value() && found.num_vectors > 0 &&
+      found.mode != SearchMode::kText && !found.is_constrained &&
       std::ssize(found.chunks) < *statement.limit) {
     result.notices.push_back("only " + std::to_string(found.chunks.size()) + " of " +
                              std::to_string(*statement.limit) +
                              " rows, because the collection holds no more chunks");
   }
-  result.footer = std::to_string(found.chunks.size()) + " rows, " +
-                  Ms(found.embed_ms + found.filter_ms + found.search_ms) + " (" +
-                  found.access_path + " of " + std::to_string(found.num_vectors) + " vectors)";
+  const double search_ms = found.embed_ms + found.filter_ms + found.search_ms + found.text_ms;
+  const std::string how = found.mode == SearchMode::kText     ? "words"
+                          : found.mode == SearchMode::kHybrid ? "words and " + found.access_path
+                                                              : found.access_path;
+  result.footer = std::to_string(found.chunks.size()) + " rows, " + Ms(search_ms) + " (" + how +
+                  " of " + std::to_string(found.num_vectors) + " chunks)";
   return result;
 }
 
@@ -232,7 +328,7 @@ query::Outcome<AnswerParams> Session::BindAnswer(const query::Answer& statement,
   params.retrieve.text = statement.question.text;
   params.retrieve.where = statement.where.has_value() ? &*statement.where : nullptr;
   params.retrieve.limit = options.GetInteger("k");
-  params.retrieve.scan = ScanOf(options, settings_);
+  INTARSIA_FAIL_IF(BindSearchMode(options, settings_, &params.retrieve));
   params.max_tokens = options.GetInteger("max_tokens");
   params.sampling = {.temperature = options.GetDouble("temperature"),
                      .top_k = options.GetInteger("top_k"),
@@ -281,20 +377,17 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
                             FindCollection(search->collection));
     INTARSIA_ASSIGN_OR_FAIL(const query::BoundOptions options,
                             query::BindOptions(query::OptionTable::kSearch, search->options));
-    INTARSIA_ASSIGN_OR_FAIL(const auto embedder, EmbedderOf(collection));
-    INTARSIA_ASSIGN_OR_FAIL(
-        const Retrieval found,
-        engine_.retriever()->Retrieve(
-            {.collection = collection,
-             .embedder = embedder.get(),
-             .text = search->text.text,
-             .where = search->where.has_value() ? &*search->where : nullptr,
-             .limit = search->limit.value_or(settings_.GetInteger("search.limit")),
-             .scan = ScanOf(options, settings_)},
-            context.cancel));
-    plan.Add(0, "SEARCH in " + collection.name + " with " + embedder->info.name);
-    DescribeRetrieval(found, 1, statement.is_analyze, &plan);
-    return plan.Take();
+    std::shared_ptr<const EmbeddingModel> embedder;
+    INTARSIA_ASSIGN_OR_FAIL(const RetrieveParams params,
+                            BindSearch(*search, collection, options, &embedder));
+    INTARSIA_ASSIGN_OR_FAIL(const Retrieval found,
+                            engine_.retriever()->Retrieve(params, context.cancel));
+    plan.Add(0, "SEARCH in " + collection.name +
+                    (embedder == nullptr ? "" : " with " + embedder->info.name));
+    DescribeRetrieval(params, found, 1, statement.is_analyze, &plan);
+    ResultSet result = plan.Take();
+    result.notices = found.notices;
+    return result;
   }
   const auto& asked = std::get<query::Answer>(statement.statement);
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
@@ -308,7 +401,7 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
   if (!outcome.ok()) return std::move(outcome).diagnostic();
   const AnswerResult& answer = *outcome;
   plan.Add(0, "ANSWER from " + collection.name + " with " + params.generator->info.name);
-  DescribeRetrieval(answer.retrieval, 1, statement.is_analyze, &plan);
+  DescribeRetrieval(params.retrieve, answer.retrieval, 1, statement.is_analyze, &plan);
   if (answer.is_refusal) {
     plan.Add(1, "REFUSE without a model");
     ResultSet result = plan.Take();

@@ -64,13 +64,14 @@ query::Failure Answerer::Retrieve(Job* job) const {
   job->result.retrieval = *std::move(found);
   Retrieval& retrieval = job->result.retrieval;
   job->result.notices = retrieval.notices;
-  const double best = retrieval.chunks.empty() ? -1.0 : retrieval.chunks.front().score;
+  // Of vectors only: the scores of words depend on how many there are.
+  const double best = retrieval.best_vector_score.value_or(params.min_score);
   const bool has_evidence = !retrieval.chunks.empty() && best >= params.min_score;
   if (!has_evidence && params.on_no_evidence == OnNoEvidence::kRefuse) {
     job->result.is_refusal = true;
     job->result.notices.push_back(retrieval.chunks.empty()
                                       ? "no chunk matches, so there is nothing to answer from"
-                                      : "no chunk is near enough to the question: best score " +
+                                      : "no chunk is near enough to the question: best cosine " +
                                             std::to_string(best) + ", min_score " +
                                             std::to_string(params.min_score));
     retrieval.chunks.clear();

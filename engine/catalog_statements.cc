@@ -205,6 +205,8 @@ query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement)
   info.options["min_tokens"] =
       std::to_string(std::min(options.GetInteger("min_tokens"), chunk_tokens));
   info.options["kv_cache"] = options.GetText("kv_cache");
+  info.options["text_index"] = options.GetText("text_index");
+  info.options["language"] = options.GetText("language");
   info.options["kv_dtype"] = options.GetText("kv_dtype");
   if (const Status valid = query::ValidateChunkerOptions(ChunkerOf(info)); !valid.ok()) {
     return query::BinderError(statement.name.range, std::string(valid.message()));

@@ -6,8 +6,10 @@
 
 namespace intarsia::engine {
 
-Engine::Engine(std::unique_ptr<storage::Database> database, const EngineOptions& options)
+Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
+               std::unique_ptr<storage::Database> database, const EngineOptions& options)
     : file_system_(options.file_system),
+      text_indexer_(std::move(text_indexer)),
       database_(std::move(database)),
       pool_(options.num_threads),
       models_(&pool_),
@@ -22,9 +24,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
   database_options.file_system = options.file_system;
   // What SHOW SETTINGS says before anybody sets it.
   database_options.kv_bytes_max = query::Settings().GetInteger("kv.disk_bytes_max");
+  auto text_indexer = std::make_unique<TextIndexer>();
+  database_options.chunk_indexer = text_indexer.get();
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<storage::Database> database,
                             storage::Database::Open(path, database_options));
-  return std::unique_ptr<Engine>(new Engine(std::move(database), options));
+  return std::unique_ptr<Engine>(new Engine(std::move(text_indexer), std::move(database), options));
 }
 
 }  // namespace intarsia::engine

@@ -17,6 +17,7 @@
 #include "engine/kv_manager.h"
 #include "engine/model_registry.h"
 #include "engine/retriever.h"
+#include "engine/text_indexer.h"
 #include "storage/database.h"
 
 namespace intarsia::engine {
@@ -50,9 +51,11 @@ class Engine {
   Status Finish(const CancelToken* cancel) { return kv_.Drain(cancel); }
 
  private:
-  Engine(std::unique_ptr<storage::Database> database, const EngineOptions& options);
+  Engine(std::unique_ptr<TextIndexer> text_indexer, std::unique_ptr<storage::Database> database,
+         const EngineOptions& options);
 
   FileSystem* const file_system_;
+  const std::unique_ptr<TextIndexer> text_indexer_;  // outlives the database
   const std::unique_ptr<storage::Database> database_;
   ThreadPool pool_;
   ModelRegistry models_;

@@ -1,5 +1,6 @@
 #include "engine/retriever.h"
 
+#include <algorithm>
 #include <shared_mutex>
 #include <utility>
 
@@ -12,6 +13,9 @@ namespace {
 // Commits may come as fast as their changes are taken up. After so many turns the search keeps
 // writers of the index out until it is done.
 constexpr int kTurnsMax = 2;
+
+// Hits of each leg that a fusion looks at, at least: a chunk that is tenth in both may be the best.
+constexpr int64_t kFusionDepth = 100;
 
 }  // namespace
 
@@ -34,11 +38,12 @@ struct Retriever::Access {
 };
 
 Retriever::Retriever(storage::Database* database, ThreadPool* pool)
-    : database_(database), pool_(pool) {}
+    : database_(database), pool_(pool), text_(database) {}
 
 Retriever::~Retriever() = default;
 
 void Retriever::Forget(storage::CollectionId id) {
+  text_.Forget(id);
   const std::scoped_lock lock(mutex_);
   entries_.erase(id);
 }
@@ -81,65 +86,197 @@ Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& coll
   }
 }
 
+struct Retriever::Job {
+  const RetrieveParams& params;
+  const CancelToken* const cancel;
+  Access access;
+  Retrieval result;
+  std::optional<index::RowSet> rows = {};  // that may be found; not set: all
+  std::optional<std::vector<storage::ChunkId>> ids =
+      {};  // the same as chunks, if words are looked for
+  std::vector<index::SearchHit> vector_hits = {};
+  std::vector<index::SearchHit> text_hits = {};
+
+  bool uses_text() const { return params.mode != SearchMode::kVector; }
+  bool uses_vectors() const { return params.mode != SearchMode::kText; }
+  const storage::ReadView& view() const { return *result.view; }
+  // Hits of a leg that fusion looks at.
+  int64_t depth() const {
+    return params.mode == SearchMode::kHybrid ? std::max(params.limit, kFusionDepth) : params.limit;
+  }
+};
+
 query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
                                               const CancelToken* cancel) {
-  Retrieval retrieval;
-  const auto& embedder = *params.embedder;
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(params.collection, embedder.info.id));
-  const storage::ReadView& view = retrieval.view.emplace(std::move(access.view));
-  retrieval.build_ms = access.build_ms;
-  retrieval.access_path = "flat scan";
-  retrieval.num_vectors = access.vectors().num_vectors(access.rows());
-  if (retrieval.num_vectors == 0) {
-    retrieval.notices.push_back("collection " + params.collection.name +
-                                " holds no documents yet; load some with COPY");
-    return retrieval;
+  if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+  std::vector<std::string> notices;
+  const bool uses_text = params.mode != SearchMode::kVector;
+  if (uses_text) {
+    INTARSIA_RETURN_IF_ERROR(text_.MakeCurrent(params.collection, cancel, &notices));
   }
-  retrieval.num_filtered = retrieval.num_vectors;
-  std::optional<RowMatches> matches;
+  const std::optional<storage::ModelId> model =
+      params.mode == SearchMode::kText ? std::nullopt : std::optional(params.embedder->info.id);
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(params.collection, model));
+  Job job = {.params = params, .cancel = cancel, .access = std::move(access), .result = {}};
+  Retrieval& result = job.result;
+  result.view.emplace(std::move(job.access.view));
+  result.notices = std::move(notices);
+  result.mode = params.mode;
+  result.build_ms = job.access.build_ms;
+  result.access_path = "flat scan";
+  result.num_vectors = job.uses_vectors() ? job.access.vectors().num_vectors(job.access.rows())
+                                          : job.access.rows().num_live();
+  result.num_filtered = result.num_vectors;
+  if (result.num_vectors == 0) {
+    result.notices.push_back("collection " + params.collection.name +
+                             " holds no documents yet; load some with COPY");
+    return std::move(job.result);
+  }
+  INTARSIA_FAIL_IF(Filter(&job));
+  if (job.uses_vectors()) INTARSIA_FAIL_IF(SearchVectors(&job));
+  if (job.uses_text()) INTARSIA_RETURN_IF_ERROR(SearchWords(&job));
+  INTARSIA_RETURN_IF_ERROR(Collect(&job));
+  return std::move(job.result);
+}
+
+query::Failure Retriever::Filter(Job* job) {
+  const RetrieveParams& params = job->params;
+  const RowIndex& rows = job->access.rows();
+  Retrieval& result = job->result;
+  const Stopwatch stopwatch;
   if (params.where != nullptr) {
-    const Stopwatch stopwatch;
-    INTARSIA_ASSIGN_OR_FAIL(matches,
-                            access.rows().Match(view, params.collection, *params.where, cancel));
-    retrieval.is_filtered = true;
-    retrieval.num_filtered = matches->rows.size();
-    retrieval.num_read = matches->num_read;
-    retrieval.filter_ms = stopwatch.milliseconds();
+    query::Outcome<RowMatches> matches =
+        rows.Match(job->view(), params.collection, *params.where, job->cancel);
+    if (!matches.ok()) return std::move(matches).diagnostic();
+    result.is_filtered = true;
+    result.num_filtered = matches->rows.size();
+    result.num_read = matches->num_read;
+    job->rows = std::move(matches->rows);
   }
+  if (!job->uses_text()) {
+    result.filter_ms = stopwatch.milliseconds();
+    return {};
+  }
+  if (job->rows.has_value()) {
+    std::vector<storage::ChunkId>& ids = job->ids.emplace();
+    for (const uint32_t row : job->rows->ToRows()) ids.push_back(rows.chunks()[row]);
+  }
+  // What the text requires and forbids holds for both legs.
+  const std::span<const storage::ChunkId> candidates =
+      job->ids.has_value() ? std::span<const storage::ChunkId>(*job->ids) : rows.chunks();
+  auto kept =
+      text_.Constrain(job->view(), params.collection,
+                      {.text = params.text, .syntax = params.syntax}, candidates, job->cancel);
+  if (!kept.ok()) return query::FromStatus(kept.status());
+  if (kept->has_value()) {
+    std::vector<uint64_t> words(static_cast<size_t>((rows.num_rows() + 63) / 64));
+    for (const storage::ChunkId id : **kept) {
+      const std::optional<int64_t> row = rows.RowOf(id);
+      if (row.has_value()) words[static_cast<size_t>(*row / 64)] |= uint64_t{1} << (*row % 64);
+    }
+    for (size_t i = 0; i < words.size(); ++i) words[i] &= rows.live_words()[i];
+    job->rows = index::RowSet::FromWords(words);
+    job->ids = *std::move(*kept);
+    result.is_constrained = true;
+    result.num_unconstrained = job->rows->size();
+  }
+  result.filter_ms = stopwatch.milliseconds();
+  return {};
+}
+
+query::Failure Retriever::SearchVectors(Job* job) {
+  const model::Embedder& embedder = *job->params.embedder->embedder;
+  Retrieval& result = job->result;
   const Stopwatch embed;
-  std::vector<float> vector(static_cast<size_t>(embedder.embedder->dimension()));
-  const std::string_view texts[] = {params.text};
-  INTARSIA_RETURN_IF_ERROR(
-      embedder.embedder->Embed(texts, model::TextRole::kQuery, vector.data(), cancel));
-  retrieval.embed_ms = embed.milliseconds();
+  std::vector<float> vector(static_cast<size_t>(embedder.dimension()));
+  const std::string_view texts[] = {job->params.text};
+  const Status embedded =
+      embedder.Embed(texts, model::TextRole::kQuery, vector.data(), job->cancel);
+  if (!embedded.ok()) return query::FromStatus(embedded);
+  result.embed_ms = embed.milliseconds();
   const Stopwatch search;
-  INTARSIA_ASSIGN_OR_RETURN(
-      VectorMatches found,
-      access.vectors().Search({.vector = vector,
-                               .k = params.limit,
-                               .rows = matches.has_value() ? &matches->rows : nullptr,
-                               .scan = params.scan},
-                              access.rows(), pool_));
-  retrieval.access_path = std::move(found.access_path);
-  retrieval.num_rescored = found.num_rescored;
-  for (const index::SearchHit& hit : found.hits) {
-    RetrievedChunk& chunk = retrieval.chunks.emplace_back();
+  auto found = job->access.vectors().Search({.vector = vector,
+                                             .k = job->depth(),
+                                             .rows = job->rows.has_value() ? &*job->rows : nullptr,
+                                             .scan = job->params.scan},
+                                            job->access.rows(), pool_);
+  if (!found.ok()) return query::FromStatus(found.status());
+  result.access_path = std::move(found->access_path);
+  result.num_rescored = found->num_rescored;
+  result.num_vector_hits = std::ssize(found->hits);
+  if (!found->hits.empty()) result.best_vector_score = found->hits.front().score;
+  job->vector_hits = std::move(found->hits);
+  result.search_ms = search.milliseconds();
+  return {};
+}
+
+Status Retriever::SearchWords(Job* job) {
+  Retrieval& result = job->result;
+  const Stopwatch stopwatch;
+  TextLegParams leg = {.text = job->params.text, .syntax = job->params.syntax, .k = job->depth()};
+  if (job->ids.has_value()) leg.filter = *job->ids;
+  INTARSIA_ASSIGN_OR_RETURN(TextMatches matches,
+                            text_.Search(job->view(), job->params.collection, leg, job->cancel));
+  result.notices.insert(result.notices.end(), matches.notices.begin(), matches.notices.end());
+  job->text_hits = std::move(matches.found.hits);
+  result.num_text_hits = std::ssize(job->text_hits);
+  result.text = std::move(matches.found);
+  result.text_ms = stopwatch.milliseconds();
+  if (job->params.mode != SearchMode::kText) return Status::Ok();
+  if (!matches.has_words) {
+    result.notices.push_back("there are no words in the text to look for");
+  } else if (result.num_text_hits < job->params.limit) {
+    result.notices.push_back("only " + std::to_string(result.num_text_hits) + " of " +
+                             std::to_string(job->params.limit) +
+                             " rows, because no more chunks hold a word of the text" +
+                             (job->params.where != nullptr ? " and pass WHERE" : ""));
+  }
+  return Status::Ok();
+}
+
+Status Retriever::Collect(Job* job) {
+  const RetrieveParams& params = job->params;
+  Retrieval& result = job->result;
+  // One leg alone keeps its scores.
+  std::vector<query::FusedHit> hits;
+  if (params.mode == SearchMode::kHybrid) {
+    const query::RankedLeg legs[] = {
+        {.hits = job->text_hits, .weight = params.text_weight, .least_score = 0.0},
+        {.hits = job->vector_hits, .weight = params.vector_weight, .least_score = -1.0}};
+    hits = query::FuseRanks(legs, params.fusion, params.limit);
+  } else {
+    const bool is_text = params.mode == SearchMode::kText;
+    for (const index::SearchHit& hit : is_text ? job->text_hits : job->vector_hits) {
+      query::FusedHit& added = hits.emplace_back();
+      added.id = hit.id;
+      added.score = hit.score;
+      added.leg_scores.resize(2);
+      added.leg_scores[is_text ? 0 : 1] = hit.score;
+    }
+  }
+  for (const query::FusedHit& hit : hits) {
+    RetrievedChunk& chunk = result.chunks.emplace_back();
     chunk.score = hit.score;
-    INTARSIA_ASSIGN_OR_RETURN(chunk.chunk, view.GetChunk(hit.id));
-    INTARSIA_ASSIGN_OR_RETURN(chunk.document, view.GetDocument(chunk.chunk.document));
+    chunk.text_score = hit.leg_scores[0];
+    chunk.vector_score = hit.leg_scores[1];
+    INTARSIA_ASSIGN_OR_RETURN(chunk.chunk, job->view().GetChunk(hit.id));
+    INTARSIA_ASSIGN_OR_RETURN(chunk.document, job->view().GetDocument(chunk.chunk.document));
   }
-  retrieval.search_ms = search.milliseconds();
-  if (std::ssize(found.hits) < params.limit && params.where != nullptr) {
-    retrieval.notices.push_back("only " + std::to_string(found.hits.size()) + " of " +
-                                std::to_string(params.limit) +
-                                " rows, because no more chunks pass WHERE");
+  const bool is_narrowed = params.where != nullptr || result.is_constrained;
+  if (params.mode != SearchMode::kText && is_narrowed && std::ssize(hits) < params.limit) {
+    result.notices.push_back("only " + std::to_string(hits.size()) + " of " +
+                             std::to_string(params.limit) + " rows, because no more chunks pass " +
+                             (params.where == nullptr ? "the words behind + and -"
+                              : result.is_constrained ? "WHERE and the words behind + and -"
+                                                      : "WHERE"));
   }
-  return retrieval;
+  return Status::Ok();
 }
 
 query::Outcome<ChunkMatches> Retriever::Match(const storage::CollectionInfo& collection,
                                               const query::Predicate& where,
                                               const CancelToken* cancel) {
+  if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
   INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, std::nullopt));
   INTARSIA_ASSIGN_OR_FAIL(const RowMatches matches,
                           access.rows().Match(access.view, collection, where, cancel));

@@ -1,4 +1,7 @@
-// Retriever: the chunks of a collection that are nearest to a question.
+// Retriever: the chunks of a collection that fit a question best.
+//
+// Two legs find them: one compares vectors, the other looks for words. A hybrid search joins their
+// rankings.
 //
 // Keeps the indexes of each collection in memory, built when they are first asked for, and takes up
 // what changed before it answers. Filters apply before the k best are taken.
@@ -20,26 +23,39 @@
 #include "base/cancel.h"
 #include "base/result.h"
 #include "engine/model_registry.h"
+#include "engine/text_search.h"
 #include "engine/vector_index.h"
 #include "query/ast.h"
 #include "query/diagnostic.h"
+#include "query/rank_fusion.h"
 #include "storage/database.h"
 
 namespace intarsia::engine {
 
+enum class SearchMode : uint8_t { kHybrid, kVector, kText };
+
 struct RetrieveParams {
   storage::CollectionInfo collection;
-  const EmbeddingModel* embedder = nullptr;
+  const EmbeddingModel* embedder = nullptr;  // may be null for kText
   std::string_view text;
   const query::Predicate* where = nullptr;  // may be null
   int64_t limit = 10;
   VectorScan scan = VectorScan::kAuto;
+  SearchMode mode = SearchMode::kVector;
+  index::TextSyntax syntax = index::TextSyntax::kWords;  // of `text`, where words are looked for
+  // Of kHybrid.
+  query::RankFusionOptions fusion;
+  double text_weight = 1.0;
+  double vector_weight = 1.0;
 };
 
 struct RetrievedChunk {
   storage::Chunk chunk;
   storage::Document document;
-  double score = 0.0;  // cosine
+  double score = 0.0;  // what it is ranked by: a leg's score or that of the fusion
+  // Of the legs that found it: BM25, and the cosine.
+  std::optional<double> text_score;
+  std::optional<double> vector_score;
 };
 
 struct Retrieval {
@@ -48,16 +64,25 @@ struct Retrieval {
   std::optional<storage::ReadView> view;
   std::vector<RetrievedChunk> chunks;  // best first
   std::vector<std::string> notices;    // why there are fewer than asked for
+  SearchMode mode = SearchMode::kVector;
+  // The highest cosine of any chunk that passes the filter; not set if vectors were not compared.
+  std::optional<double> best_vector_score;
   // For EXPLAIN.
-  std::string access_path;   // "flat scan" or "binary scan"
-  int64_t num_vectors = 0;   // in the collection
-  bool is_filtered = false;  // there is a WHERE
-  int64_t num_filtered = 0;  // that pass the filter
-  int64_t num_read = 0;      // rows that had to be read to know whether they pass
-  int64_t num_rescored = 0;  // compared exactly
+  std::string access_path;        // of vectors: "flat scan" or "binary scan"
+  int64_t num_vectors = 0;        // chunks in the collection
+  int64_t num_vector_hits = 0;    // of the leg
+  index::TextSearchResult text;   // without its hits
+  int64_t num_text_hits = 0;      // of the leg
+  bool is_constrained = false;    // by + or - in the text
+  int64_t num_unconstrained = 0;  // chunks that these let through
+  bool is_filtered = false;       // there is a WHERE
+  int64_t num_filtered = 0;       // that pass the filter
+  int64_t num_read = 0;           // rows that had to be read to know whether they pass
+  int64_t num_rescored = 0;       // compared exactly
   double filter_ms = 0.0;
   double embed_ms = 0.0;
-  double search_ms = 0.0;
+  double search_ms = 0.0;  // of vectors
+  double text_ms = 0.0;
   double build_ms = 0.0;  // of the index, if it was stale
 };
 
@@ -87,14 +112,23 @@ class Retriever {
  private:
   struct Entry;
   struct Access;
+  struct Job;
 
   // The indexes of a collection in its present state, which stays as long as the Access lives.
   // Without a model, the vectors are not looked at.
   Result<Access> Acquire(const storage::CollectionInfo& collection,
                          std::optional<storage::ModelId> model);
 
+  // Evaluates WHERE and the + and - of the text.
+  query::Failure Filter(Job* job);
+  query::Failure SearchVectors(Job* job);
+  Status SearchWords(Job* job);
+  // Joins what the legs found.
+  Status Collect(Job* job);
+
   storage::Database* const database_;
   ThreadPool* const pool_;
+  TextSearcher text_;
   std::mutex mutex_;
   std::map<storage::CollectionId, std::shared_ptr<Entry>> entries_;  // Guarded by mutex_.
 };

@@ -82,6 +82,11 @@ class Session {
   // The default generator's tokenizer, or null if there is no default.
   std::shared_ptr<const model::Tokenizer> DefaultTokenizer();
 
+  // `embedder` keeps the model of the result alive; it stays null where none is needed.
+  query::Outcome<RetrieveParams> BindSearch(const query::Search& statement,
+                                            const storage::CollectionInfo& collection,
+                                            const query::BoundOptions& options,
+                                            std::shared_ptr<const EmbeddingModel>* embedder);
   query::Outcome<AnswerParams> BindAnswer(const query::Answer& statement,
                                           const EmbeddingModel* embedder);
   // What kv_cache = 'eager' does behind new documents; adds notices to `result`.

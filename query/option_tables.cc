@@ -11,6 +11,8 @@ constexpr double kBytesMax = 1LL << 50;
 constexpr double kSeedMax = 4294967295.0;
 
 constexpr std::array<std::string_view, 3> kScans = {"auto", "flat", "binary"};
+constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
+constexpr std::array<std::string_view, 3> kRankFusions = {"rrf", "relative", "linear"};
 
 constexpr std::array<OptionSpec, 2> kCreateModel = {{
     {"context_tokens", T::kInteger, "", "Longest prompt and answer together; default: the file's.",
@@ -20,9 +22,14 @@ constexpr std::array<OptionSpec, 2> kCreateModel = {{
 }};
 
 constexpr std::array<std::string_view, 2> kChunkers = {"structure", "fixed"};
+constexpr std::array<std::string_view, 2> kTextIndexes = {"bm25", "off"};
+// Those of index::TextAnalyzer::Languages(), and none.
+constexpr std::array<std::string_view, 16> kLanguages = {
+    "danish",    "dutch",      "english",  "finnish", "french",  "german",  "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "turkish",   "none"};
 constexpr std::array<std::string_view, 3> kKvPolicies = {"lazy", "eager", "off"};
 constexpr std::array<std::string_view, 3> kKvTypes = {"int8", "bf16", "int4"};
-constexpr std::array<OptionSpec, 7> kCreateCollection = {{
+constexpr std::array<OptionSpec, 9> kCreateCollection = {{
     {"embedding", T::kName, "", "Embedding model; default: that of SET DEFAULT EMBEDDING."},
     {"chunker", T::kChoice, "structure", "How documents are cut into chunks.", 0, 0, kChunkers},
     {"chunk_tokens", T::kInteger, "",
@@ -32,6 +39,10 @@ constexpr std::array<OptionSpec, 7> kCreateCollection = {{
     {"overlap", T::kInteger, "0", "Tokens that a chunk repeats from the one before.", 0, 32768},
     {"min_tokens", T::kInteger, "32", "Smaller sections are merged; chunker 'structure' only.", 0,
      65536},
+    {"text_index", T::kChoice, "bm25", "Whether words are indexed, for text and hybrid searches.",
+     0, 0, kTextIndexes},
+    {"language", T::kChoice, "english", "Whose endings are cut from words; none: no endings.", 0, 0,
+     kLanguages},
     {"kv_cache", T::kChoice, "lazy",
      "When attention caches are written: behind the first answer that needs one, at ingest, or "
      "never.",
@@ -52,7 +63,14 @@ constexpr std::array<OptionSpec, 4> kCopy = {{
     {"file_bytes_max", T::kBytes, "67108864", "Larger files are errors.", 1, kBytesMax},
 }};
 
-constexpr std::array<OptionSpec, 2> kSearch = {{
+constexpr std::array<OptionSpec, 7> kSearch = {{
+    {"mode", T::kChoice, "hybrid", "What finds chunks: vectors, words or both.", 0, 0, kModes},
+    {"rank_fusion", T::kChoice, "rrf", "How a hybrid search joins its two rankings.", 0, 0,
+     kRankFusions},
+    {"rrf_k", T::kDouble, "60", "Constant of rrf; with a larger one the first ranks weigh less.", 1,
+     1e6},
+    {"text_weight", T::kDouble, "1", "Weight of the words in a hybrid search.", 0, 1e6},
+    {"vector_weight", T::kDouble, "1", "Weight of the vectors in a hybrid search.", 0, 1e6},
     {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
     {"snippet_chars", T::kInteger, "160", "Length of the snippet; 0: all of the chunk.", 0, 10000},
 }};
@@ -65,13 +83,21 @@ constexpr std::array<std::string_view, 2> kProbes = {"with_rows", "with_question
 constexpr std::array<std::string_view, 3> kOrders = {"score", "reverse", "document"};
 constexpr std::array<std::string_view, 2> kNoEvidence = {"refuse", "answer"};
 constexpr std::array<std::string_view, 3> kReuses = {"chunks", "prefix", "none"};
-constexpr std::array<OptionSpec, 16> kAnswer = {{
+constexpr std::array<OptionSpec, 21> kAnswer = {{
     {"k", T::kInteger, "8", "Chunks that the answer is made from.", 1, 256},
+    {"mode", T::kChoice, "hybrid", "What finds chunks: vectors, words or both.", 0, 0, kModes},
+    {"rank_fusion", T::kChoice, "rrf", "How a hybrid search joins its two rankings.", 0, 0,
+     kRankFusions},
+    {"rrf_k", T::kDouble, "60", "Constant of rrf; with a larger one the first ranks weigh less.", 1,
+     1e6},
+    {"text_weight", T::kDouble, "1", "Weight of the words in a hybrid search.", 0, 1e6},
+    {"vector_weight", T::kDouble, "1", "Weight of the vectors in a hybrid search.", 0, 1e6},
     {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
     {"order", T::kChoice, "score", "Order of the chunks in the prompt.", 0, 0, kOrders},
     {"on_no_evidence", T::kChoice, "refuse", "What to do if no chunk supports an answer.", 0, 0,
      kNoEvidence},
-    {"min_score", T::kDouble, "0.25", "A best chunk with a lower score is no evidence.", -1, 1},
+    {"min_score", T::kDouble, "0.25",
+     "If the nearest vector has a lower cosine, there is no evidence.", -1, 1},
     {"max_tokens", T::kInteger, "300", "Longest answer.", 1, 32768},
     {"temperature", T::kDouble, "0", "0: always the likeliest token.", 0, 10},
     {"top_p", T::kDouble, "1", "Sample among the likeliest tokens of this total probability.",
@@ -93,10 +119,12 @@ constexpr std::array<OptionSpec, 16> kAnswer = {{
      0, 0, kProbes},
 }};
 
-constexpr std::array<OptionSpec, 5> kSettings = {{
+constexpr std::array<OptionSpec, 6> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
      0, kScans},
+    {"search.mode", T::kChoice, "hybrid", "What finds chunks if a statement does not say.", 0, 0,
+     kModes},
     {"kv.write_behind", T::kBoolean, "on", "Whether missing caches are written behind an answer."},
     {"kv.disk_bytes_max", T::kBytes, "17179869184", "Disk for attention caches.", 0, kBytesMax},
     {"statement_timeout_ms", T::kInteger, "0", "A statement that runs longer is stopped; 0: never.",

@@ -59,8 +59,8 @@ TEST_F(CopyStatementTest, AChangedFileReplacesItsDocumentInSearchAndCaches) {
   const std::string old_text = Text(Run("SELECT content FROM docs" + where), "content");
   Run("CACHE COLLECTION docs");
   const int64_t num_cached = Number(Run("SHOW CACHE"), "entries");
-  EXPECT_NEAR(Cell(Run("SEARCH '" + old_text + "' IN docs LIMIT 1"), "score").AsDouble(), 1.0,
-              1e-2);
+  EXPECT_NEAR(Cell(Run("SEARCH '" + old_text + "' IN docs LIMIT 1"), "vector_score").AsDouble(),
+              1.0, 1e-2);
 
   WriteDocument("market.txt", "Ice stands in the bay until spring.\n");
   const auto copied = CopyAll();

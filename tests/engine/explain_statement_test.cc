@@ -22,7 +22,8 @@ class ExplainStatementTest : public EngineFixture {
 
 TEST_F(ExplainStatementTest, OfASearchNamesTheScan) {
   CreateFilledDocs();
-  const std::string plan = Plan("EXPLAIN SEARCH 'harbour' IN docs WHERE source LIKE '%.txt'");
+  const std::string plan =
+      Plan("EXPLAIN SEARCH 'harbour' IN docs WHERE source LIKE '%.txt' WITH (mode = vector)");
   EXPECT_TRUE(plan.starts_with("SEARCH in docs with e\n  -> RETRIEVE by flat scan: 10 vectors, "))
       << plan;
   const int64_t num_passing =
@@ -30,6 +31,22 @@ TEST_F(ExplainStatementTest, OfASearchNamesTheScan) {
   EXPECT_TRUE(Has(plan, std::to_string(num_passing) + " pass the filter")) << plan;
   EXPECT_FALSE(Has(plan, " ms"));
   EXPECT_TRUE(Has(Plan("EXPLAIN ANALYZE SEARCH 'harbour' IN docs"), "embed "));
+}
+
+TEST_F(ExplainStatementTest, OfAHybridSearchShowsBothLegs) {
+  CreateFilledDocs();
+  const std::string plan = Plan("EXPLAIN SEARCH 'harbour -fish' IN docs WITH (text_weight = 2)");
+  EXPECT_TRUE(Has(plan, "RETRIEVE by rank fusion rrf k=60, text weight 2, vector weight 1: "))
+      << plan;
+  EXPECT_TRUE(Has(plan, "\n    -> MATCH TEXT: 2 words or phrases with ")) << plan;
+  EXPECT_TRUE(Has(plan, "\n    -> MATCH VECTOR by flat scan: 10 vectors, ")) << plan;
+  EXPECT_TRUE(Has(plan, "\n    -> WORDS behind + and -: ")) << plan;
+  EXPECT_FALSE(Has(plan, " ms"));
+  const std::string words = Plan("EXPLAIN ANALYZE SEARCH 'harbour' IN docs WITH (mode = text)");
+  EXPECT_TRUE(words.starts_with("SEARCH in docs\n  -> RETRIEVE by words: 1 words or phrases with "))
+      << words;
+  EXPECT_TRUE(Has(words, " blocks decoded, search ")) << words;
+  EXPECT_FALSE(Has(words, "VECTOR"));
 }
 
 TEST_F(ExplainStatementTest, OfAnAnswerAgreesWithTheAnswerAndRunsNothing) {

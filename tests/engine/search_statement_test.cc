@@ -34,7 +34,7 @@ TEST_F(SearchStatementTest, AChunksOwnTextIsItsNearest) {
     const auto found = Run("SEARCH '" + text + "' IN many LIMIT 3");
     ASSERT_EQ(found.rows.size(), 3u);
     EXPECT_EQ(Text(found, "source"), "n" + std::to_string(i));
-    EXPECT_NEAR(Cell(found, "score").AsDouble(), 1.0, 1e-3);
+    EXPECT_NEAR(Cell(found, "vector_score").AsDouble(), 1.0, 1e-3);
     EXPECT_GE(Cell(found, "score", 0).AsDouble(), Cell(found, "score", 1).AsDouble());
     EXPECT_GE(Cell(found, "score", 1).AsDouble(), Cell(found, "score", 2).AsDouble());
     EXPECT_EQ(Text(found, "snippet"), text);
@@ -86,7 +86,7 @@ TEST_F(SearchStatementTest, SnippetsAreCutAtCharacters) {
 TEST_F(SearchStatementTest, ResultsFollowEveryChangeAtOnce) {
   CreateMany(20);
   const std::string sql = "SEARCH 'A roof of ice and oil.' IN many LIMIT 1";
-  EXPECT_LT(Cell(Run(sql), "score").AsDouble(), 0.999);
+  EXPECT_LT(Cell(Run(sql), "vector_score").AsDouble(), 0.999);
   Run("INSERT INTO many (id, content) VALUES ('new', 'A roof of ice and oil.')");
   EXPECT_EQ(Text(Run(sql), "source"), "new");
   Open();

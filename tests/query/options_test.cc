@@ -133,14 +133,14 @@ TEST(OptionsTest, MistakesSayWhatIsAllowed) {
 TEST(OptionsTest, StrangeOptionListsAllNames) {
   const auto options = BindAnswer("weather = 1");
   ASSERT_FALSE(options.ok());
-  EXPECT_TRUE(options.diagnostic().hint.starts_with("It takes k, scan, order"));
+  EXPECT_TRUE(options.diagnostic().hint.starts_with("It takes k, mode, rank_fusion"));
 }
 
 TEST(OptionsTest, DescriptionHasARowForEachOption) {
   const ResultSet described = DescribeOptions(OptionTable::kSearch);
   ASSERT_EQ(described.rows.size(), OptionsOf(OptionTable::kSearch).size());
-  EXPECT_EQ(described.rows[0][0].AsString(), "scan");
-  EXPECT_EQ(described.rows[0][1].AsString(), "'auto', 'flat' or 'binary'");
+  EXPECT_EQ(described.rows[0][0].AsString(), "mode");
+  EXPECT_EQ(described.rows[0][1].AsString(), "'hybrid', 'vector' or 'text'");
 }
 
 }  // namespace

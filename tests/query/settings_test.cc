@@ -46,7 +46,7 @@ TEST(SettingsTest, ShowListsThoseThatMatch) {
   EXPECT_FALSE(Set(&settings, "search.scan = binary").has_value());
   const auto statement = ParseStatement("SHOW SETTINGS LIKE 'search%'");
   const ResultSet shown = settings.Show(std::get<ShowSettings>(*statement));
-  ASSERT_EQ(shown.rows.size(), 2U);
+  ASSERT_EQ(shown.rows.size(), 3U);
   EXPECT_EQ(shown.rows[1][0].AsString(), "search.scan");
   EXPECT_EQ(shown.rows[1][1].AsString(), "binary");
   EXPECT_EQ(settings.Show({}).rows.size(), OptionsOf(OptionTable::kSettings).size());

@@ -1,0 +1,63 @@
+#include "engine/text_indexer.h"
+
+#include <utility>
+
+#include "index/text_index_writer.h"
+
+namespace intarsia::engine {
+namespace {
+
+class TextIndexChange : public storage::ChunkIndexChange {
+ public:
+  explicit TextIndexChange(std::unique_ptr<index::TextAnalyzer> analyzer)
+      : analyzer_(std::move(analyzer)), writer_(analyzer_.get()) {}
+
+  void Add(const storage::IndexedChunk& chunk) override {
+    const std::string place = PlaceOf(chunk);
+    const std::string_view fields[] = {place, chunk.text};
+    writer_.Add(chunk.id, fields);
+  }
+  void Remove(const storage::IndexedChunk& chunk) override {
+    const std::string place = PlaceOf(chunk);
+    const std::string_view fields[] = {place, chunk.text};
+    writer_.Remove(chunk.id, fields);
+  }
+  Status Finish(const RowReader& rows, RowWriter* out) override {
+    return writer_.Finish(rows, out);
+  }
+
+ private:
+  static std::string PlaceOf(const storage::IndexedChunk& chunk) {
+    std::string place(chunk.title);
+    for (const std::string& heading : chunk.heading_path) {
+      if (heading != chunk.title) place += " > " + heading;
+    }
+    return place;
+  }
+
+  const std::unique_ptr<index::TextAnalyzer> analyzer_;
+  index::TextIndexWriter writer_;
+};
+
+}  // namespace
+
+bool HasTextIndex(const storage::CollectionInfo& collection) {
+  const auto option = collection.options.find("text_index");
+  return option == collection.options.end() || option->second != "off";
+}
+
+Result<std::unique_ptr<index::TextAnalyzer>> AnalyzerOf(const storage::CollectionInfo& collection) {
+  const auto language = collection.options.find("language");
+  return index::TextAnalyzer::Create(language == collection.options.end() ? "english"
+                                                                          : language->second);
+}
+
+Result<std::unique_ptr<storage::ChunkIndexChange>> TextIndexer::Begin(
+    const storage::CollectionInfo& collection) const {
+  if (!HasTextIndex(collection)) return std::unique_ptr<storage::ChunkIndexChange>();
+  INTARSIA_ASSIGN_OR_RETURN(auto analyzer, AnalyzerOf(collection));
+  return std::unique_ptr<storage::ChunkIndexChange>(
+      std::make_unique<TextIndexChange>(std::move(analyzer)));
+}
+
+}  // namespace intarsia::engine
