@@ -1,13 +1,12 @@
 #include "engine/fusion/fused_prefill.h"
 
 #include <algorithm>
-#include <cmath>
-#include <iterator>
 #include <optional>
 #include <utility>
 
 #include "base/check.h"
 #include "base/stopwatch.h"
+#include "engine/fusion/fusion_plan.h"
 #include "engine/fusion/layer_loader.h"
 #include "engine/fusion/layer_placer.h"
 #include "kernels/attention_rows.h"
@@ -19,12 +18,6 @@ namespace {
 // first with a signal (CacheBlend, section 4.3).
 constexpr int32_t kDeviationLayer = 1;
 
-std::vector<int32_t> Merge(std::span<const int32_t> a, std::span<const int32_t> b) {
-  std::vector<int32_t> merged;
-  std::ranges::merge(a, b, std::back_inserter(merged));
-  return merged;
-}
-
 // One attempt with the caches that the prompt names.
 class Attempt {
  public:
@@ -35,12 +28,7 @@ class Attempt {
         options_(options),
         selector_(selector),
         cancel_(cancel),
-        candidates_(prompt.Candidates()),
-        fresh_(prompt.FreshPositions()),
-        budget_(std::llround(options.ratio * static_cast<double>(candidates_.size()))) {
-    if (selector.name() == "full") budget_ = static_cast<int64_t>(candidates_.size());
-    if (selector.name() == "none") budget_ = 0;
-  }
+        plan_(MakeFusionPlan(prompt, options, selector)) {}
 
   Status Run(int64_t num_new_tokens_max, FusedContext* context);
 
@@ -59,16 +47,13 @@ class Attempt {
   Status ScoreByAttention(std::vector<float>* scores);
   Result<std::vector<int32_t>> Select(std::span<const float> scores) const;
   Status PreparePropagation(std::span<const int32_t> rows);
-  FusionUsage CountTokens() const;
 
   const model::Transformer& transformer_;
   const Prompt& prompt_;
   const FusionOptions& options_;
   const RowSelector& selector_;
   const CancelToken* const cancel_;
-  const std::vector<int32_t> candidates_;
-  const std::vector<int32_t> fresh_;
-  int64_t budget_;
+  const FusionPlan plan_;
 
   std::unique_ptr<model::KvCache> cache_;
   std::unique_ptr<LayerLoader> loader_;
@@ -86,7 +71,7 @@ class Attempt::QuestionObserver : public model::LayerObserver {
       : attempt_(*attempt), scores_(*scores) {
     // The last row once by itself and once in the mean of the question's rows; rows of missed
     // chunks are computed here too, but do not ask.
-    const int64_t num_rows = std::ssize(attempt_.probes_) + std::ssize(attempt_.fresh_);
+    const int64_t num_rows = std::ssize(attempt_.probes_) + std::ssize(attempt_.plan_.fresh);
     const int64_t num_question = attempt_.prompt_.num_tokens() - attempt_.prompt_.question_begin();
     weights_.resize(static_cast<size_t>(num_rows));
     std::fill(weights_.end() - num_question, weights_.end(),
@@ -162,7 +147,7 @@ class Attempt::RowsObserver : public model::LayerObserver {
     INTARSIA_ASSIGN_OR_RETURN(attempt_.rows_,
                               attempt_.Select(attempt_.placer_->ValueDeviation(rows.layer, rows)));
     INTARSIA_RETURN_IF_ERROR(attempt_.PreparePropagation(attempt_.rows_));
-    const std::vector<int32_t> going_on = Merge(attempt_.rows_, attempt_.fresh_);
+    const std::vector<int32_t> going_on = MergePositions(attempt_.rows_, attempt_.plan_.fresh);
     for (size_t row = 0; row < rows.positions.size(); ++row) {
       if (std::ranges::binary_search(going_on, rows.positions[row])) {
         kept->push_back(static_cast<int32_t>(row));
@@ -177,11 +162,7 @@ class Attempt::RowsObserver : public model::LayerObserver {
 Result<std::vector<float>> Attempt::Forward(std::span<const int32_t> positions,
                                             int32_t num_logit_rows,
                                             model::LayerObserver* observer) {
-  std::vector<int32_t> tokens;
-  tokens.reserve(positions.size());
-  for (const int32_t position : positions) {
-    tokens.push_back(prompt_.tokens()[static_cast<size_t>(position)]);
-  }
+  const std::vector<int32_t> tokens = TokensAt(prompt_, positions);
   return transformer_.Forward({.tokens = tokens,
                                .positions = positions,
                                .num_logit_rows = num_logit_rows,
@@ -194,11 +175,11 @@ Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   const Stopwatch stopwatch;
   scores->assign(static_cast<size_t>(prompt_.num_tokens()), 0.0f);
   if (options_.probes == ProbePass::kWithQuestion && options_.propagate != PropagationMode::kOff) {
-    probes_ = selector_.Probes(candidates_, budget_);
+    probes_ = selector_.Probes(plan_.candidates, plan_.budget);
     INTARSIA_RETURN_IF_ERROR(PreparePropagation(probes_));
   }
   QuestionObserver observer(this, scores);
-  const std::vector<int32_t> positions = Merge(probes_, fresh_);
+  const std::vector<int32_t> positions = MergePositions(probes_, plan_.fresh);
   INTARSIA_RETURN_IF_ERROR(Forward(positions, /*num_logit_rows=*/0, &observer).status());
   propagation_.reset();
   is_placed_ = true;
@@ -208,36 +189,19 @@ Status Attempt::ScoreByAttention(std::vector<float>* scores) {
 
 Result<std::vector<int32_t>> Attempt::Select(std::span<const float> scores) const {
   return selector_.Select({.prompt = &prompt_,
-                           .candidates = candidates_,
-                           .budget = budget_,
+                           .candidates = plan_.candidates,
+                           .budget = plan_.budget,
                            .scores = scores,
                            .pool = transformer_.pool()});
 }
 
 Status Attempt::PreparePropagation(std::span<const int32_t> rows) {
-  if (options_.propagate == PropagationMode::kOff || rows.empty() ||
-      rows.size() == candidates_.size()) {
-    return Status::Ok();
-  }
+  if (!plan_.is_propagating(options_.propagate, rows.size())) return Status::Ok();
   const Stopwatch stopwatch;
   INTARSIA_ASSIGN_OR_RETURN(
       propagation_, Propagation::Create(prompt_, rows, options_.propagate, transformer_.pool()));
   timing_.solve_ms += stopwatch.milliseconds();
   return Status::Ok();
-}
-
-FusionUsage Attempt::CountTokens() const {
-  FusionUsage usage;
-  usage.prompt_tokens = prompt_.num_tokens();
-  usage.recomputed_tokens = std::ssize(rows_);
-  usage.fresh_tokens = std::ssize(fresh_);
-  for (const Segment& segment : prompt_.segments()) {
-    if (segment.cached != nullptr) usage.reused_tokens += segment.size();
-  }
-  usage.reused_tokens -= usage.recomputed_tokens;
-  INTARSIA_CHECK(usage.prompt_tokens ==
-                 usage.reused_tokens + usage.recomputed_tokens + usage.fresh_tokens);
-  return usage;
 }
 
 Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
@@ -250,9 +214,9 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
   INTARSIA_ASSIGN_OR_RETURN(placer_,
                             LayerPlacer::Create(prompt_, *loader_, transformer_, cache_.get()));
   std::vector<int32_t> positions;
-  const bool is_choice = budget_ > 0 && budget_ < std::ssize(candidates_);
+  const bool is_choice = plan_.is_choice();
   if (is_choice && selector_.score_kind() == ScoreKind::kDeviation) {
-    positions = Merge(candidates_, fresh_);  // RowsObserver chooses on the way
+    positions = MergePositions(plan_.candidates, plan_.fresh);  // RowsObserver chooses on the way
   } else {
     std::vector<float> scores;
     if (is_choice && selector_.score_kind() == ScoreKind::kAttention) {
@@ -260,11 +224,11 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
     }
     if (is_choice || selector_.score_kind() == ScoreKind::kNone) {
       INTARSIA_ASSIGN_OR_RETURN(rows_, Select(scores));
-    } else if (budget_ > 0) {
-      rows_ = candidates_;
+    } else if (plan_.budget > 0) {
+      rows_ = plan_.candidates;
     }
     INTARSIA_RETURN_IF_ERROR(PreparePropagation(rows_));
-    positions = Merge(rows_, fresh_);
+    positions = MergePositions(rows_, plan_.fresh);
   }
   const Stopwatch rows_pass;
   RowsObserver observer(this);
@@ -273,7 +237,7 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
   timing_.load_ms = 1e3 * loader_->load_seconds();
   timing_.wait_ms = 1e3 * loader_->wait_seconds();
   timing_.total_ms = total.milliseconds();
-  context->usage = CountTokens();
+  context->usage = CountTokens(prompt_, plan_, rows_.size());
   context->timing = timing_;
   context->rows = std::move(rows_);
   context->cache = std::move(cache_);
@@ -285,14 +249,8 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
 Result<FusedContext> FusedPrefill(const model::Transformer& transformer, const Prompt& prompt,
                                   const FusionOptions& options, int64_t num_new_tokens_max,
                                   const CancelToken* cancel) {
-  if (!(options.ratio >= 0.0 && options.ratio <= 1.0)) {
-    return Status(StatusCode::kInvalidArgument,
-                  "ratio must be in [0, 1]: ratio=" + std::to_string(options.ratio));
-  }
-  const RowSelectorOptions selector_options = {
-      .probe_share = options.propagate == PropagationMode::kOff ? 0.0 : 0.03};
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<RowSelector> selector,
-                            MakeRowSelector(options.selector, selector_options));
+                            MakeFusionSelector(options));
   FusedContext context;
   Prompt current = prompt;
   for (;;) {

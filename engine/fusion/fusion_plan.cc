@@ -1,0 +1,66 @@
+#include "engine/fusion/fusion_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <string>
+
+#include "base/check.h"
+
+namespace intarsia::engine {
+namespace {
+
+// Of the candidates; at most half of the budget.
+constexpr double kProbeShare = 0.03;
+
+}  // namespace
+
+FusionPlan MakeFusionPlan(const Prompt& prompt, const FusionOptions& options,
+                          const RowSelector& selector) {
+  FusionPlan plan = {.candidates = prompt.Candidates(), .fresh = prompt.FreshPositions()};
+  const auto num_candidates = static_cast<int64_t>(plan.candidates.size());
+  plan.budget = std::llround(options.ratio * static_cast<double>(num_candidates));
+  if (selector.name() == "full") plan.budget = num_candidates;
+  if (selector.name() == "none") plan.budget = 0;
+  return plan;
+}
+
+Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& options) {
+  if (!(options.ratio >= 0.0 && options.ratio <= 1.0)) {
+    return Status(StatusCode::kInvalidArgument,
+                  "ratio must be in [0, 1]: ratio=" + std::to_string(options.ratio));
+  }
+  const bool is_propagating = options.propagate != PropagationMode::kOff;
+  return MakeRowSelector(options.selector, {.probe_share = is_propagating ? kProbeShare : 0.0});
+}
+
+std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b) {
+  std::vector<int32_t> merged;
+  std::ranges::merge(a, b, std::back_inserter(merged));
+  return merged;
+}
+
+std::vector<int32_t> TokensAt(const Prompt& prompt, std::span<const int32_t> positions) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(positions.size());
+  for (const int32_t position : positions) {
+    tokens.push_back(prompt.tokens()[static_cast<size_t>(position)]);
+  }
+  return tokens;
+}
+
+FusionUsage CountTokens(const Prompt& prompt, const FusionPlan& plan, size_t num_recomputed) {
+  FusionUsage usage;
+  usage.prompt_tokens = prompt.num_tokens();
+  usage.recomputed_tokens = static_cast<int64_t>(num_recomputed);
+  usage.fresh_tokens = std::ssize(plan.fresh);
+  for (const Segment& segment : prompt.segments()) {
+    if (segment.cached != nullptr) usage.reused_tokens += segment.size();
+  }
+  usage.reused_tokens -= usage.recomputed_tokens;
+  INTARSIA_CHECK(usage.prompt_tokens ==
+                 usage.reused_tokens + usage.recomputed_tokens + usage.fresh_tokens);
+  return usage;
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,47 @@
+// FusionPlan: what is known of a fused prefill before anything is loaded, and how its tokens are
+// counted. Shared by its forms on the CPU and on a device.
+//
+// Thread safety: a plain value.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/fusion/fused_prefill.h"
+#include "engine/fusion/prompt.h"
+#include "engine/fusion/row_selector.h"
+
+namespace intarsia::engine {
+
+struct FusionPlan {
+  std::vector<int32_t> candidates;  // Prompt::Candidates
+  std::vector<int32_t> fresh;       // Prompt::FreshPositions
+  int64_t budget = 0;               // of candidates to recompute
+
+  // Whether a selector has a choice to make: not nothing, and not everything.
+  bool is_choice() const { return budget > 0 && budget < static_cast<int64_t>(candidates.size()); }
+  // Whether the shift of `num_rows` recomputed candidates is passed on: there are some, and some to
+  // pass it on to.
+  bool is_propagating(PropagationMode mode, size_t num_rows) const {
+    return mode != PropagationMode::kOff && num_rows > 0 && num_rows < candidates.size();
+  }
+};
+
+FusionPlan MakeFusionPlan(const Prompt& prompt, const FusionOptions& options,
+                          const RowSelector& selector);
+
+// The selector that `options` name, with probes only where propagation uses them.
+// Errors: kInvalidArgument for an unknown selector or a ratio outside [0, 1].
+Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& options);
+
+// Ascending positions of both. REQUIRES: each ascends.
+std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b);
+
+// The tokens at these positions.
+std::vector<int32_t> TokensAt(const Prompt& prompt, std::span<const int32_t> positions);
+
+// prompt = reused + recomputed + fresh, checked.
+FusionUsage CountTokens(const Prompt& prompt, const FusionPlan& plan, size_t num_recomputed);
+
+}  // namespace intarsia::engine
