@@ -11,8 +11,9 @@ namespace intarsia::kernels {
 namespace {
 
 constexpr int64_t kDecodeQueries = 16;
-// Blocks per multiprocessor that keep its memory pipes, or its tensor cores, busy.
-constexpr int64_t kBlocksPerMultiprocessor = 2;
+// A tile of the Hopper kernel has 128; up to half of that, a smaller one wastes less.
+constexpr int64_t kHopperQueriesMin = 65;
+constexpr int32_t kHopper = 90;
 // A part of the keys is not shorter than this: merging it would cost more than it saves.
 constexpr int64_t kDecodeSplitKeysMin = 128;
 constexpr int64_t kPrefillSplitKeysMin = 512;
@@ -86,6 +87,9 @@ AttentionConfig ChooseAttentionConfig(const AttentionProblem& problem) {
   if (problem.queries_per_sequence <= kDecodeQueries) {
     return {AttentionKernel::kDecode, kDecodeQueries, 8192 / problem.head_dim};
   }
+  if (problem.capability == kHopper && problem.queries_per_sequence >= kHopperQueriesMin) {
+    return {AttentionKernel::kHopper, 128, problem.head_dim > 128 ? 64 : 128};
+  }
   return {AttentionKernel::kPrefill, 64, problem.head_dim > 128 ? 32 : 64};
 }
 
@@ -95,7 +99,9 @@ AttentionLaunch PlanAttentionLaunch(const AttentionProblem& problem,
   launch.tiles_per_sequence = DivideUp(problem.queries_per_sequence, config.tile_queries);
   const int64_t num_tiles =
       launch.tiles_per_sequence * problem.num_kv_heads * problem.num_sequences;
-  const int64_t wanted = problem.num_multiprocessors * kBlocksPerMultiprocessor;
+  // A block of the Hopper kernel fills a multiprocessor; of the others two fit side by side.
+  const int64_t wanted =
+      problem.num_multiprocessors * (config.kernel == AttentionKernel::kHopper ? 1 : 2);
   const int64_t keys_min =
       config.kernel == AttentionKernel::kDecode ? kDecodeSplitKeysMin : kPrefillSplitKeysMin;
   launch.num_splits = std::clamp<int64_t>(
@@ -147,16 +153,18 @@ Status CheckAttentionRowsCuda(const AttentionRowsCudaParams& params) {
   return Status::Ok();
 }
 
-Status CheckAttentionOutput(const AttentionRowsCudaParams& params, const AttentionLaunch& launch) {
+Status CheckAttentionOutput(const AttentionRowsCudaParams& params) {
   if (IsMisaligned(params.output, 16)) return Invalid("output is null or misaligned");
   if (reinterpret_cast<uintptr_t>(params.lse) % alignof(float) != 0) {
     return Invalid("lse is misaligned");
   }
-  if (launch.workspace_bytes == 0) return Status::Ok();
-  if (params.workspace_bytes < launch.workspace_bytes ||
-      IsMisaligned(params.workspace, kWorkspaceAlignment)) {
-    return Invalid("workspace is null, misaligned or too small: want=" +
-                   std::to_string(launch.workspace_bytes) +
+  return Status::Ok();
+}
+
+Status CheckAttentionWorkspace(const AttentionRowsCudaParams& params, int64_t num_bytes) {
+  if (num_bytes == 0) return Status::Ok();
+  if (params.workspace_bytes < num_bytes || IsMisaligned(params.workspace, kWorkspaceAlignment)) {
+    return Invalid("workspace is null, misaligned or too small: want=" + std::to_string(num_bytes) +
                    " got=" + std::to_string(params.workspace_bytes));
   }
   return Status::Ok();

@@ -58,8 +58,9 @@ AttentionLaunch PlanAttentionLaunch(const AttentionProblem& problem, const Atten
 // workspace; the same of AttentionMassCuda.
 Status CheckAttentionRowsCuda(const AttentionRowsCudaParams& params);
 Status CheckAttentionMassCuda(const AttentionMassCudaParams& params);
-// The rest: the output, and a workspace of launch.workspace_bytes.
-Status CheckAttentionOutput(const AttentionRowsCudaParams& params, const AttentionLaunch& launch);
+// The rest: outputs, and a workspace of `num_bytes`.
+Status CheckAttentionOutput(const AttentionRowsCudaParams& params);
+Status CheckAttentionWorkspace(const AttentionRowsCudaParams& params, int64_t num_bytes);
 
 // REQUIRES: CheckAttentionRowsCuda(params), num_rows >= 1.
 AttentionProblem DescribeAttention(const AttentionRowsCudaParams& params, int32_t capability,

@@ -15,9 +15,11 @@
 #include "base/result.h"
 #include "base/status.h"
 #include "kernels/attention_cuda_plan.h"
+#include "kernels/attention_fragments.cuh"
 #include "kernels/attention_rows_cuda.h"
 #include "kernels/attention_rows_launch.h"
-#include "kernels/attention_work.cuh"
+#include "kernels/attention_scores.cuh"
+#include "kernels/attention_work.h"
 #include "kernels/cuda_status.h"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
@@ -52,13 +54,6 @@ struct RowsTraits {
   static_assert(kMergeBytes <= kStages * kStageBytes, "warps merge in the memory of the stages");
 };
 
-// Where a 16-byte piece of a row lies: rows follow each other, and the pieces of every 128 bytes
-// are permuted by the row, so that 8 rows at one piece fall into different banks.
-template <typename Traits>
-__device__ __forceinline__ uint32_t PieceOffset(int row, int piece) {
-  return static_cast<uint32_t>(row * Traits::kRowBytes + ((piece ^ (row & 7)) << 4));
-}
-
 // One warp's 16 queries: lane g * 4 + t holds rows g and g + 8 of every fragment.
 template <typename Traits>
 struct WarpState {
@@ -72,94 +67,10 @@ __device__ __forceinline__ void LoadKeyTile(const AttentionArguments& args,
                                             const AttentionWork& work, int key_tile,
                                             unsigned char* stage) {
   const int64_t offset = OffsetOfKeyTile<Traits::kTileKeys>(args, work, key_tile);
-  const uint32_t k_shared = SharedAddress(stage);
-  const uint32_t v_shared = k_shared + Traits::kTileBytes;
-  constexpr int kPieces = Traits::kRowBytes / 16;
-#pragma unroll
-  for (int i = 0; i < Traits::kTileKeys * kPieces / Traits::kThreads; ++i) {
-    const int index = i * Traits::kThreads + static_cast<int>(threadIdx.x);
-    const int row = index / kPieces;
-    const int piece = index % kPieces;
-    // Beyond the last key there may be anything, and 0 * NaN is NaN.
-    const int num_bytes = key_tile * Traits::kTileKeys + row < work.key_end ? 16 : 0;
-    const int64_t source = offset + row * Traits::kHeadDim + piece * 8;
-    const uint32_t target = PieceOffset<Traits>(row, piece);
-    CopyAsync16(k_shared + target, args.layer.k_pages + source, num_bytes);
-    CopyAsync16(v_shared + target, args.layer.v_pages + source, num_bytes);
-  }
-}
-
-// A fragment of Q for each 16 elements of the head, from memory or by way of shared memory.
-template <typename Traits>
-struct Queries {
-  uint32_t fragments[Traits::kQueriesInRegisters ? Traits::kHeadDim / 16 : 1][4];
-  uint32_t shared;
-
-  __device__ __forceinline__ void Load(const AttentionArguments& args, const AttentionWork& work,
-                                       int first_query, unsigned char* memory) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if constexpr (Traits::kQueriesInRegisters) {
-      const uint16_t* const upper = args.q + OffsetOfQuery(args, work, first_query + lane / 4);
-      const uint16_t* const lower = args.q + OffsetOfQuery(args, work, first_query + lane / 4 + 8);
-#pragma unroll
-      for (int i = 0; i < Traits::kHeadDim / 16; ++i) {
-        const int column = i * 16 + lane % 4 * 2;
-        fragments[i][0] = *reinterpret_cast<const uint32_t*>(upper + column);
-        fragments[i][1] = *reinterpret_cast<const uint32_t*>(lower + column);
-        fragments[i][2] = *reinterpret_cast<const uint32_t*>(upper + column + 8);
-        fragments[i][3] = *reinterpret_cast<const uint32_t*>(lower + column + 8);
-      }
-    } else {
-      // A warp reads what it wrote itself.
-      const int local = first_query - work.first_query;
-      shared = SharedAddress(memory) + static_cast<uint32_t>(local * Traits::kRowBytes);
-      constexpr int kPieces = Traits::kRowBytes / 16;
-      for (int i = lane; i < 16 * kPieces; i += 32) {
-        const int row = i / kPieces;
-        const uint16_t* const source =
-            args.q + OffsetOfQuery(args, work, first_query + row) + i % kPieces * 8;
-        *reinterpret_cast<uint4*>(memory + local * Traits::kRowBytes +
-                                  PieceOffset<Traits>(row, i % kPieces)) =
-            *reinterpret_cast<const uint4*>(source);
-      }
-      __syncwarp();
-    }
-  }
-
-  __device__ __forceinline__ void Get(int index, uint32_t (&fragment)[4]) const {
-    if constexpr (Traits::kQueriesInRegisters) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) fragment[i] = fragments[index][i];
-    } else {
-      const int lane = static_cast<int>(threadIdx.x) % 32;
-      LoadMatrices(fragment, shared + PieceOffset<Traits>(lane % 16, index * 2 + lane / 16));
-    }
-  }
-};
-
-// scores [16 queries, kWarpKeys] = Q K^T
-template <typename Traits>
-__device__ __forceinline__ void MultiplyKeys(const Queries<Traits>& queries, uint32_t k_shared,
-                                             float (&scores)[Traits::kWarpKeys / 8][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int i = 0; i < Traits::kWarpKeys / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) scores[i][j] = 0.0f;
-  }
-#pragma unroll
-  for (int step = 0; step < Traits::kHeadDim / 16; ++step) {
-    uint32_t query[4];
-    queries.Get(step, query);
-#pragma unroll
-    for (int i = 0; i < Traits::kWarpKeys / 16; ++i) {
-      uint32_t keys[4];
-      const int row = i * 16 + lane / 16 * 8 + lane % 8;
-      LoadMatrices(keys, k_shared + PieceOffset<Traits>(row, step * 2 + lane / 8 % 2));
-      MultiplyAdd(scores[2 * i], query, keys[0], keys[1]);
-      MultiplyAdd(scores[2 * i + 1], query, keys[2], keys[3]);
-    }
-  }
+  const int num_keys = work.key_end - key_tile * Traits::kTileKeys;
+  const uint32_t shared = SharedAddress(stage);
+  StartCopy<Traits>(args.layer.k_pages + offset, num_keys, shared);
+  StartCopy<Traits>(args.layer.v_pages + offset, num_keys, shared + Traits::kTileBytes);
 }
 
 // output [16 queries, kHeadDim] += P V, P being the scores by now.
@@ -182,17 +93,6 @@ __device__ __forceinline__ void MultiplyValues(const float (&scores)[Traits::kWa
       MultiplyAdd(state.output[2 * j + 1], probabilities, values[2], values[3]);
     }
   }
-}
-
-// The maximum over the four lanes that share a row.
-__device__ __forceinline__ float MaxOfRow(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-__device__ __forceinline__ float SumOfRow(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
 // Scores become probabilities, relative to a maximum that may rise; what was summed up follows it.
@@ -225,24 +125,6 @@ __device__ __forceinline__ void UpdateSoftmax(float factor,
     for (int i = 0; i < Traits::kHeadDim / 8; ++i) {
       state.output[i][2 * half] *= rescale;
       state.output[i][2 * half + 1] *= rescale;
-    }
-  }
-}
-
-// Applies softcap and mask to the scores of keys [key, key + kWarpKeys).
-template <typename Traits>
-__device__ __forceinline__ void LimitScores(const AttentionArguments& args,
-                                            const int (&position)[2], int key, bool is_masked,
-                                            float (&scores)[Traits::kWarpKeys / 8][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int i = 0; i < Traits::kWarpKeys / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if constexpr (Traits::kHasSoftcap) scores[i][j] = SoftcapScore(args, scores[i][j]);
-      if (is_masked && !IsVisible(args, position[j / 2], key + i * 8 + lane % 4 * 2 + j % 2)) {
-        scores[i][j] = -INFINITY;
-      }
     }
   }
 }
@@ -429,7 +311,7 @@ Status LaunchHeadDim(const AttentionArguments& args, AttentionKernel kernel, Str
       return has_softcap ? LaunchRows<kHeadDim, AttentionKernel::kPrefill, true>(args, stream)
                          : LaunchRows<kHeadDim, AttentionKernel::kPrefill, false>(args, stream);
     case AttentionKernel::kHopper:
-      break;
+      break;  // attention_rows_sm90.cu
   }
   return Status(StatusCode::kInternal, "attention_rows: unknown kernel");
 }
@@ -484,9 +366,12 @@ Status AttentionRowsCuda(const AttentionRowsCudaParams& params, Stream stream) {
   INTARSIA_ASSIGN_OR_RETURN(const AttentionProblem problem, DescribeOnDevice(params));
   const AttentionConfig config = ChooseAttentionConfig(problem);
   const AttentionLaunch launch = PlanAttentionLaunch(problem, config);
-  INTARSIA_RETURN_IF_ERROR(CheckAttentionOutput(params, launch));
+  INTARSIA_RETURN_IF_ERROR(CheckAttentionOutput(params));
+  INTARSIA_RETURN_IF_ERROR(CheckAttentionWorkspace(params, launch.workspace_bytes));
   const AttentionArguments args = MakeAttentionArguments(params, problem, launch);
-  INTARSIA_RETURN_IF_ERROR(Launch(args, config.kernel, stream));
+  INTARSIA_RETURN_IF_ERROR(config.kernel == AttentionKernel::kHopper
+                               ? LaunchAttentionRowsSm90(args, problem.num_multiprocessors, stream)
+                               : Launch(args, config.kernel, stream));
   return launch.num_splits > 1 ? LaunchAttentionRowsMerge(args, stream) : Status::Ok();
 }
 

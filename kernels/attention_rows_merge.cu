@@ -7,7 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/attention_rows_launch.h"
-#include "kernels/attention_work.cuh"
+#include "kernels/attention_scores.cuh"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
 

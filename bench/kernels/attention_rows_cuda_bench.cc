@@ -83,6 +83,7 @@ class BenchData {
     std::shuffle(table.begin(), table.end(), std::mt19937(3));
     Upload(table_, table);
     Upload(positions_, positions);
+    Upload(weights_, std::vector<float>(positions.size(), 1.0F));
     for (const int32_t position : positions) num_visible_ += position + 1.0;
     AttentionRowsCudaParams params = Params();
     const Result<int64_t> workspace_bytes = AttentionRowsWorkspaceBytes(params);
@@ -109,6 +110,13 @@ class BenchData {
             .lse = lse_.as<float>(),
             .workspace = workspace_.data(),
             .workspace_bytes = workspace_.num_bytes()};
+  }
+  AttentionMassCudaParams MassParams() const {
+    return {.rows = Params(),
+            .weights = weights_.as<float>(),
+            .lse = lse_.as<float>(),
+            .mass = mass_.as<float>(),
+            .num_keys = num_keys_};
   }
   double NumFlops() const { return 4.0 * shape_.head_dim * shape_.num_heads * num_visible_; }
   // Keys and values, read once.
@@ -220,6 +228,25 @@ void BM_AttentionRowsCuda_Last(benchmark::State& state) {
                     PositionRange(num_keys - static_cast<int32_t>(state.range(1)), num_keys), 1));
 }
 
+// The mass of the last rows, their log-sum-exps being known: {shape, rows, keys}.
+void BM_AttentionMassCuda_Last(benchmark::State& state) {
+  const auto num_keys = static_cast<int32_t>(state.range(2));
+  const BenchData data(kShapes[state.range(0)],
+                       PositionRange(num_keys - static_cast<int32_t>(state.range(1)), num_keys), 1);
+  if (const Status status = AttentionRowsCuda(data.Params(), nullptr); !status.ok()) {
+    state.SkipWithError(status.ToString().c_str());
+    return;
+  }
+  AttentionMassCudaParams params = data.MassParams();
+  const Result<int64_t> workspace_bytes = AttentionMassWorkspaceBytes(params);
+  INTARSIA_CHECK(workspace_bytes.ok());
+  const DeviceBuffer workspace = Allocate(*workspace_bytes);
+  params.rows.workspace = workspace.data();
+  params.rows.workspace_bytes = workspace.num_bytes();
+  RunDevice(state, data.NumFlops() / 2.0, data.NumBytes() / 2.0,
+            [&](Stream stream) { return AttentionMassCuda(params, stream); });
+}
+
 // One row of each of several requests: {shape, requests, keys}.
 void BM_AttentionRowsCuda_Batch(benchmark::State& state) {
   const std::vector<int32_t> positions(static_cast<size_t>(state.range(1)),
@@ -256,6 +283,10 @@ BENCHMARK(BM_AttentionRowsCuda_Last)
     ->ArgsProduct({{0}, {1}, {1'024, 5'200, 16'384, 65'536}})
     ->ArgsProduct({{0}, {4, 16, 64}, {5'200, 32'768}})
     ->ArgsProduct({{1, 2}, {1}, {32'768}})
+    ->Iterations(25)
+    ->UseManualTime();
+BENCHMARK(BM_AttentionMassCuda_Last)
+    ->ArgsProduct({{0}, {64}, {5'200, 32'768}})
     ->Iterations(25)
     ->UseManualTime();
 BENCHMARK(BM_AttentionRowsCuda_Batch)

@@ -23,6 +23,18 @@
 
 namespace intarsia::kernels {
 
+// Rounds the queries of a case to bf16, and returns their bits.
+inline std::vector<uint16_t> RoundQueries(const AttentionRowsCase& problem,
+                                          AttentionRowsData* data) {
+  std::vector<uint16_t> bits(problem.positions.size() *
+                             static_cast<size_t>(problem.num_heads * problem.head_dim));
+  for (size_t i = 0; i < bits.size(); ++i) {
+    bits[i] = F32ToBf16(data->q()[i]);
+    data->q()[i] = Bf16ToF32(bits[i]);
+  }
+  return bits;
+}
+
 // The host's side: the keys of one request or several in pages, and all rows.
 class AttentionRowsPages {
  public:
@@ -64,12 +76,8 @@ class AttentionRowsPages {
   void AddRequest(AttentionRowsCase problem, std::vector<int32_t>* free_pages, int32_t* pages) {
     problem.type = KvType::kBf16;
     AttentionRowsData data(problem);
-    const auto num_values =
-        problem.positions.size() * static_cast<size_t>(problem.num_heads * problem.head_dim);
-    for (size_t i = 0; i < num_values; ++i) {
-      q.push_back(F32ToBf16(data.q()[i]));
-      data.q()[i] = Bf16ToF32(q.back());
-    }
+    const std::vector<uint16_t> queries = RoundQueries(problem, &data);
+    q.insert(q.end(), queries.begin(), queries.end());
     positions.insert(positions.end(), problem.positions.begin(), problem.positions.end());
     INTARSIA_CHECK(AttentionRowsReference(data.Params()).ok());
     const std::vector<float> output = data.Output();

@@ -1,16 +1,17 @@
-// AttentionWork: which queries and keys a block works on, and what it does to their scores; shared
-// by the CUDA kernels of attention.
+// AttentionWork: which queries and keys a block of the CUDA kernels of attention works on.
+//
+// Thread safety: all functions may be called concurrently.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/attention_cuda_plan.h"
-#include "kernels/tensor_core.cuh"
+#include "kernels/paged_kv.h"
 
 namespace intarsia::kernels {
 
-inline constexpr float kLn2 = 0.6931471805599453f;
+INTARSIA_HOST_DEVICE constexpr int32_t SmallerOf(int32_t a, int32_t b) { return a < b ? a : b; }
+INTARSIA_HOST_DEVICE constexpr int32_t LargerOf(int32_t a, int32_t b) { return a > b ? a : b; }
 
 // One tile of queries of one sequence and kv head, and the keys that it reads.
 struct AttentionWork {
@@ -26,16 +27,16 @@ struct AttentionWork {
 };
 
 // The row of a query, which may lie beyond the sequence: then it is that of the last one.
-__device__ __forceinline__ int32_t RowOfQuery(const AttentionArguments& args,
-                                              const AttentionWork& work, int32_t query) {
-  const int32_t clamped = min(query, args.queries_per_sequence - 1);
+INTARSIA_HOST_DEVICE inline int32_t RowOfQuery(const AttentionArguments& args,
+                                               const AttentionWork& work, int32_t query) {
+  const int32_t clamped = SmallerOf(query, args.queries_per_sequence - 1);
   return work.first_row + clamped / args.group_size;
 }
 
 // Elements of q and output before those of a query.
-__device__ __forceinline__ int64_t OffsetOfQuery(const AttentionArguments& args,
-                                                 const AttentionWork& work, int32_t query) {
-  const int32_t clamped = min(query, args.queries_per_sequence - 1);
+INTARSIA_HOST_DEVICE inline int64_t OffsetOfQuery(const AttentionArguments& args,
+                                                  const AttentionWork& work, int32_t query) {
+  const int32_t clamped = SmallerOf(query, args.queries_per_sequence - 1);
   const int64_t row = work.first_row + clamped / args.group_size;
   const int64_t head = work.kv_head * args.group_size + clamped % args.group_size;
   return (row * args.num_heads + head) * args.layer.head_dim;
@@ -44,7 +45,8 @@ __device__ __forceinline__ int64_t OffsetOfQuery(const AttentionArguments& args,
 // Item `index` of num_items. The last tiles, which see most keys, come first; the kv heads and
 // parts of a tile follow each other.
 template <int kTileQueries, int kTileKeys>
-__device__ __forceinline__ AttentionWork WorkOfItem(const AttentionArguments& args, int32_t index) {
+INTARSIA_HOST_DEVICE inline AttentionWork WorkOfItem(const AttentionArguments& args,
+                                                     int32_t index) {
   static_assert(kPageTokens % kTileKeys == 0, "a tile of keys lies within one page");
   AttentionWork work;
   work.split = index % args.num_splits;
@@ -59,19 +61,19 @@ __device__ __forceinline__ AttentionWork WorkOfItem(const AttentionArguments& ar
   work.position_min = args.positions[RowOfQuery(args, work, work.first_query)];
   work.key_end = args.positions[RowOfQuery(args, work, work.first_query + kTileQueries - 1)] + 1;
 
-  const int32_t first_key = args.window > 0 ? max(0, work.position_min - args.window + 1) : 0;
+  const int32_t first_key = args.window > 0 ? LargerOf(0, work.position_min - args.window + 1) : 0;
   const int32_t begin = first_key / kTileKeys;
   const int32_t end = (work.key_end + kTileKeys - 1) / kTileKeys;
   const int32_t length = (end - begin + args.num_splits - 1) / args.num_splits;
-  work.key_tile_begin = min(end, begin + work.split * length);
-  work.key_tile_end = min(end, work.key_tile_begin + length);
+  work.key_tile_begin = SmallerOf(end, begin + work.split * length);
+  work.key_tile_end = SmallerOf(end, work.key_tile_begin + length);
   return work;
 }
 
 // Elements of a pool before the first token of a tile of keys.
 template <int kTileKeys>
-__device__ __forceinline__ int64_t OffsetOfKeyTile(const AttentionArguments& args,
-                                                   const AttentionWork& work, int32_t key_tile) {
+INTARSIA_HOST_DEVICE inline int64_t OffsetOfKeyTile(const AttentionArguments& args,
+                                                    const AttentionWork& work, int32_t key_tile) {
   constexpr int32_t kTilesPerPage = static_cast<int32_t>(kPageTokens) / kTileKeys;
   const int32_t page = work.page_table[key_tile / kTilesPerPage];
   return PagedKvOffset(args.layer, page, work.kv_head, key_tile % kTilesPerPage * kTileKeys);
@@ -79,30 +81,22 @@ __device__ __forceinline__ int64_t OffsetOfKeyTile(const AttentionArguments& arg
 
 // Whether some query of rows at [position_min, position_max] does not see all of
 // [key, key + num_keys).
-__device__ __forceinline__ bool IsCutByMask(const AttentionArguments& args, int32_t position_min,
-                                            int32_t position_max, int32_t key, int32_t num_keys) {
+INTARSIA_HOST_DEVICE inline bool IsCutByMask(const AttentionArguments& args, int32_t position_min,
+                                             int32_t position_max, int32_t key, int32_t num_keys) {
   return key + num_keys - 1 > position_min ||
          (args.window > 0 && key <= position_max - args.window);
 }
 
-__device__ __forceinline__ bool IsVisible(const AttentionArguments& args, int32_t position,
-                                          int32_t key) {
+INTARSIA_HOST_DEVICE inline bool IsVisible(const AttentionArguments& args, int32_t position,
+                                           int32_t key) {
   return key <= position && (args.window == 0 || key > position - args.window);
 }
 
-// A score in base 2 from q . k, limited by the softcap: tanh(x) = 1 - 2 / (e^2x + 1), with e^2x
-// overflowing to the right limit.
-__device__ __forceinline__ float SoftcapScore(const AttentionArguments& args, float product) {
-  const float e = Exp2Fast(product * args.score_factor);
-  return args.cap_log2 - 2.0f * args.cap_log2 * ReciprocalFast(e + 1.0f);
+// Which item block `block` of `num_blocks` works on at its turn `turn`, where blocks stay: there
+// are such items while the result is below num_items. Every second turn the order of the blocks is
+// reversed, so that the sums of what they get are nearly equal.
+INTARSIA_HOST_DEVICE inline int32_t ItemOfTurn(int32_t turn, int32_t block, int32_t num_blocks) {
+  return turn * num_blocks + (turn % 2 == 0 ? block : num_blocks - 1 - block);
 }
-
-// A maximum in base 2. Rounded here, so that every difference of two of them means the same.
-__device__ __forceinline__ float ScaledMax(float max, float factor) {
-  return __fmul_rn(max, factor);
-}
-
-// What the scores of a row are measured from: their maximum, or 0 where nothing was visible yet.
-__device__ __forceinline__ float StabiliserOf(float max) { return max == -INFINITY ? 0.0f : max; }
 
 }  // namespace intarsia::kernels
