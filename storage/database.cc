@@ -15,7 +15,7 @@ namespace {
 // Documents that one commit removes while a collection is dropped.
 constexpr int64_t kPurgeBatch = 256;
 
-Status CheckOptions(const DatabaseOptions& options) {
+Status ValidateOptions(const DatabaseOptions& options) {
   if (options.file_system == nullptr || options.kv_eviction == nullptr ||
       options.block_cache_bytes_max <= 0 || options.kv_bytes_max < 0 ||
       options.kv_segment_bytes_max <= 0) {
@@ -202,7 +202,7 @@ Database::~Database() {
 
 Result<std::unique_ptr<Database>> Database::Open(const std::string& path,
                                                  const DatabaseOptions& options) {
-  INTARSIA_RETURN_IF_ERROR(CheckOptions(options));
+  INTARSIA_RETURN_IF_ERROR(ValidateOptions(options));
   auto core = std::make_unique<DatabaseCore>();
   core->path = path;
   while (core->path.size() > 1 && core->path.back() == '/') core->path.pop_back();
@@ -229,11 +229,6 @@ AccessMode Database::access() const { return core_->options.access; }
 std::string Database::uuid() const { return core_->format.UuidHex(); }
 ReadView Database::Read() const { return ReadView(core_.get()); }
 KvStore* Database::kv() { return core_->kv.get(); }
-
-Result<BackupReport> Database::BackUp(const std::string& target, const BackupOptions& options) {
-  const std::lock_guard<std::mutex> lock(core_->backup_mutex);
-  return BackUpDatabase(core_.get(), target, options);
-}
 
 Status Database::CheckWritable() const {
   if (!core_->is_read_only()) return Status::Ok();

@@ -23,6 +23,7 @@
 #include "storage/backup.h"
 #include "storage/catalog.h"
 #include "storage/chunk_indexer.h"
+#include "storage/database_check.h"
 #include "storage/document.h"
 #include "storage/kv_eviction.h"
 #include "storage/kv_store.h"
@@ -143,6 +144,11 @@ class Database {
   // writes wait meanwhile; after a crash in the middle they are stale, as before.
   // Errors: kNotFound, kUnsupported without a chunk_indexer, kCancelled, the indexer's.
   Status RebuildPostings(CollectionId collection, const CancelToken* cancel);
+
+  // Walks everything that the database holds; what is wrong with it is in the report and no error.
+  // Errors: kUnsupported for a repair of a database that is read-only, kCancelled, kIo; a repair
+  // that was cancelled or failed has changed nothing, but for text indexes that are built anew.
+  Result<CheckReport> Check(const CheckOptions& options);
 
   // Backs the database up into the directory `target` while it is in use.
   // Errors: kUnsupported if read-only; kAlreadyExists if `target` holds something; kInvalidArgument

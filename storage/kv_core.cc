@@ -93,6 +93,8 @@ Status KvCore::LoadEntries() {
   const std::map<uint64_t, int64_t> files = segments_->FileBytes();
   RowBatch batch(options_.rocks);
   KvRefRemoval removal(options_.rocks, &batch);
+  int64_t num_dropped = 0;
+  Status first_cause;
   RowCursor row = options_.rocks->ScanPrefix(Family::kKvIndex, "e", nullptr);
   for (; row.Valid(); row.Next()) {
     INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
@@ -107,11 +109,16 @@ Status KvCore::LoadEntries() {
       table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), uses[identity]);
       continue;
     }
-    Log(LogLevel::kWarning, "kv cache dropped: " + status.ToString());
-    ++num_quarantines_;
+    // One line for all of them: a directory that lost its segments has thousands.
+    if (num_dropped++ == 0) first_cause = status;
     INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(identity));
   }
   INTARSIA_RETURN_IF_ERROR(row.status());
+  if (num_dropped > 0) {
+    num_quarantines_ += num_dropped;
+    Log(LogLevel::kWarning, "kv caches dropped: " + std::to_string(num_dropped) +
+                                ", the first: " + first_cause.ToString());
+  }
 
   if (const auto body = options_.rocks->Get(Family::kKvIndex, KvNextSegmentKey(), nullptr);
       body.ok()) {
@@ -121,11 +128,17 @@ Status KvCore::LoadEntries() {
 }
 
 Result<KvHandle> KvCore::Find(const Digest& identity) {
-  KvTable::Pinned pinned = table_.Pin(identity);
-  if (pinned.slot == nullptr) {
-    ++num_misses_;
-    return Missing(identity, "never stored or removed");
-  }
+  Result<KvHandle> handle = HandleOf(table_.Pin(identity, KvTable::Use::kCount), identity);
+  ++(handle.ok() ? num_hits_ : num_misses_);
+  return handle;
+}
+
+Result<KvHandle> KvCore::Peek(const Digest& identity) {
+  return HandleOf(table_.Pin(identity, KvTable::Use::kIgnore), identity);
+}
+
+Result<KvHandle> KvCore::HandleOf(KvTable::Pinned pinned, const Digest& identity) {
+  if (pinned.slot == nullptr) return Missing(identity, "never stored or removed");
   // Compaction may move the entry and remove its segment between the lookup and the opening.
   Result<std::shared_ptr<const RandomAccessFile>> file = segments_->Reader(pinned.entry->segment);
   while (!file.ok()) {
@@ -135,12 +148,10 @@ Result<KvHandle> KvCore::Find(const Digest& identity) {
     file = segments_->Reader(pinned.entry->segment);
   }
   if (!file.ok()) {
-    ++num_misses_;
     Quarantine(*pinned.slot, file.status());
     table_.Unpin(pinned.slot.get());
     return Missing(identity, file.status().message());
   }
-  ++num_hits_;
   return KvHandle(std::make_unique<KvPin>(this, std::move(pinned), *std::move(file)));
 }
 
@@ -279,9 +290,10 @@ KvStats KvCore::stats() const {
   KvStats stats;
   stats.num_entries = table_.num_entries();
   stats.live_bytes = table_.live_bytes();
+  stats.disk_bytes = segments_->disk_bytes();
   stats.num_segments = static_cast<int64_t>(segments_->FileBytes().size());
-  stats.dead_bytes = std::max<int64_t>(
-      0, segments_->disk_bytes() - kKvAlignment * stats.num_segments - stats.live_bytes);
+  stats.dead_bytes =
+      std::max<int64_t>(0, stats.disk_bytes - kKvAlignment * stats.num_segments - stats.live_bytes);
   stats.bytes_max = bytes_max_.load();
   stats.num_pins = table_.num_pins();
   stats.hits = num_hits_.load();

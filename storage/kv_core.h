@@ -15,6 +15,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "storage/kv_eviction.h"
@@ -51,6 +52,9 @@ class KvCore {
   Result<KvPutOutcome> Put(const KvPut& put);
   Result<KvHandle> Find(const Digest& identity);
   bool Contains(const Digest& identity) const { return table_.Contains(identity); }
+  // As Find, for whoever looks at the entry and does not use it: counts nothing.
+  Result<KvHandle> Peek(const Digest& identity);
+  std::vector<Digest> ListIdentities() const { return table_.ListIdentities(); }
   Status ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target);
   void Prefetch(const KvPin& pin, int64_t layer) const;
   Result<int64_t> DeleteByDocument(CollectionId collection, DocumentId document);
@@ -71,6 +75,8 @@ class KvCore {
  private:
   Status Load();
   Status LoadEntries();
+  // A handle of a pinned entry. Errors: kNotFound.
+  Result<KvHandle> HandleOf(KvTable::Pinned pinned, const Digest& identity);
   Status CheckWritable() const;
   Status CheckPut(const KvPut& put) const;
 

@@ -92,6 +92,7 @@ struct KvStats {
   int64_t num_entries = 0;
   int64_t live_bytes = 0;  // Of extents that an entry names, with their alignment.
   int64_t dead_bytes = 0;  // In the files, named by nobody; Compact() frees them.
+  int64_t disk_bytes = 0;  // Of the files.
   int64_t bytes_max = 0;
   int64_t num_segments = 0;
   int64_t num_pins = 0;

@@ -44,15 +44,16 @@ bool KvTable::Contains(const Digest& identity) const {
   return slots_.contains(identity);
 }
 
-KvTable::Pinned KvTable::Pin(const Digest& identity) {
+KvTable::Pinned KvTable::Pin(const Digest& identity, Use use) {
   const Lock lock(mutex_);
   const auto found = slots_.find(identity);
   if (found == slots_.end()) return {};
   KvSlot& slot = *found->second;
-  slot.use.last_use = ++clock_;
-  slot.use.num_uses += 1;
   slot.num_pins += 1;
   num_pins_ += 1;
+  if (use == Use::kIgnore) return {.slot = found->second, .entry = slot.entry};
+  slot.use.last_use = ++clock_;
+  slot.use.num_uses += 1;
   if (!slot.is_dirty) dirty_.push_back(identity);
   slot.is_dirty = true;
   return {.slot = found->second, .entry = slot.entry};

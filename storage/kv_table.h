@@ -40,8 +40,9 @@ class KvTable {
     std::shared_ptr<KvSlot> slot;  // Null if there is no such entry.
     std::shared_ptr<const KvEntry> entry;
   };
-  // Counts a use and pins the entry until Unpin.
-  Pinned Pin(const Digest& identity);
+  enum class Use : uint8_t { kCount, kIgnore };
+  // Pins the entry until Unpin and counts a use, or not.
+  Pinned Pin(const Digest& identity, Use use);
   void Unpin(KvSlot* slot);
   // The slot of `entry` as long as it lies where it says, else null. Counts nothing.
   std::shared_ptr<KvSlot> SlotOf(const KvEntry& entry) const;

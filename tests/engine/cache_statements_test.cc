@@ -67,6 +67,7 @@ TEST_F(CacheStatementsTest, ClearCacheRemovesAndFrees) {
   const auto cleared = Run("CLEAR CACHE FOR docs");
   EXPECT_EQ(Number(cleared, "removed"), 10);
   EXPECT_GT(Number(cleared, "bytes_removed"), 0);
+  EXPECT_GT(Number(cleared, "bytes_freed"), 0);
   EXPECT_EQ(Number(Run("SHOW CACHE"), "entries"), 1);
   EXPECT_EQ(Number(Run("CLEAR CACHE"), "removed"), 1);
   EXPECT_EQ(Number(Run("SHOW CACHE"), "bytes"), 0);
