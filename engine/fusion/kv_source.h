@@ -34,6 +34,12 @@ class KvSource {
   virtual std::span<const uint8_t> Resident(int32_t /*layer*/) const { return {}; }
   // Asks the disk for a layer that will be read soon, without waiting for it. May do nothing.
   virtual void Prefetch(int32_t /*layer*/) const {}
+
+  // One layer's payload where it already lies, 64-byte aligned and valid as long as this source:
+  // on the device that computes, or in pinned memory, which it copies from by itself. Null where it
+  // must be read. What these return was checked when it was put there.
+  virtual const uint8_t* DeviceLayer(int32_t /*layer*/) const { return nullptr; }
+  virtual const uint8_t* PinnedLayer(int32_t /*layer*/) const { return nullptr; }
 };
 
 // A cache in memory, as the forward pass that computed it left it.

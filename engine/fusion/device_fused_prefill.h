@@ -1,0 +1,88 @@
+// DeviceFusion: fused prefills on a device.
+//
+// The device's form of FusedPrefill, with the same options, the same choice of rows and the same
+// count of tokens; bf16 throughout. A copying stream brings the caches of layer l + 1 while layer l
+// is computed, one kernel per layer decodes, shifts, rotates and places them, and rows are ranked
+// on the device. The host waits twice: for the rows that attention has chosen, and for the logits.
+// What hides the load differs by what chooses:
+//   attention  the question's pass reads every layer before a row is computed, so the load hides
+//              under that pass alone
+//   stride     rows are known beforehand, so the load hides under their computation
+//   caches that lie on the device (KvSource::DeviceLayer) are not loaded at all
+//
+// Thread safety: owned by one thread at a time; the loads have a thread of their own.
+// Lifetime: the transformer, the pages and the threads must outlive it, and it the contexts that it
+// returns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "engine/fusion/fused_prefill.h"
+#include "engine/fusion/prompt.h"
+#include "model/cuda_transformer.h"
+#include "model/device_kv.h"
+
+namespace intarsia::engine {
+
+struct DeviceFusionOptions {
+  // Pinned memory through which caches go that are read from files. Must hold one layer of the
+  // largest cache.
+  int64_t staging_bytes = int64_t{256} << 20;
+};
+
+struct DeviceFusionRequest {
+  FusionOptions fusion;
+  // Layers of the question's pass, which `attention` ranks by the last third of; 0: all. Fewer
+  // layers are loaded before the first row is computed, and the others under the rows.
+  int32_t num_question_layers = 0;
+  // More tokens that fit into the returned pages.
+  int64_t num_new_tokens_max = 0;
+  const CancelToken* cancel = nullptr;  // may be null; looked at once a layer
+};
+
+struct DeviceFusedContext {
+  std::unique_ptr<model::DeviceKv> kv;  // all prompt tokens placed, room for more
+  std::vector<float> logits;            // [vocab_size] of the last prompt token
+  std::vector<int32_t> rows;            // recomputed positions, ascending
+  std::vector<size_t> lost_segments;    // whose cache turned out to be missing or wrong
+  FusionUsage usage;
+  // Of the device, but for total_ms. wait_ms is what the computing stream stood still for loads,
+  // and load_ms what the copying stream took for them.
+  FusionTiming timing;
+};
+
+class DeviceFusion {
+ public:
+  // Memory for rows is allocated by the first prompt that needs it, and kept.
+  // Errors: those of kernels::UseDevice; kResourceExhausted.
+  static Result<std::unique_ptr<DeviceFusion>> Create(const model::CudaTransformer& transformer,
+                                                      model::DeviceKvPool* pages,
+                                                      ThreadPool* threads,
+                                                      const DeviceFusionOptions& options);
+  ~DeviceFusion();
+  DeviceFusion(const DeviceFusion&) = delete;
+  DeviceFusion& operator=(const DeviceFusion&) = delete;
+
+  // Runs the prompt and waits for its logits.
+  // Errors: kInvalidArgument for an unknown selector, a ratio outside [0, 1] or a number of layers
+  // that the model does not have; kUnsupported for the selector `deviation`; kResourceExhausted if
+  // pages or memory do not suffice, which leaves everything usable; kCancelled; kIo; kInternal if
+  // the device fails. A cache that cannot be read is no error: its tokens are computed.
+  Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request);
+
+  // Where all work but the loads runs: what reads the pages of a context must follow on it.
+  kernels::Stream stream() const;
+
+ private:
+  struct State;
+  class Attempt;
+  explicit DeviceFusion(std::unique_ptr<State> state);
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,233 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/fusion/device_loader.h"
+
+namespace intarsia::engine {
+namespace {
+
+constexpr int64_t kAlignment = 256;
+constexpr int64_t kNumSlotsMax = 64;
+
+int64_t Aligned(int64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+Status PinnedStaging::Prepare(int64_t slot_bytes) {
+  slot_bytes = Aligned(slot_bytes);
+  if (slot_bytes > budget_bytes_) {
+    return {StatusCode::kResourceExhausted,
+            "a layer of one cache does not fit into the pinned staging memory: bytes=" +
+                std::to_string(slot_bytes) + " budget=" + std::to_string(budget_bytes_)};
+  }
+  if (slot_bytes <= slot_bytes_) return Status::Ok();
+  const int64_t num_slots = std::min(kNumSlotsMax, budget_bytes_ / slot_bytes);
+  if (memory_.num_bytes() < num_slots * slot_bytes) {
+    memory_ = kernels::PinnedBuffer();
+    INTARSIA_ASSIGN_OR_RETURN(memory_, kernels::PinnedBuffer::Allocate(num_slots * slot_bytes));
+  }
+  events_.clear();
+  for (int64_t i = 0; i < num_slots; ++i) {
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent event,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
+    events_.push_back(std::move(event));
+  }
+  slot_bytes_ = slot_bytes;
+  next_ = last_ = 0;
+  return Status::Ok();
+}
+
+Result<std::span<uint8_t>> PinnedStaging::Next() {
+  INTARSIA_CHECK(!events_.empty());
+  last_ = next_;
+  next_ = (next_ + 1) % events_.size();
+  INTARSIA_RETURN_IF_ERROR(events_[last_].Wait());
+  return std::span<uint8_t>(memory_.as<uint8_t>() + static_cast<int64_t>(last_) * slot_bytes_,
+                            static_cast<size_t>(slot_bytes_));
+}
+
+Status PinnedStaging::MarkInUse(kernels::Stream stream) { return events_[last_].Record(stream); }
+
+void PinnedStaging::Drain() {
+  // An error here was or will be seen by the computing stream too.
+  for (const kernels::DeviceEvent& event : events_) event.Wait().IgnoreError();
+}
+
+DeviceLoader::DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size,
+                           const Streams& streams, PinnedStaging* staging)
+    : prompt_(prompt),
+      num_layers_(num_layers),
+      kv_size_(kv_size),
+      streams_(streams),
+      staging_(staging) {}
+
+Result<std::unique_ptr<DeviceLoader>> DeviceLoader::Start(const Prompt& prompt, int32_t num_layers,
+                                                          int32_t kv_size, const Streams& streams,
+                                                          PinnedStaging* staging) {
+  std::unique_ptr<DeviceLoader> loader(
+      new DeviceLoader(prompt, num_layers, kv_size, streams, staging));
+  INTARSIA_RETURN_IF_ERROR(loader->Allocate());
+  loader->thread_ = std::thread([raw = loader.get()] { raw->Enqueue(); });
+  return loader;
+}
+
+Status DeviceLoader::Allocate() {
+  int64_t read_bytes_max = 0;
+  for (const Segment& segment : prompt_.segments()) {
+    int64_t size = 0;
+    if (segment.cached != nullptr && segment.size() > 0) {
+      size = kernels::KvPayloadBytes(segment.cached->type(), segment.size(), kv_size_);
+      if (size < 0) {
+        return {StatusCode::kUnsupported, "a cache of an unknown type cannot be loaded"};
+      }
+    }
+    const bool is_copied = size > 0 && segment.cached->DeviceLayer(0) == nullptr;
+    if (is_copied && segment.cached->PinnedLayer(0) == nullptr) {
+      read_bytes_max = std::max(read_bytes_max, size);
+    }
+    offsets_.push_back(is_copied ? bytes_per_layer_ : -1);
+    sizes_.push_back(size);
+    if (is_copied) bytes_per_layer_ += Aligned(size);
+  }
+  if (read_bytes_max > 0) INTARSIA_RETURN_IF_ERROR(staging_->Prepare(read_bytes_max));
+  INTARSIA_ASSIGN_OR_RETURN(
+      memory_, kernels::DeviceBuffer::Allocate(bytes_per_layer_ * num_layers_, streams_.compute));
+  std::vector<const uint8_t*> pointers;
+  for (int32_t layer = 0; layer < num_layers_; ++layer) {
+    for (size_t index = 0; index < offsets_.size(); ++index) {
+      const KvSource* const cached = prompt_.segments()[index].cached;
+      pointers.push_back(offsets_[index] >= 0
+                             ? memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[index]
+                         : sizes_[index] > 0 ? cached->DeviceLayer(layer)
+                                             : nullptr);
+    }
+  }
+  const auto num_bytes = static_cast<int64_t>(pointers.size() * sizeof(pointers[0]));
+  INTARSIA_ASSIGN_OR_RETURN(pointers_,
+                            kernels::DeviceBuffer::Allocate(num_bytes, streams_.compute));
+  INTARSIA_RETURN_IF_ERROR(
+      kernels::CopyToDevice(pointers_.data(), pointers.data(), num_bytes, streams_.compute));
+  // The copying stream may use the memory from where the computing stream is now.
+  INTARSIA_ASSIGN_OR_RETURN(begin_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+  INTARSIA_RETURN_IF_ERROR(begin_->Record(streams_.compute));
+  INTARSIA_RETURN_IF_ERROR(begin_->HoldBack(streams_.copy));
+  INTARSIA_RETURN_IF_ERROR(begin_->Record(streams_.copy));
+  for (int32_t layer = 0; layer < num_layers_; ++layer) {
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent copied,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent before,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent behind,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    marks_.push_back({.copied = std::move(copied),
+                      .before_wait = std::move(before),
+                      .behind_wait = std::move(behind)});
+  }
+  return Status::Ok();
+}
+
+DeviceLoader::~DeviceLoader() {
+  if (thread_.joinable()) {
+    {
+      const std::scoped_lock lock(mutex_);
+      is_stopping_ = true;
+    }
+    thread_.join();
+  }
+  // Copies into memory_ must be done before it is given back on the other stream.
+  kernels::WaitFor(streams_.copy).IgnoreError();
+}
+
+Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
+  const KvSource& source = *prompt_.segments()[segment].cached;
+  uint8_t* const target = memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[segment];
+  const int64_t size = sizes_[segment];
+  if (const uint8_t* const pinned = source.PinnedLayer(layer); pinned != nullptr) {
+    return kernels::CopyToDevice(target, pinned, size, streams_.copy);
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const std::span<uint8_t> slot, staging_->Next());
+  const std::span<uint8_t> payload = slot.first(static_cast<size_t>(size));
+  INTARSIA_RETURN_IF_ERROR(source.ReadLayer(layer, payload));
+  const Status status = kernels::CheckKvPayload(source.type(), payload.data(), size,
+                                                prompt_.segments()[segment].size(), kv_size_);
+  if (!status.ok()) return {StatusCode::kNotFound, std::string(status.message())};
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(target, payload.data(), size, streams_.copy));
+  return staging_->MarkInUse(streams_.copy);
+}
+
+Status DeviceLoader::EnqueueLayer(int32_t layer) {
+  for (size_t index = 0; index < offsets_.size(); ++index) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (is_stopping_) return {StatusCode::kCancelled, "the load was given up"};
+    }
+    if (offsets_[index] < 0) continue;
+    const Status status = EnqueueSegment(layer, index);
+    if (!status.ok()) {
+      const std::scoped_lock lock(mutex_);
+      failed_segment_ = index;
+      return status;
+    }
+  }
+  return marks_[static_cast<size_t>(layer)].copied.Record(streams_.copy);
+}
+
+void DeviceLoader::Enqueue() {
+  Status status = kernels::UseDevice(streams_.device);
+  for (int32_t layer = 0; layer < num_layers_ && status.ok(); ++layer) {
+    status = EnqueueLayer(layer);
+    if (!status.ok()) break;
+    const std::scoped_lock lock(mutex_);
+    num_enqueued_ = layer + 1;
+    changed_.notify_all();
+  }
+  if (status.ok()) return;
+  const std::scoped_lock lock(mutex_);
+  error_ = status;
+  changed_.notify_all();
+}
+
+Status DeviceLoader::HoldBack(int32_t layer) {
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return num_enqueued_ > layer || !error_.ok(); });
+    if (num_enqueued_ <= layer) return error_;
+  }
+  Marks& marks = marks_[static_cast<size_t>(layer)];
+  if (marks.is_waited) return Status::Ok();
+  marks.is_waited = true;
+  INTARSIA_RETURN_IF_ERROR(marks.before_wait.Record(streams_.compute));
+  INTARSIA_RETURN_IF_ERROR(marks.copied.HoldBack(streams_.compute));
+  return marks.behind_wait.Record(streams_.compute);
+}
+
+std::optional<size_t> DeviceLoader::failed_segment() const {
+  const std::scoped_lock lock(mutex_);
+  return failed_segment_;
+}
+
+const uint8_t* const* DeviceLoader::payloads(int32_t layer) const {
+  return pointers_.as<const uint8_t*>() + layer * static_cast<int64_t>(offsets_.size());
+}
+
+Result<double> DeviceLoader::LoadMilliseconds() const {
+  if (bytes_per_layer_ == 0) return 0.0;
+  INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,
+                            marks_.back().copied.MillisecondsSince(*begin_));
+  return double{milliseconds};
+}
+
+Result<double> DeviceLoader::WaitMilliseconds() const {
+  double sum = 0.0;
+  for (const Marks& marks : marks_) {
+    if (!marks.is_waited || bytes_per_layer_ == 0) continue;
+    INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,
+                              marks.behind_wait.MillisecondsSince(marks.before_wait));
+    sum += double{milliseconds};
+  }
+  return sum;
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,101 @@
+// DevicePlacer: puts the cached keys and values of a prompt into its pages on a device, layer by
+// layer, and passes on what the rows of a pass show of their shift.
+//
+// The device's form of LayerPlacer: tables of segments, rows and weights are made once per pass,
+// and a layer is two launches, MeasureShift and PlaceKv. Every call enqueues work and returns
+// without waiting.
+//
+// Thread safety: owned by one thread.
+// Lifetime: the prompt, the loader, the pages and the stream must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/fusion/device_loader.h"
+#include "engine/fusion/device_tables.h"
+#include "engine/fusion/prompt.h"
+#include "engine/fusion/propagation.h"
+#include "kernels/device.h"
+#include "kernels/measure_shift.h"
+#include "kernels/place_kv.h"
+#include "kernels/propagation_weights.h"
+#include "model/cuda_forward.h"
+#include "model/device_kv.h"
+
+namespace intarsia::engine {
+
+class DevicePlacer {
+ public:
+  // What all layers share.
+  struct Target {
+    const model::DeviceKv* kv = nullptr;
+    int32_t kv_size = 0;
+    kernels::Stream stream = nullptr;
+  };
+
+  // Errors: kResourceExhausted, and those of MakePlacedSegment.
+  static Result<std::unique_ptr<DevicePlacer>> Create(const Prompt& prompt,
+                                                      const DeviceLoader& loader,
+                                                      const Target& target);
+
+  // Begins a pass over `positions`, ascending, which holds all of `rows`: the recomputed
+  // candidates. Unless `mode` is kOff, enqueues the solve for the weights with which their shift is
+  // passed on. Errors: kResourceExhausted, kInternal.
+  Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
+                   PropagationMode mode);
+
+  // Places cached tokens of a layer that are not rows of the pass. kShifted leaves segments alone
+  // to which no shift is passed on. `rows` are those of the pass, whose shift is passed on; null:
+  // as cached.
+  enum class Scope : uint8_t { kAll, kShifted };
+  Status Place(int32_t layer, Scope scope, const kernels::RopeDigits& rope,
+               const model::CudaRows* rows);
+
+  bool is_shifting() const { return num_chunks_ > 0; }
+
+ private:
+  // Tiles of segments with one type of payload.
+  struct TileRun {
+    KvPayloadType type = KvPayloadType::kBf16;
+    DeviceTables::Offset tiles = 0;
+    int32_t num_tiles = 0;
+  };
+
+  DevicePlacer(const Prompt& prompt, const DeviceLoader& loader, const Target& target)
+      : prompt_(prompt), loader_(loader), target_(target) {}
+  std::vector<TileRun> AddTiles(std::span<const uint8_t> wanted);
+  Result<kernels::PropagationLayout> LayOut(std::span<const int32_t> rows);
+  void AddRows(std::span<const int32_t> positions, std::span<const int32_t> rows,
+               const kernels::PropagationLayout& layout);
+  Status Solve(const kernels::PropagationLayout& layout, PropagationMode mode);
+  Status Measure(int32_t layer, const model::CudaRows& rows);
+
+  const Prompt& prompt_;
+  const DeviceLoader& loader_;
+  const Target target_;
+  std::vector<kernels::PlacedSegment> segments_;  // without tokens where nothing is cached
+
+  // Of the pass at hand.
+  DeviceTables tables_;
+  DeviceTables::Offset segments_at_ = 0;
+  DeviceTables::Offset is_row_at_ = 0;
+  DeviceTables::Offset chunks_at_ = 0;
+  DeviceTables::Offset weigh_tiles_at_ = 0;
+  DeviceTables::Offset rows_at_ = 0;       // token of its chunk, of each row
+  DeviceTables::Offset pass_rows_at_ = 0;  // row of the pass, of each row
+  std::vector<TileRun> all_tiles_;
+  std::vector<TileRun> shifted_tiles_;
+  int32_t num_chunks_ = 0;  // that a shift is passed on to
+  kernels::PropagationOrder order_ = kernels::PropagationOrder::kTwoSided;
+  kernels::DeviceBuffer weights_[2];  // K, V
+  kernels::DeviceBuffer u_[2];
+  kernels::DeviceBuffer deltas_[2];
+  kernels::DeviceBuffer solve_workspace_;
+  kernels::DeviceBuffer measure_workspace_;
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,215 @@
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/fusion/device_placer.h"
+
+namespace intarsia::engine {
+namespace {
+
+kernels::ShiftKernel ToShiftKernel(const PropagationKernel& kernel) {
+  return {.a = static_cast<float>(kernel.a),
+          .t1 = static_cast<float>(kernel.t1),
+          .b = static_cast<float>(kernel.b),
+          .t2 = static_cast<float>(kernel.t2),
+          .c = static_cast<float>(kernel.c),
+          .c0 = static_cast<float>(kernel.c0),
+          .noise = static_cast<float>(kernel.noise)};
+}
+
+bool IsShiftable(const Segment& segment) {
+  return segment.cached != nullptr && !segment.is_exact && segment.size() > 0;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DevicePlacer>> DevicePlacer::Create(const Prompt& prompt,
+                                                           const DeviceLoader& loader,
+                                                           const Target& target) {
+  std::unique_ptr<DevicePlacer> placer(new DevicePlacer(prompt, loader, target));
+  for (const Segment& segment : prompt.segments()) {
+    kernels::PlacedSegment& placed = placer->segments_.emplace_back();
+    if (segment.cached == nullptr || segment.size() == 0) continue;
+    INTARSIA_ASSIGN_OR_RETURN(
+        placed,
+        kernels::MakePlacedSegment(segment.cached->type(), static_cast<int32_t>(segment.begin),
+                                   static_cast<int32_t>(segment.size()), target.kv_size));
+  }
+  return placer;
+}
+
+std::vector<DevicePlacer::TileRun> DevicePlacer::AddTiles(std::span<const uint8_t> wanted) {
+  std::map<KvPayloadType, std::vector<kernels::PlaceTile>> by_type;
+  for (const kernels::PlaceTile& tile : kernels::MakePlaceTiles(segments_, wanted)) {
+    by_type[segments_[static_cast<size_t>(tile.segment)].type].push_back(tile);
+  }
+  std::vector<TileRun> runs;
+  for (const auto& [type, tiles] : by_type) {
+    runs.push_back({.type = type,
+                    .tiles = tables_.Add<kernels::PlaceTile>(tiles),
+                    .num_tiles = static_cast<int32_t>(tiles.size())});
+  }
+  return runs;
+}
+
+// The chunks that a shift is passed on to, with `rows` as what they measure it by.
+Result<kernels::PropagationLayout> DevicePlacer::LayOut(std::span<const int32_t> rows) {
+  std::vector<int32_t> indices;
+  std::vector<int32_t> num_tokens;
+  std::vector<int32_t> num_rows;
+  for (size_t index = 0; index < segments_.size(); ++index) {
+    const Segment& segment = prompt_.segments()[index];
+    if (!IsShiftable(segment)) continue;
+    const auto first = std::lower_bound(rows.begin(), rows.end(), segment.begin);
+    const auto last = std::lower_bound(first, rows.end(), segment.end);
+    indices.push_back(static_cast<int32_t>(index));
+    num_tokens.push_back(static_cast<int32_t>(segment.size()));
+    num_rows.push_back(static_cast<int32_t>(last - first));
+  }
+  kernels::PropagationLayout layout;
+  INTARSIA_RETURN_IF_ERROR(kernels::MakePropagationLayout(indices, num_tokens, num_rows, &layout));
+  INTARSIA_CHECK(layout.num_rows == std::ssize(rows));
+  for (const kernels::PropagationChunk& chunk : layout.chunks) {
+    kernels::PlacedSegment& placed = segments_[static_cast<size_t>(chunk.segment)];
+    placed.num_deltas = chunk.num_rows + 1;
+    placed.first_delta = chunk.first_delta;
+    placed.weights_stride = chunk.weights_stride;
+    placed.first_weight = chunk.first_weight;
+  }
+  return layout;
+}
+
+// `rows` lie in the order of the chunks, as positions ascend.
+void DevicePlacer::AddRows(std::span<const int32_t> positions, std::span<const int32_t> rows,
+                           const kernels::PropagationLayout& layout) {
+  std::vector<int32_t> tokens(rows.begin(), rows.end());
+  std::vector<int32_t> pass_rows;
+  for (const kernels::PropagationChunk& chunk : layout.chunks) {
+    const int32_t begin = segments_[static_cast<size_t>(chunk.segment)].begin;
+    for (int32_t s = 0; s < chunk.num_rows; ++s) {
+      tokens[static_cast<size_t>(chunk.first_row + s)] -= begin;
+    }
+  }
+  auto at = positions.begin();
+  for (const int32_t row : rows) {
+    at = std::lower_bound(at, positions.end(), row);
+    INTARSIA_CHECK(at != positions.end() && *at == row);
+    pass_rows.push_back(static_cast<int32_t>(at - positions.begin()));
+  }
+  rows_at_ = tables_.Add<int32_t>(tokens);
+  pass_rows_at_ = tables_.Add<int32_t>(pass_rows);
+}
+
+Status DevicePlacer::BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
+                               PropagationMode mode) {
+  tables_ = DeviceTables();
+  for (kernels::PlacedSegment& segment : segments_) segment.num_deltas = 0;
+  kernels::PropagationLayout layout;
+  const bool is_shifting = mode != PropagationMode::kOff && !rows.empty();
+  if (is_shifting) {
+    INTARSIA_ASSIGN_OR_RETURN(layout, LayOut(rows));
+    AddRows(positions, rows, layout);
+  }
+  num_chunks_ = static_cast<int32_t>(layout.chunks.size());
+  std::vector<uint8_t> is_row(static_cast<size_t>(prompt_.num_tokens()));
+  for (const int32_t position : positions) is_row[static_cast<size_t>(position)] = 1;
+  std::vector<uint8_t> is_cached;
+  std::vector<uint8_t> is_shifted;
+  for (const kernels::PlacedSegment& segment : segments_) {
+    is_cached.push_back(segment.num_tokens > 0);
+    is_shifted.push_back(segment.num_deltas > 0);
+  }
+  segments_at_ = tables_.Add<kernels::PlacedSegment>(segments_);
+  is_row_at_ = tables_.Add<uint8_t>(is_row);
+  all_tiles_ = AddTiles(is_cached);
+  shifted_tiles_ = AddTiles(is_shifted);
+  chunks_at_ = tables_.Add<kernels::PropagationChunk>(layout.chunks);
+  weigh_tiles_at_ = tables_.Add<kernels::PropagationTile>(layout.tiles);
+  INTARSIA_RETURN_IF_ERROR(tables_.Upload(target_.stream));
+  return is_shifting ? Solve(layout, mode) : Status::Ok();
+}
+
+Status DevicePlacer::Solve(const kernels::PropagationLayout& layout, PropagationMode mode) {
+  order_ = mode == PropagationMode::kCausal ? kernels::PropagationOrder::kCausal
+                                            : kernels::PropagationOrder::kTwoSided;
+  const auto allocate = [this](int64_t num_bytes, kernels::DeviceBuffer* buffer) {
+    INTARSIA_ASSIGN_OR_RETURN(*buffer, kernels::DeviceBuffer::Allocate(num_bytes, target_.stream));
+    return Status::Ok();
+  };
+  for (int half = 0; half < 2; ++half) {
+    INTARSIA_RETURN_IF_ERROR(allocate(layout.num_weights * 2, &weights_[half]));
+    INTARSIA_RETURN_IF_ERROR(allocate(layout.num_rows * 4, &u_[half]));
+    INTARSIA_RETURN_IF_ERROR(
+        allocate((layout.num_rows + num_chunks_) * target_.kv_size * 2, &deltas_[half]));
+  }
+  INTARSIA_RETURN_IF_ERROR(allocate(kernels::PropagationWorkspaceBytes(layout), &solve_workspace_));
+  INTARSIA_RETURN_IF_ERROR(allocate(
+      kernels::MeasureShiftWorkspaceBytes(num_chunks_, target_.kv_size), &measure_workspace_));
+  return kernels::PropagationWeightsCuda(
+      {.chunks = tables_.At<kernels::PropagationChunk>(chunks_at_),
+       .tiles = tables_.At<kernels::PropagationTile>(weigh_tiles_at_),
+       .rows = tables_.At<int32_t>(rows_at_),
+       .key = ToShiftKernel(kKeyKernel),
+       .value = ToShiftKernel(kValueKernel),
+       .order = order_,
+       .key_weights = weights_[0].as<uint16_t>(),
+       .value_weights = weights_[1].as<uint16_t>(),
+       .key_u = u_[0].as<float>(),
+       .value_u = u_[1].as<float>(),
+       .workspace = solve_workspace_.as<float>(),
+       .num_chunks = num_chunks_,
+       .num_tiles = static_cast<int32_t>(layout.tiles.size()),
+       .num_rows_max = layout.num_rows_max,
+       .num_rows = layout.num_rows,
+       .num_factors = layout.num_factors},
+      target_.stream);
+}
+
+Status DevicePlacer::Measure(int32_t layer, const model::CudaRows& rows) {
+  return kernels::MeasureShiftCuda({.chunks = tables_.At<kernels::PropagationChunk>(chunks_at_),
+                                    .segments = tables_.At<kernels::PlacedSegment>(segments_at_),
+                                    .payloads = loader_.payloads(layer),
+                                    .rows = tables_.At<int32_t>(rows_at_),
+                                    .pass_rows = tables_.At<int32_t>(pass_rows_at_),
+                                    .k = rows.k,
+                                    .v = rows.v,
+                                    .k_stride = rows.kv_stride,
+                                    .v_stride = rows.kv_stride,
+                                    .key_u = u_[0].as<float>(),
+                                    .value_u = u_[1].as<float>(),
+                                    .key_deltas = deltas_[0].as<uint16_t>(),
+                                    .value_deltas = deltas_[1].as<uint16_t>(),
+                                    .workspace = measure_workspace_.as<float>(),
+                                    .order = order_,
+                                    .num_chunks = num_chunks_,
+                                    .width = target_.kv_size},
+                                   target_.stream);
+}
+
+Status DevicePlacer::Place(int32_t layer, Scope scope, const kernels::RopeDigits& rope,
+                           const model::CudaRows* rows) {
+  const bool is_shifting = rows != nullptr && num_chunks_ > 0;
+  if (is_shifting) INTARSIA_RETURN_IF_ERROR(Measure(layer, *rows));
+  kernels::PlaceKvParams params = {.layer = target_.kv->layer(layer),
+                                   .segments = tables_.At<kernels::PlacedSegment>(segments_at_),
+                                   .payloads = loader_.payloads(layer),
+                                   .is_row = tables_.At<uint8_t>(is_row_at_),
+                                   .rope = rope,
+                                   .num_segments = static_cast<int32_t>(segments_.size())};
+  if (is_shifting) {
+    params.key_weights = weights_[0].as<uint16_t>();
+    params.value_weights = weights_[1].as<uint16_t>();
+    params.key_deltas = deltas_[0].as<uint16_t>();
+    params.value_deltas = deltas_[1].as<uint16_t>();
+  }
+  for (const TileRun& run : scope == Scope::kAll ? all_tiles_ : shifted_tiles_) {
+    params.type = run.type;
+    params.tiles = tables_.At<kernels::PlaceTile>(run.tiles);
+    params.num_tiles = run.num_tiles;
+    INTARSIA_RETURN_IF_ERROR(kernels::PlaceKvCuda(params, target_.stream));
+  }
+  return Status::Ok();
+}
+
+}  // namespace intarsia::engine

@@ -1,0 +1,422 @@
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/stopwatch.h"
+#include "engine/fusion/device_fused_prefill.h"
+#include "engine/fusion/device_loader.h"
+#include "engine/fusion/device_placer.h"
+#include "engine/fusion/device_tables.h"
+#include "engine/fusion/fusion_plan.h"
+#include "kernels/attention_rows_cuda.h"
+#include "kernels/rope_digits.h"
+#include "kernels/select_rows.h"
+#include "model/cuda_forward.h"
+
+namespace intarsia::engine {
+namespace {
+
+// A pass has working memory for a multiple of so many rows, so that prompts of like size share it.
+constexpr int64_t kRowsStep = 512;
+
+// Positions that a prompt may have.
+constexpr int64_t kPositionsMax = int64_t{1} << 20;
+
+// The tables of one rotation on the device.
+struct DeviceRope {
+  kernels::DeviceBuffer memory;
+  kernels::RopeDigits digits;
+};
+
+Result<DeviceRope> MakeRope(const kernels::RopeTable& table, kernels::RopePairing pairing,
+                            kernels::Stream stream) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<float> values,
+                            kernels::FillRopeDigits(table, kPositionsMax));
+  const auto num_bytes = static_cast<int64_t>(values.size() * sizeof(float));
+  DeviceRope rope;
+  INTARSIA_ASSIGN_OR_RETURN(rope.memory, kernels::DeviceBuffer::Allocate(num_bytes, stream));
+  INTARSIA_RETURN_IF_ERROR(
+      kernels::CopyToDevice(rope.memory.data(), values.data(), num_bytes, stream));
+  INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream));
+  const auto* const low = rope.memory.as<float>();
+  rope.digits = {.low = low,
+                 .high = low + kernels::kRopeDigitValues * table.rotary_dim(),
+                 .num_high = kernels::NumHighRopeDigits(kPositionsMax),
+                 .rotary_dim = table.rotary_dim(),
+                 .pairing = pairing};
+  return rope;
+}
+
+// Time on the device between two points of a stream.
+class DeviceSpan {
+ public:
+  Status Begin(kernels::Stream stream) {
+    INTARSIA_ASSIGN_OR_RETURN(begin_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    INTARSIA_ASSIGN_OR_RETURN(end_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    return begin_->Record(stream);
+  }
+  Status End(kernels::Stream stream) { return end_->Record(stream); }
+  // 0 for a span that never began. REQUIRES: the stream was waited for.
+  Result<double> Milliseconds() const {
+    if (!begin_.has_value()) return 0.0;
+    INTARSIA_ASSIGN_OR_RETURN(const float milliseconds, end_->MillisecondsSince(*begin_));
+    return double{milliseconds};
+  }
+
+ private:
+  std::optional<kernels::DeviceEvent> begin_;
+  std::optional<kernels::DeviceEvent> end_;
+};
+
+}  // namespace
+
+struct DeviceFusion::State {
+  State(const model::CudaTransformer& used_transformer, model::DeviceKvPool* used_pages,
+        ThreadPool* used_threads, const DeviceFusionOptions& options,
+        kernels::DeviceStream compute_stream, kernels::DeviceStream copy_stream)
+      : transformer(used_transformer),
+        pages(used_pages),
+        threads(used_threads),
+        compute(std::move(compute_stream)),
+        copy(std::move(copy_stream)),
+        staging(options.staging_bytes) {}
+
+  // A forward pass with room for `num_rows` rows.
+  Result<model::CudaForward*> Forward(int64_t num_rows) {
+    if (forward == nullptr || num_rows > num_rows_max) {
+      forward.reset();
+      const int64_t wanted = (num_rows + kRowsStep - 1) / kRowsStep * kRowsStep;
+      INTARSIA_ASSIGN_OR_RETURN(forward, model::CudaForward::Create(
+                                             transformer, {.num_rows_max = wanted}, compute.get()));
+      num_rows_max = wanted;
+    }
+    return forward.get();
+  }
+
+  const kernels::RopeDigits& rope_of(int32_t layer) const {
+    return transformer.config().has_window(layer) ? rope_windowed.digits : rope.digits;
+  }
+
+  const model::CudaTransformer& transformer;
+  model::DeviceKvPool* const pages;
+  ThreadPool* const threads;
+  // The streams come first: memory is given back on them.
+  kernels::DeviceStream compute;
+  kernels::DeviceStream copy;
+  PinnedStaging staging;
+  DeviceRope rope;
+  DeviceRope rope_windowed;  // empty for models without windows
+  std::unique_ptr<model::CudaForward> forward;
+  int64_t num_rows_max = 0;
+};
+
+// One attempt with the caches that the prompt names.
+class DeviceFusion::Attempt {
+ public:
+  Attempt(State* state, const Prompt& prompt, const DeviceFusionRequest& request,
+          const RowSelector& selector)
+      : state_(*state),
+        config_(state->transformer.config()),
+        prompt_(prompt),
+        request_(request),
+        selector_(selector),
+        plan_(MakeFusionPlan(prompt, request.fusion, selector)) {}
+
+  Status Run(DeviceFusedContext* context);
+
+  std::optional<size_t> failed_segment() const {
+    return loader_ == nullptr ? std::nullopt : loader_->failed_segment();
+  }
+
+ private:
+  kernels::Stream stream() const { return state_.compute.get(); }
+  int64_t num_question_rows() const { return prompt_.num_tokens() - prompt_.question_begin(); }
+
+  // Loads, places and computes the first `num_layers` layers. With scores, the question is asked
+  // what it looks at, and the last layer ends there.
+  Status RunLayers(int32_t num_layers, bool is_asking);
+  // Everything up to a layer's attention.
+  Status PrepareLayer(int32_t layer);
+  Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows);
+  Status AskQuestion();
+  Status Score(int32_t layer);
+  Status SelectByScores();
+  Status SelectOnHost();
+  Result<std::vector<int32_t>> Select(std::span<const float> scores) const;
+  Status ChooseRows();
+  Status Measure(FusionTiming* timing) const;
+
+  State& state_;
+  const model::ModelConfig& config_;
+  const Prompt& prompt_;
+  const DeviceFusionRequest& request_;
+  const RowSelector& selector_;
+  const FusionPlan plan_;
+
+  std::unique_ptr<model::DeviceKv> kv_;
+  std::unique_ptr<DeviceLoader> loader_;
+  std::unique_ptr<DevicePlacer> placer_;
+  model::CudaForward* forward_ = nullptr;
+  int32_t num_placed_layers_ = 0;  // whose caches lie in the pages
+  std::vector<int32_t> probes_;    // that the question's pass computes
+  std::vector<int32_t> rows_;
+
+  kernels::DeviceBuffer scores_;  // [num_tokens]
+  kernels::DeviceBuffer score_workspace_;
+  DeviceTables question_;  // weights of its rows
+  DeviceTables::Offset question_weights_at_ = 0;
+  DeviceSpan question_span_;
+  DeviceSpan solve_span_;
+  DeviceSpan rows_span_;
+};
+
+Status DeviceFusion::Attempt::BeginPass(std::span<const int32_t> positions,
+                                        std::span<const int32_t> rows) {
+  const PropagationMode mode = plan_.is_propagating(request_.fusion.propagate, rows.size())
+                                   ? request_.fusion.propagate
+                                   : PropagationMode::kOff;
+  INTARSIA_ASSIGN_OR_RETURN(forward_, state_.Forward(std::ssize(positions)));
+  INTARSIA_RETURN_IF_ERROR(forward_->Begin(TokensAt(prompt_, positions), positions, *kv_));
+  INTARSIA_RETURN_IF_ERROR(solve_span_.Begin(stream()));
+  INTARSIA_RETURN_IF_ERROR(placer_->BeginPass(positions, rows, mode));
+  return solve_span_.End(stream());
+}
+
+Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
+  INTARSIA_RETURN_IF_ERROR(forward_->ComputeQkv(layer));
+  const bool is_placed = layer < num_placed_layers_;
+  if (!is_placed) INTARSIA_RETURN_IF_ERROR(loader_->HoldBack(layer));
+  // Layer 0 sees no context, so nothing shifts there.
+  const bool is_shifting = placer_->is_shifting() && layer > 0;
+  if (!is_placed || is_shifting) {
+    const auto scope = is_placed ? DevicePlacer::Scope::kShifted : DevicePlacer::Scope::kAll;
+    const model::CudaRows rows = forward_->rows();
+    INTARSIA_RETURN_IF_ERROR(
+        placer_->Place(layer, scope, state_.rope_of(layer), is_shifting ? &rows : nullptr));
+  }
+  return forward_->PlaceKv(layer);
+}
+
+Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
+  for (int32_t layer = 0; layer < num_layers; ++layer) {
+    if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
+    INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
+    if (is_asking && layer >= 2 * (num_layers / 3)) INTARSIA_RETURN_IF_ERROR(Score(layer));
+    if (is_asking && layer + 1 == num_layers) break;
+    INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
+    INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
+  }
+  num_placed_layers_ = std::max(num_placed_layers_, num_layers);
+  return Status::Ok();
+}
+
+// Adds what the question's rows, the last of the pass, look at in this layer.
+Status DeviceFusion::Attempt::Score(int32_t layer) {
+  const model::CudaRows rows = forward_->rows();
+  INTARSIA_CHECK(rows.q_stride == config_.q_size());
+  for (int64_t begin = 0; begin < num_question_rows(); begin += kernels::kMassRowsMax) {
+    const int64_t first = rows.num_rows - num_question_rows() + begin;
+    kernels::AttentionMassCudaParams params = {
+        .rows = {.layer = kv_->layer(layer),
+                 .q = rows.q + first * rows.q_stride,
+                 .positions = rows.positions + first,
+                 .num_rows = std::min(kernels::kMassRowsMax, num_question_rows() - begin),
+                 .max_position = prompt_.num_tokens() - 1,
+                 .num_heads = config_.num_heads,
+                 .scale = config_.attention_scale,
+                 .window = config_.has_window(layer) ? config_.sliding_window : 0,
+                 .logit_softcap = config_.attention_logit_softcap},
+        .weights = question_.At<float>(question_weights_at_) + begin,
+        .mass = scores_.as<float>(),
+        .num_keys = prompt_.num_tokens()};
+    INTARSIA_ASSIGN_OR_RETURN(const int64_t num_bytes,
+                              kernels::AttentionMassWorkspaceBytes(params));
+    if (num_bytes > score_workspace_.num_bytes()) {
+      INTARSIA_ASSIGN_OR_RETURN(score_workspace_,
+                                kernels::DeviceBuffer::Allocate(num_bytes, stream()));
+    }
+    params.rows.workspace = score_workspace_.data();
+    params.rows.workspace_bytes = score_workspace_.num_bytes();
+    INTARSIA_RETURN_IF_ERROR(kernels::AttentionMassCuda(params, stream()));
+  }
+  return Status::Ok();
+}
+
+Status DeviceFusion::Attempt::AskQuestion() {
+  INTARSIA_RETURN_IF_ERROR(question_span_.Begin(stream()));
+  const int64_t num_bytes = prompt_.num_tokens() * static_cast<int64_t>(sizeof(float));
+  INTARSIA_ASSIGN_OR_RETURN(scores_, kernels::DeviceBuffer::Allocate(num_bytes, stream()));
+  INTARSIA_RETURN_IF_ERROR(kernels::FillDevice(scores_.data(), 0, num_bytes, stream()));
+  // The last row once by itself and once in the mean of the question's rows.
+  std::vector<float> weights(static_cast<size_t>(num_question_rows()),
+                             1.0f / static_cast<float>(num_question_rows()));
+  weights.back() += 1.0f;
+  question_weights_at_ = question_.Add<float>(weights);
+  INTARSIA_RETURN_IF_ERROR(question_.Upload(stream()));
+  if (request_.fusion.probes == ProbePass::kWithQuestion &&
+      request_.fusion.propagate != PropagationMode::kOff) {
+    probes_ = selector_.Probes(plan_.candidates, plan_.budget);
+  }
+  INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(probes_, plan_.fresh), probes_));
+  const int32_t num_layers =
+      request_.num_question_layers == 0 ? config_.num_layers : request_.num_question_layers;
+  INTARSIA_RETURN_IF_ERROR(RunLayers(num_layers, /*is_asking=*/true));
+  INTARSIA_RETURN_IF_ERROR(SelectByScores());
+  return question_span_.End(stream());
+}
+
+Status DeviceFusion::Attempt::SelectByScores() {
+  if (selector_.name() != "attention") return SelectOnHost();
+  const std::vector<int32_t> taken = selector_.Probes(plan_.candidates, plan_.budget);
+  std::vector<uint8_t> is_taken;
+  for (const int32_t candidate : plan_.candidates) {
+    is_taken.push_back(std::ranges::binary_search(taken, candidate) ? 1 : 0);
+  }
+  DeviceTables tables;
+  const auto candidates_at = tables.Add<int32_t>(plan_.candidates);
+  const auto is_taken_at = tables.Add<uint8_t>(is_taken);
+  INTARSIA_RETURN_IF_ERROR(tables.Upload(stream()));
+  rows_.resize(static_cast<size_t>(plan_.budget));
+  const int64_t num_bytes = plan_.budget * static_cast<int64_t>(sizeof(int32_t));
+  INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceBuffer rows,
+                            kernels::DeviceBuffer::Allocate(num_bytes, stream()));
+  INTARSIA_RETURN_IF_ERROR(
+      kernels::SelectRowsCuda({.scores = scores_.as<float>(),
+                               .candidates = tables.At<int32_t>(candidates_at),
+                               .is_taken = tables.At<uint8_t>(is_taken_at),
+                               .rows = rows.as<int32_t>(),
+                               .num_candidates = static_cast<int32_t>(plan_.candidates.size()),
+                               .count = static_cast<int32_t>(plan_.budget - std::ssize(taken))},
+                              stream()));
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(rows_.data(), rows.data(), num_bytes, stream()));
+  return kernels::WaitFor(stream());
+}
+
+// For selectors that do more than rank: the scores come to them.
+Status DeviceFusion::Attempt::SelectOnHost() {
+  std::vector<float> scores(static_cast<size_t>(prompt_.num_tokens()));
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(scores.data(), scores_.data(),
+                                               static_cast<int64_t>(scores.size() * sizeof(float)),
+                                               stream()));
+  INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+  INTARSIA_ASSIGN_OR_RETURN(rows_, Select(scores));
+  return Status::Ok();
+}
+
+Result<std::vector<int32_t>> DeviceFusion::Attempt::Select(std::span<const float> scores) const {
+  return selector_.Select({.prompt = &prompt_,
+                           .candidates = plan_.candidates,
+                           .budget = plan_.budget,
+                           .scores = scores,
+                           .pool = state_.threads});
+}
+
+Status DeviceFusion::Attempt::ChooseRows() {
+  if (plan_.is_choice() && selector_.score_kind() == ScoreKind::kAttention) return AskQuestion();
+  if (plan_.is_choice() || selector_.score_kind() == ScoreKind::kNone) {
+    INTARSIA_ASSIGN_OR_RETURN(rows_, Select({}));
+  } else if (plan_.budget > 0) {
+    rows_ = plan_.candidates;
+  }
+  return Status::Ok();
+}
+
+Status DeviceFusion::Attempt::Measure(FusionTiming* timing) const {
+  INTARSIA_ASSIGN_OR_RETURN(timing->load_ms, loader_->LoadMilliseconds());
+  INTARSIA_ASSIGN_OR_RETURN(timing->wait_ms, loader_->WaitMilliseconds());
+  INTARSIA_ASSIGN_OR_RETURN(timing->question_ms, question_span_.Milliseconds());
+  INTARSIA_ASSIGN_OR_RETURN(timing->solve_ms, solve_span_.Milliseconds());
+  INTARSIA_ASSIGN_OR_RETURN(timing->rows_ms, rows_span_.Milliseconds());
+  return Status::Ok();
+}
+
+Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
+  const Stopwatch total;
+  INTARSIA_ASSIGN_OR_RETURN(
+      kv_, state_.pages->Allocate(prompt_.num_tokens() + request_.num_new_tokens_max, stream()));
+  INTARSIA_ASSIGN_OR_RETURN(
+      loader_,
+      DeviceLoader::Start(
+          prompt_, config_.num_layers, config_.kv_size(),
+          {.device = state_.transformer.device(), .compute = stream(), .copy = state_.copy.get()},
+          &state_.staging));
+  INTARSIA_ASSIGN_OR_RETURN(
+      placer_,
+      DevicePlacer::Create(prompt_, *loader_,
+                           {.kv = kv_.get(), .kv_size = config_.kv_size(), .stream = stream()}));
+  INTARSIA_RETURN_IF_ERROR(ChooseRows());
+  INTARSIA_RETURN_IF_ERROR(rows_span_.Begin(stream()));
+  INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(rows_, plan_.fresh), rows_));
+  INTARSIA_RETURN_IF_ERROR(RunLayers(config_.num_layers, /*is_asking=*/false));
+  INTARSIA_RETURN_IF_ERROR(forward_->ComputeLogits(1));
+  INTARSIA_RETURN_IF_ERROR(rows_span_.End(stream()));
+  context->logits.resize(static_cast<size_t>(config_.vocab_size));
+  INTARSIA_RETURN_IF_ERROR(
+      kernels::CopyToHost(context->logits.data(), forward_->logits(),
+                          config_.vocab_size * static_cast<int64_t>(sizeof(float)), stream()));
+  INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+  INTARSIA_RETURN_IF_ERROR(Measure(&context->timing));
+  context->timing.total_ms = total.milliseconds();
+  context->usage = CountTokens(prompt_, plan_, rows_.size());
+  context->rows = std::move(rows_);
+  context->kv = std::move(kv_);
+  return Status::Ok();
+}
+
+DeviceFusion::DeviceFusion(std::unique_ptr<State> state) : state_(std::move(state)) {}
+DeviceFusion::~DeviceFusion() = default;
+
+kernels::Stream DeviceFusion::stream() const { return state_->compute.get(); }
+
+Result<std::unique_ptr<DeviceFusion>> DeviceFusion::Create(
+    const model::CudaTransformer& transformer, model::DeviceKvPool* pages, ThreadPool* threads,
+    const DeviceFusionOptions& options) {
+  INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(transformer.device()));
+  INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream compute,
+                            kernels::DeviceStream::Create(kernels::StreamPriority::kHigh));
+  INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream copy,
+                            kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
+  auto state = std::make_unique<State>(transformer, pages, threads, options, std::move(compute),
+                                       std::move(copy));
+  const model::ModelConfig& config = transformer.config();
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    DeviceRope& rope = config.has_window(layer) ? state->rope_windowed : state->rope;
+    if (rope.digits.low != nullptr) continue;
+    INTARSIA_ASSIGN_OR_RETURN(
+        rope, MakeRope(transformer.rope(layer), config.rope_pairing, state->compute.get()));
+  }
+  return std::unique_ptr<DeviceFusion>(new DeviceFusion(std::move(state)));
+}
+
+Result<DeviceFusedContext> DeviceFusion::Prefill(const Prompt& prompt,
+                                                 const DeviceFusionRequest& request) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<RowSelector> selector,
+                            MakeFusionSelector(request.fusion));
+  if (selector->score_kind() == ScoreKind::kDeviation) {
+    return Status(StatusCode::kUnsupported,
+                  "the selector deviation exists on the CPU only; use attention or stride");
+  }
+  const int32_t num_layers = state_->transformer.config().num_layers;
+  if (request.num_question_layers < 0 || request.num_question_layers > num_layers) {
+    return Status(StatusCode::kInvalidArgument, "the question cannot pass so many layers: layers=" +
+                                                    std::to_string(request.num_question_layers) +
+                                                    " model=" + std::to_string(num_layers));
+  }
+  INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state_->transformer.device()));
+  DeviceFusedContext context;
+  Prompt current = prompt;
+  for (;;) {
+    Attempt attempt(state_.get(), current, request, *selector);
+    const Status status = attempt.Run(&context);
+    if (status.ok()) return context;
+    const std::optional<size_t> lost = attempt.failed_segment();
+    if (!lost.has_value() || status.code() != StatusCode::kNotFound) return status;
+    // Each round loses a cache, so this ends.
+    context.lost_segments.push_back(*lost);
+    current = current.WithoutCache(*lost);
+  }
+}
+
+}  // namespace intarsia::engine
