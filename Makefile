@@ -17,6 +17,8 @@ NVCC ?= $(if $(wildcard kernels/*.cu),$(shell command -v nvcc || ls /usr/local/c
 QUALITY_DATA ?= $(firstword $(wildcard shared/data/musique/dev75.json \
                                        ../shared/data/musique/dev75.json))
 QUALITY_MODEL ?= models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf
+# What the benchmarks take of it: eight questions, the default against its baselines.
+QUALITY_SAMPLE := --questions 8 --selectors none deviation attention design --ratios 0.05 0.15
 SOURCE_FOLDERS := base kernels storage index model query engine client tests bench
 
 define build_preset
@@ -27,6 +29,12 @@ endef
 define run_all
 	programs=$$(ls $(1) 2>/dev/null) || { echo "no program is named $(1)" >&2; exit 1; }; \
 	for program in $$programs; do echo "== $$program"; "$$program"; done
+endef
+
+define run_quality
+build/cpu/bin/fusion_quality --model $(QUALITY_MODEL) --data $(QUALITY_DATA) \
+	  --out $(1).jsonl $(2) && \
+	  python3 tools/quality_report.py $(1).jsonl --model $(QUALITY_MODEL) $(3)
 endef
 
 help: ## list the commands
@@ -58,16 +66,16 @@ test: setup test-models build cuda ## build and run all tests
 demo: ## answer questions over real documentation, with citations
 	@SETUP=$(SETUP) JOBS=$(JOBS) tools/demo.sh
 
-bench: setup test-models build ## run all benchmarks, and llama.cpp beside them if it is there
+bench: setup models build ## run all benchmarks, and llama.cpp beside them if it is there
 	@$(call run_all,build/cpu/bin/*_bench)
 	@python3 tools/compare_llama.py
+	@[[ ! -f "$(QUALITY_DATA)" ]] || { \
+	  $(call run_quality,build/quality_sample,$(QUALITY_SAMPLE),--out build/quality_sample.svg); }
 
 quality: setup models build ## compare fused answers with full prefill
 	@[[ -f "$(QUALITY_DATA)" ]] || { echo "make: no questions at '$(QUALITY_DATA)';" \
 	  "want make quality QUALITY_DATA=FILE, MuSiQue questions with contexts in JSON" >&2; exit 1; }
-	@build/cpu/bin/fusion_quality --model $(QUALITY_MODEL) --data $(QUALITY_DATA) \
-	  --out build/quality.jsonl
-	@python3 tools/quality_report.py build/quality.jsonl --model $(QUALITY_MODEL)
+	@$(call run_quality,build/quality,,)
 
 asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
 	@$(call build_preset,asan)

@@ -47,8 +47,8 @@ struct Arguments {
   std::string data;
   std::string out;
   std::string compute = "auto";
-  std::vector<std::string> selectors = {"none",   "prefix",    "deviation",
-                                        "stride", "attention", "full"};
+  std::vector<std::string> selectors = {"none",      "prefix", "deviation", "stride",
+                                        "attention", "design", "full"};
   std::vector<std::string> propagate = {"off", "two_sided"};
   std::vector<double> ratios = {0.05, 0.10, 0.15, 0.30};
   std::vector<std::string> kv_dtypes = {"compute"};
@@ -103,6 +103,13 @@ std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& 
   return policies;
 }
 
+bool EndsInMidLine(const std::string& path) {
+  std::ifstream file(path, std::ios::ate);
+  if (!file || file.tellg() <= 0) return false;
+  file.seekg(-1, std::ios::end);
+  return file.get() != '\n';
+}
+
 template <typename T>
 T Require(Result<T> result) {
   if (!result.ok()) {
@@ -137,6 +144,8 @@ class Evaluation {
     std::ifstream stream(arguments_.data);
     const nlohmann::json questions = nlohmann::json::parse(stream);
     out_.open(arguments_.out, std::ios::app);
+    // A run that was killed may have left half a row; what follows must not join it.
+    if (EndsInMidLine(arguments_.out)) out_ << "\n";
     out_ << "\n";  // what a killed run left half-written must not swallow the next row
     const int end = std::min<int>(static_cast<int>(questions.size()),
                                   arguments_.first_question + arguments_.num_questions);
