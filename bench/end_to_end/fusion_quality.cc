@@ -146,7 +146,6 @@ class Evaluation {
     out_.open(arguments_.out, std::ios::app);
     // A run that was killed may have left half a row; what follows must not join it.
     if (EndsInMidLine(arguments_.out)) out_ << "\n";
-    out_ << "\n";  // what a killed run left half-written must not swallow the next row
     const int end = std::min<int>(static_cast<int>(questions.size()),
                                   arguments_.first_question + arguments_.num_questions);
     for (int index = arguments_.first_question; index < end; ++index) {
