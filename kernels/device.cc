@@ -238,6 +238,31 @@ PinnedBuffer::~PinnedBuffer() {
   if (data_ != nullptr) static_cast<void>(cudaFreeHost(data_));  // As ~DeviceStream.
 }
 
+Result<DeviceGraph> DeviceGraph::Record(Stream stream, const std::function<Status()>& enqueue) {
+  INTARSIA_RETURN_IF_ERROR(CudaStatus(
+      cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "cuda: begin recording"));
+  const Status enqueued = enqueue();
+  cudaGraph_t recorded = nullptr;
+  const cudaError_t error = cudaStreamEndCapture(stream, &recorded);
+  cudaGraphExec_t graph = nullptr;
+  Status status = enqueued;
+  if (status.ok()) status = CudaStatus(error, "cuda: end recording");
+  if (status.ok()) {
+    status = CudaStatus(cudaGraphInstantiate(&graph, recorded, 0), "cuda: make a graph");
+  }
+  if (recorded != nullptr) static_cast<void>(cudaGraphDestroy(recorded));
+  INTARSIA_RETURN_IF_ERROR(status);
+  return DeviceGraph(graph);
+}
+
+DeviceGraph::~DeviceGraph() {
+  if (graph_ != nullptr) static_cast<void>(cudaGraphExecDestroy(graph_));  // As ~DeviceStream.
+}
+
+Status DeviceGraph::Launch(Stream stream) const {
+  return CudaStatus(cudaGraphLaunch(graph_, stream), "cuda: launch a graph");
+}
+
 Status CopyToDevice(void* target, const void* source, int64_t num_bytes, Stream stream) {
   return Copy(target, source, num_bytes, cudaMemcpyHostToDevice, stream);
 }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,7 @@
 #include "kernels/stream.h"
 
 struct CUevent_st;
+struct CUgraphExec_st;
 
 namespace intarsia::kernels {
 
@@ -163,6 +165,30 @@ class PinnedBuffer {
  private:
   void* data_ = nullptr;
   int64_t num_bytes_ = 0;
+};
+
+// A recorded sequence of work, enqueued as one: what a loop repeats often with the same pointers
+// and sizes and other data, so that the host does not launch each kernel anew.
+class DeviceGraph {
+ public:
+  DeviceGraph() = default;
+  // Calls `enqueue`, which enqueues work on `stream`, and records that work instead of running it.
+  // `enqueue` must not wait and must not allocate.
+  // Errors: what `enqueue` returns; kInternal for what cannot be recorded.
+  static Result<DeviceGraph> Record(Stream stream, const std::function<Status()>& enqueue);
+  ~DeviceGraph();
+  DeviceGraph(DeviceGraph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+  DeviceGraph& operator=(DeviceGraph&& other) noexcept {
+    std::swap(graph_, other.graph_);
+    return *this;
+  }
+
+  // Enqueues the recorded work. REQUIRES: made by Record.
+  Status Launch(Stream stream) const;
+
+ private:
+  explicit DeviceGraph(CUgraphExec_st* graph) : graph_(graph) {}
+  CUgraphExec_st* graph_ = nullptr;
 };
 
 // Copies on `stream`. Asynchronous between devices and pinned memory; a copy from pageable memory

@@ -10,8 +10,8 @@
 
 namespace intarsia::kernels {
 
-// Pointers are device pointers for the CUDA form and host pointers for the reference, 16-byte
-// aligned but for `rows`.
+// Pointers are device pointers for the CUDA form and host pointers for the reference. `source` and
+// `target` are aligned to 16 bytes if row_bytes is a multiple of 16, else to 4.
 struct GatherRowsParams {
   const void* source = nullptr;
   const int32_t* rows = nullptr;  // [num_rows], each in [0, num_source_rows)
@@ -29,6 +29,7 @@ Status GatherRowsCuda(const GatherRowsParams& params, Stream stream);
 Status GatherRowsReference(const GatherRowsParams& params);
 Status CheckGatherRows(const GatherRowsParams& params);
 
+// Pointers as above; 16-byte aligned but for `tokens`.
 struct EmbedRowsParams {
   const uint16_t* table = nullptr;  // [vocab_size, dim] bf16
   const int32_t* tokens = nullptr;  // [num_rows], each in [0, vocab_size)

@@ -23,8 +23,11 @@ Status CheckGatherRows(const GatherRowsParams& params) {
                       " row_bytes=" + std::to_string(params.row_bytes));
   }
   if (params.num_rows == 0) return Status::Ok();
-  if (!IsVectorAligned(params.source) || !IsVectorAligned(params.target) ||
-      params.rows == nullptr) {
+  const uintptr_t alignment = params.row_bytes % 16 == 0 ? 16 : 4;
+  const auto is_usable = [&](const void* pointer) {
+    return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
+  };
+  if (!is_usable(params.source) || !is_usable(params.target) || params.rows == nullptr) {
     return Status(StatusCode::kInvalidArgument, "gather rows: null or misaligned pointer");
   }
   return Status::Ok();

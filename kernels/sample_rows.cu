@@ -169,6 +169,7 @@ __global__ void __launch_bounds__(SampleRowsTraits::kThreads)
   __shared__ SampleScratch scratch;
   const int64_t index = blockIdx.x;
   const SampleRule rule = params.rules[index];
+  const int32_t step = params.steps[index];
   Row row{params.logits + index * params.stride, params.vocab_size, 0.0F, rule.temperature};
   unsigned long long best = 0;
   for (int64_t token = threadIdx.x; token < row.vocab_size; token += SampleRowsTraits::kThreads) {
@@ -177,6 +178,8 @@ __global__ void __launch_bounds__(SampleRowsTraits::kThreads)
     if (OrderOfLogit(logit) != 0 && rank > best) best = rank;
   }
   best = MaxOfBlock(best, &scratch);
+  // Behind that barrier every thread has read its step.
+  if (threadIdx.x == 0 && params.next_steps != nullptr) params.next_steps[index] = step + 1;
   const auto first = static_cast<int32_t>(0xffffffffU - static_cast<uint32_t>(best));
   if (best != 0) row.largest = row.logits[first];
   if (best == 0 || rule.temperature == 0.0F || row.largest == INFINITY) {
@@ -198,7 +201,7 @@ __global__ void __launch_bounds__(SampleRowsTraits::kThreads)
     WeighParts(row, floor, part, &scratch);
   }
   if (threadIdx.x >= kWarpLanes) return;
-  unsigned long long drawn = ShareOf(scratch.found, DrawNumber(rule.seed, params.steps[index]));
+  unsigned long long drawn = ShareOf(scratch.found, DrawNumber(rule.seed, step));
   int warp = 0;
   while (warp < SampleRowsTraits::kWarps - 1 && drawn >= scratch.of_warp[warp]) {
     drawn -= scratch.of_warp[warp++];

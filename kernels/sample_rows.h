@@ -33,7 +33,9 @@ struct SampleRowsParams {
   const SampleRule* rules = nullptr;  // [num_rows]
   const int32_t* steps = nullptr;     // [num_rows]: the draw's number, for example the position
   int32_t* tokens = nullptr;          // [num_rows]; -1 for a row without a finite logit
-  int64_t num_rows = 0;               // 0 does nothing; at most 65,535
+  // Receives steps[row] + 1, for a loop that stays on the device; may be `steps`, may be null.
+  int32_t* next_steps = nullptr;  // [num_rows]
+  int64_t num_rows = 0;           // 0 does nothing; at most 65,535
   int64_t vocab_size = 0;
 };
 

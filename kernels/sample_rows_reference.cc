@@ -82,6 +82,7 @@ Status SampleRowsReference(const SampleRowsParams& params) {
   for (int64_t row = 0; row < params.num_rows; ++row) {
     params.tokens[row] = SampleRow(params.logits + row * params.stride, params.vocab_size,
                                    params.rules[row], params.steps[row]);
+    if (params.next_steps != nullptr) params.next_steps[row] = params.steps[row] + 1;
   }
   return Status::Ok();
 }

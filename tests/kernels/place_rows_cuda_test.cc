@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -36,6 +38,28 @@ struct Outputs {
   std::vector<uint16_t> v;
 };
 
+// Host memory that begins where pages may.
+class AlignedPages {
+ public:
+  explicit AlignedPages(const std::vector<uint16_t>& values)
+      : size_(values.size()),
+        memory_(static_cast<uint16_t*>(std::aligned_alloc(kBytes, Rounded(values.size()))),
+                &std::free) {
+    std::ranges::copy(values, data());
+  }
+  uint16_t* data() const { return memory_.get(); }
+  std::vector<uint16_t> Read() const { return {data(), data() + size_}; }
+
+ private:
+  static constexpr size_t kBytes = 128;
+  static size_t Rounded(size_t size) {
+    return (size * sizeof(uint16_t) + kBytes - 1) / kBytes * kBytes;
+  }
+
+  const size_t size_;
+  const std::unique_ptr<uint16_t, void (*)(void*)> memory_;
+};
+
 class Data {
  public:
   explicit Data(const Case& problem) : problem_(problem) {
@@ -51,10 +75,15 @@ class Data {
 
   Outputs Expected() const {
     Outputs outputs = Poisoned();
-    const Status status = PlaceRowsReference(Params(qkv_.data(), problem_.positions.data(),
-                                                    digits_.data(), page_tables_.data(), &outputs));
+    const AlignedPages k(outputs.k);
+    const AlignedPages v(outputs.v);
+    PlaceRowsParams params = Params(qkv_.data(), problem_.positions.data(), digits_.data(),
+                                    page_tables_.data(), &outputs);
+    params.layer.k_pages = k.data();
+    params.layer.v_pages = v.data();
+    const Status status = PlaceRowsReference(params);
     EXPECT_TRUE(status.ok()) << status;
-    return outputs;
+    return {outputs.q, k.Read(), v.Read()};
   }
 
   Outputs OnDevice() const {

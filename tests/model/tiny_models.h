@@ -55,8 +55,12 @@ inline void AddTinyModel(const TinyShape& shape, uint64_t seed, GgufBuilder* tar
   const int64_t hidden = shape.hidden;
   const int64_t ffn = shape.ffn;
   if (shape.family == "llama3") {
-    builder.AddF32("rope_freqs.weight", {shape.head_dim / 2},
-                   std::vector<float>{1.0f, 1.0f, 1.5f, 2.0f, 4.0f, 8.0f, 8.0f, 8.0f});
+    const std::vector<float> eighths = {1.0f, 1.0f, 1.5f, 2.0f, 4.0f, 8.0f, 8.0f, 8.0f};
+    std::vector<float> divisors;
+    for (uint32_t i = 0; i < shape.head_dim / 2; ++i) {
+      divisors.push_back(eighths[i * eighths.size() / (shape.head_dim / 2)]);
+    }
+    builder.AddF32("rope_freqs.weight", {shape.head_dim / 2}, divisors);
   }
   add("token_embd.weight", {hidden, shape.vocab}, is_gemma ? 0.2f : 1.0f);
   add("output_norm.weight", {hidden}, 1.0f);

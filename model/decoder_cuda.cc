@@ -1,0 +1,242 @@
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "kernels/device.h"
+#include "model/cuda_decoder.h"
+#include "model/cuda_forward.h"
+#include "model/cuda_weights.h"
+
+namespace intarsia::model {
+namespace {
+
+constexpr auto kNumberBytes = static_cast<int64_t>(sizeof(int32_t));
+
+// The smallest bound on positions that a graph is made for, which is doubled as needed. It decides
+// into how many parts attention cuts the keys; what a row sees is its own position's matter.
+constexpr int64_t kBoundMin = 1024;
+
+// How a batch is laid out in memory, on the device and in pinned memory alike.
+struct BatchArrays {
+  int32_t* tokens = nullptr;             // [batch_max]
+  int32_t* positions = nullptr;          // [batch_max]
+  kernels::SampleRule* rules = nullptr;  // [batch_max]
+  int32_t* page_tables = nullptr;        // [batch_max, table_width]
+
+  static int64_t NumBytes(int64_t batch_max, int64_t table_width) {
+    return batch_max * (2 * kNumberBytes + static_cast<int64_t>(sizeof(kernels::SampleRule)) +
+                        table_width * kNumberBytes);
+  }
+  // Rules first, which have the strictest alignment.
+  BatchArrays(void* memory, int64_t batch_max)
+      : tokens(reinterpret_cast<int32_t*>(static_cast<kernels::SampleRule*>(memory) + batch_max)),
+        positions(tokens + batch_max),
+        rules(static_cast<kernels::SampleRule*>(memory)),
+        page_tables(positions + batch_max) {}
+};
+
+}  // namespace
+
+struct CudaDecoder::State {
+  struct Shape {
+    int64_t num_rows = 0;
+    int64_t bound = 0;  // on positions, exclusive
+    auto operator<=>(const Shape&) const = default;
+  };
+  // Null until the shape's second step.
+  using Graphs = std::map<Shape, std::unique_ptr<kernels::DeviceGraph>>;
+
+  const CudaTransformer* transformer = nullptr;
+  const DeviceKvPool* pool = nullptr;
+  CudaDecoderOptions options;
+  kernels::Stream stream = nullptr;
+  int64_t table_width = 0;
+  std::unique_ptr<CudaForward> forward;
+  kernels::DeviceBuffer batch;
+  kernels::PinnedBuffer staged_batch;
+  kernels::PinnedBuffer drawn;  // [batch_max] tokens
+  kernels::DeviceEvent batch_copied;
+  kernels::DeviceEvent step_done;
+  Graphs graphs;
+
+  // Of the batch.
+  int64_t num_rows = 0;
+  int64_t max_position = 0;  // of the next step
+  int64_t steps_left = 0;    // until a row has no page for its position
+  bool has_stepped = false;
+
+  State(kernels::DeviceEvent copied, kernels::DeviceEvent done)
+      : batch_copied(std::move(copied)), step_done(std::move(done)) {}
+
+  Status CheckRow(const CudaDecodeRow& row) const;
+  Status Enqueue(const Shape& shape);
+};
+
+CudaDecoder::CudaDecoder(std::unique_ptr<State> state) : state_(std::move(state)) {}
+CudaDecoder::~CudaDecoder() = default;
+
+Result<std::unique_ptr<CudaDecoder>> CudaDecoder::Create(const CudaTransformer& transformer,
+                                                         const DeviceKvPool& pool,
+                                                         const CudaDecoderOptions& options,
+                                                         kernels::Stream stream) {
+  if (options.batch_max < 1 || options.batch_max > kBatchMax || options.num_tokens_max < 1 ||
+      options.num_tokens_max > kCudaPositionsMax) {
+    return Status(
+        StatusCode::kInvalidArgument,
+        "cuda decoder: option out of range: batch_max=" + std::to_string(options.batch_max) +
+            " num_tokens_max=" + std::to_string(options.num_tokens_max));
+  }
+  INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(transformer.device()));
+  INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent copied,
+                            kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
+  INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent done,
+                            kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
+  auto state = std::make_unique<State>(std::move(copied), std::move(done));
+  state->transformer = &transformer;
+  state->pool = &pool;
+  state->options = options;
+  state->stream = stream;
+  // Room for the bound of the largest shape.
+  const auto bound =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(options.num_tokens_max)));
+  state->table_width = kernels::NumPagesFor(std::max(bound, kBoundMin));
+  const auto rows_max =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(options.batch_max)));
+  state->options.batch_max = static_cast<int32_t>(rows_max);
+  INTARSIA_ASSIGN_OR_RETURN(
+      state->forward,
+      CudaForward::Create(transformer, {.num_rows_max = rows_max, .num_logit_rows_max = rows_max},
+                          stream));
+  const int64_t batch_bytes = BatchArrays::NumBytes(rows_max, state->table_width);
+  INTARSIA_ASSIGN_OR_RETURN(state->batch, kernels::DeviceBuffer::Allocate(batch_bytes, stream));
+  INTARSIA_ASSIGN_OR_RETURN(state->staged_batch, kernels::PinnedBuffer::Allocate(batch_bytes));
+  INTARSIA_ASSIGN_OR_RETURN(state->drawn, kernels::PinnedBuffer::Allocate(rows_max * kNumberBytes));
+  return std::unique_ptr<CudaDecoder>(new CudaDecoder(std::move(state)));
+}
+
+Status CudaDecoder::State::CheckRow(const CudaDecodeRow& row) const {
+  INTARSIA_RETURN_IF_ERROR(kernels::CheckSampleRule(row.rule));
+  if (row.kv == nullptr || row.token < 0 || row.token >= transformer->config().vocab_size ||
+      row.position < 0 || row.position >= options.num_tokens_max ||
+      row.position >= row.kv->capacity()) {
+    return Status(StatusCode::kInvalidArgument,
+                  "cuda decoder: row out of range: token=" + std::to_string(row.token) +
+                      " position=" + std::to_string(row.position) +
+                      " num_tokens_max=" + std::to_string(options.num_tokens_max));
+  }
+  return Status::Ok();
+}
+
+Status CudaDecoder::Begin(std::span<const CudaDecodeRow> rows) {
+  State& state = *state_;
+  if (rows.empty() || rows.size() > static_cast<size_t>(state.options.batch_max)) {
+    return Status(StatusCode::kInvalidArgument,
+                  "cuda decoder: number of rows out of range: rows=" + std::to_string(rows.size()) +
+                      " max=" + std::to_string(state.options.batch_max));
+  }
+  for (const CudaDecodeRow& row : rows) INTARSIA_RETURN_IF_ERROR(state.CheckRow(row));
+  INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state.transformer->device()));
+  INTARSIA_RETURN_IF_ERROR(state.batch_copied.Wait());
+  const int64_t batch_max = state.options.batch_max;
+  const BatchArrays staged(state.staged_batch.data(), batch_max);
+  state.num_rows = static_cast<int64_t>(rows.size());
+  state.max_position = 0;
+  state.steps_left = state.options.num_tokens_max;
+  state.has_stepped = false;
+  for (int64_t i = 0; i < batch_max; ++i) {
+    // Rows beyond the batch repeat the first one: they compute the same and write the same.
+    const CudaDecodeRow& row = rows[i < state.num_rows ? static_cast<size_t>(i) : 0];
+    staged.tokens[i] = row.token;
+    staged.positions[i] = row.position;
+    staged.rules[i] = row.rule;
+    const auto num_pages =
+        std::min(static_cast<int64_t>(row.kv->pages().size()), state.table_width);
+    int32_t* const table = staged.page_tables + i * state.table_width;
+    std::copy_n(row.kv->pages().data(), num_pages, table);
+    std::fill(table + num_pages, table + state.table_width, 0);
+    const int64_t capacity = std::min(row.kv->capacity(), state.options.num_tokens_max);
+    state.max_position = std::max<int64_t>(state.max_position, row.position);
+    state.steps_left = std::min(state.steps_left, capacity - row.position);
+  }
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(state.batch.data(), state.staged_batch.data(),
+                                                 state.staged_batch.num_bytes(), state.stream));
+  return state.batch_copied.Record(state.stream);
+}
+
+// Enqueues the work of a step, which is the same for every step of a shape.
+Status CudaDecoder::State::Enqueue(const Shape& shape) {
+  const BatchArrays arrays(batch.data(), options.batch_max);
+  INTARSIA_RETURN_IF_ERROR(forward->BeginBatch({.pool = pool,
+                                                .tokens = arrays.tokens,
+                                                .positions = arrays.positions,
+                                                .page_tables = arrays.page_tables,
+                                                .page_table_stride = table_width,
+                                                .num_rows = shape.num_rows,
+                                                .max_position = shape.bound - 1}));
+  for (int32_t layer = 0; layer < transformer->config().num_layers; ++layer) {
+    INTARSIA_RETURN_IF_ERROR(forward->RunLayer(layer));
+  }
+  INTARSIA_RETURN_IF_ERROR(forward->ComputeLogits(shape.num_rows));
+  INTARSIA_RETURN_IF_ERROR(kernels::SampleRowsCuda({.logits = forward->logits(),
+                                                    .stride = forward->logit_stride(),
+                                                    .rules = arrays.rules,
+                                                    .steps = arrays.positions,
+                                                    .tokens = arrays.tokens,
+                                                    .next_steps = arrays.positions,
+                                                    .num_rows = shape.num_rows,
+                                                    .vocab_size = transformer->config().vocab_size},
+                                                   stream));
+  return kernels::CopyToHost(drawn.data(), arrays.tokens, shape.num_rows * kNumberBytes, stream);
+}
+
+Status CudaDecoder::Step() {
+  State& state = *state_;
+  INTARSIA_CHECK(state.num_rows > 0);
+  if (state.steps_left < 1) {
+    return Status(StatusCode::kResourceExhausted,
+                  "cuda decoder: a request has no page for its next position: max_position=" +
+                      std::to_string(state.max_position) +
+                      " num_tokens_max=" + std::to_string(state.options.num_tokens_max));
+  }
+  const auto needed = static_cast<uint64_t>(state.max_position) + 1;
+  const State::Shape shape{
+      .num_rows = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(state.num_rows))),
+      .bound = std::max(kBoundMin, static_cast<int64_t>(std::bit_ceil(needed)))};
+  const auto [entry, is_new] = state.graphs.try_emplace(shape);
+  if (is_new) {
+    // The first step chooses plans, loads kernels and takes scratch memory, which a recording may
+    // not do.
+    const int64_t num_bytes = state.forward->num_bytes();
+    INTARSIA_RETURN_IF_ERROR(state.Enqueue(shape));
+    if (state.forward->num_bytes() != num_bytes) {
+      // The scratch memory that other graphs name has been given back.
+      for (auto& [other, graph] : state.graphs) graph.reset();
+    }
+  } else {
+    if (entry->second == nullptr) {
+      INTARSIA_ASSIGN_OR_RETURN(
+          kernels::DeviceGraph graph,
+          kernels::DeviceGraph::Record(state.stream, [&] { return state.Enqueue(shape); }));
+      entry->second = std::make_unique<kernels::DeviceGraph>(std::move(graph));
+    }
+    INTARSIA_RETURN_IF_ERROR(entry->second->Launch(state.stream));
+  }
+  INTARSIA_RETURN_IF_ERROR(state.step_done.Record(state.stream));
+  state.has_stepped = true;
+  ++state.max_position;
+  --state.steps_left;
+  return Status::Ok();
+}
+
+Result<std::span<const int32_t>> CudaDecoder::Wait() {
+  State& state = *state_;
+  INTARSIA_CHECK(state.has_stepped);
+  INTARSIA_RETURN_IF_ERROR(state.step_done.Wait());
+  return std::span<const int32_t>(state.drawn.as<int32_t>(), static_cast<size_t>(state.num_rows));
+}
+
+}  // namespace intarsia::model

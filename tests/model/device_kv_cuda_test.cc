@@ -1,0 +1,116 @@
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/device.h"
+#include "model/device_kv.h"
+#include "tests/kernels/device_test.h"
+#include "tests/model/device_model.h"
+
+namespace intarsia::model {
+namespace {
+
+constexpr int64_t kPageBytes = 2 * 3 * 2 * 64 * kernels::kPageTokens * 2;
+
+ModelConfig Config() {
+  ModelConfig config;
+  config.num_layers = 3;
+  config.num_kv_heads = 2;
+  config.head_dim = 64;
+  return config;
+}
+
+class DeviceKvTest : public kernels::DeviceTest {
+ protected:
+  void SetUp() override {
+    kernels::DeviceTest::SetUp();
+    if (IsSkipped()) return;
+    ASSERT_TRUE(kernels::UseDevice(0).ok());
+    stream_ = std::make_unique<kernels::DeviceStream>(
+        Take(kernels::DeviceStream::Create(kernels::StreamPriority::kNormal)));
+    // Ten pages, and the page tables of two requests, but not one byte more.
+    pool_ = Take(DeviceKvPool::Create(
+        Config(), {.budget_bytes = 10 * (kPageBytes + 8), .num_requests_max = 2}, stream()));
+  }
+
+  kernels::Stream stream() const { return stream_->get(); }
+
+  std::vector<int32_t> TableOnDevice(const DeviceKv& kv) const {
+    std::vector<int32_t> table(kv.pages().size());
+    EXPECT_TRUE(kernels::CopyToHost(table.data(), kv.page_table(),
+                                    static_cast<int64_t>(table.size() * 4), stream())
+                    .ok());
+    EXPECT_TRUE(kernels::WaitFor(stream()).ok());
+    return table;
+  }
+
+  std::unique_ptr<kernels::DeviceStream> stream_;
+  std::unique_ptr<DeviceKvPool> pool_;
+};
+
+TEST_F(DeviceKvTest, TheBudgetIsHard) {
+  EXPECT_EQ(pool_->num_pages(), 10);
+  EXPECT_LE(pool_->num_bytes(), 10 * (kPageBytes + 8));
+  auto first = Take(pool_->Allocate(6 * kernels::kPageTokens, stream()));
+  EXPECT_EQ(pool_->num_free_pages(), 4);
+  const auto refused = pool_->Allocate(4 * kernels::kPageTokens + 1, stream());
+  EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted) << refused.status();
+  EXPECT_EQ(pool_->num_free_pages(), 4);
+  EXPECT_EQ(first->Extend(INT64_MAX).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(first->capacity(), 6 * kernels::kPageTokens);
+  ASSERT_TRUE(first->Extend(10 * kernels::kPageTokens).ok());
+  EXPECT_EQ(pool_->num_free_pages(), 0);
+  first.reset();
+  EXPECT_EQ(pool_->num_free_pages(), 10);
+}
+
+TEST_F(DeviceKvTest, RequestsHaveDistinctPagesAndTablesThatTheDeviceSees) {
+  const auto first = Take(pool_->Allocate(300, stream()));
+  const auto second = Take(pool_->Allocate(1, stream()));
+  ASSERT_TRUE(first->Extend(500).ok());
+  ASSERT_TRUE(second->Extend(129).ok());
+  std::set<int32_t> pages(first->pages().begin(), first->pages().end());
+  pages.insert(second->pages().begin(), second->pages().end());
+  EXPECT_EQ(pages.size(), 6U);
+  EXPECT_TRUE(std::ranges::equal(TableOnDevice(*first), first->pages()));
+  EXPECT_TRUE(std::ranges::equal(TableOnDevice(*second), second->pages()));
+  EXPECT_NE(first->page_table(), second->page_table());
+  EXPECT_EQ(first->layer(0).num_tokens, 512);
+  const int64_t half = first->layer(0).v_pages - first->layer(0).k_pages;
+  EXPECT_EQ(first->layer(1).k_pages - first->layer(0).v_pages, half);
+  EXPECT_TRUE(kernels::CheckPagedKvLayer(first->layer(2)).ok());
+}
+
+TEST_F(DeviceKvTest, SlotsAreLimitedAndComeBack) {
+  auto first = Take(pool_->Allocate(1, stream()));
+  auto second = Take(pool_->Allocate(1, stream()));
+  EXPECT_EQ(pool_->Allocate(1, stream()).status().code(), StatusCode::kResourceExhausted);
+  first.reset();
+  const auto third = Take(pool_->Allocate(1'000, stream()));
+  EXPECT_EQ(third->capacity(), 1'024);
+  EXPECT_TRUE(std::ranges::equal(TableOnDevice(*third), third->pages()));
+  // A request that found no pages leaves its slot behind.
+  second.reset();
+  EXPECT_FALSE(pool_->Allocate(5'000, stream()).ok());
+  EXPECT_TRUE(pool_->Allocate(1, stream()).ok());
+}
+
+TEST_F(DeviceKvTest, BadOptionsAreRefused) {
+  EXPECT_EQ(pool_->Allocate(0, stream()).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(DeviceKvPool::Create(Config(), {.budget_bytes = kPageBytes}, stream()).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(DeviceKvPool::Create(Config(), {.budget_bytes = -1}, stream()).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(DeviceKvPool::Create(
+                Config(), {.budget_bytes = int64_t{1} << 30, .num_requests_max = 0}, stream())
+                .status()
+                .code(),
+            StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace intarsia::model
