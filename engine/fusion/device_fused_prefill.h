@@ -36,7 +36,7 @@ struct DeviceFusionOptions {
 };
 
 struct DeviceFusionRequest {
-  FusionOptions fusion;
+  FusionOptions fusion = {};
   // Layers of the question's pass, which `attention` ranks by the last third of; 0: all. Fewer
   // layers are loaded before the first row is computed, and the others under the rows.
   int32_t num_question_layers = 0;

@@ -15,6 +15,7 @@
 
 #include "engine/fusion/kv_builder.h"
 #include "model/tokenizer.h"
+#include "tests/engine/fusion_scene.h"
 #include "tests/model/logit_difference.h"
 #include "tests/model/reference_transformer.h"
 #include "tests/model/tiny_models.h"
@@ -23,82 +24,14 @@ namespace intarsia::engine {
 namespace {
 
 using model::LogitDifference;
-using model::SomeTokens;
 
 constexpr const char* kSmolLm2 = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
-
-// A model with a header, chunks and a question, and the caches of all of them.
-class Scene {
- public:
-  Scene(const model::GgufFile& file, kernels::ComputeType compute, int64_t chunk_tokens)
-      : pool_(2) {
-    auto loaded = model::Transformer::Load(file, {.compute = compute}, &pool_);
-    INTARSIA_CHECK(loaded.ok());
-    transformer_ = *std::move(loaded);
-    const int32_t vocab = transformer_->config().vocab_size;
-    header_.tokens = SomeTokens(5, vocab, 1);
-    question_ = SomeTokens(6, vocab, 2);
-    auto header = BuildKv(*transformer_, nullptr, header_.tokens, nullptr);
-    INTARSIA_CHECK(header.ok());
-    caches_.push_back(*std::move(header));
-    header_.cached = caches_[0].get();
-    for (uint32_t i = 0; i < 4; ++i) {
-      PromptPart& part = chunks_.emplace_back();
-      part.tokens = SomeTokens(chunk_tokens + 3 * i, vocab, 100 + i);
-      auto cache = BuildKv(*transformer_, header_.cached, part.tokens, nullptr);
-      INTARSIA_CHECK(cache.ok());
-      caches_.push_back(*std::move(cache));
-      part.cached = caches_.back().get();
-    }
-  }
-
-  const model::Transformer& transformer() const { return *transformer_; }
-  std::vector<PromptPart>& chunks() { return chunks_; }
-  std::vector<int32_t>& question() { return question_; }
-  PromptPart& header() { return header_; }
-  Prompt prompt() const { return *Prompt::Create(header_, chunks_, question_); }
-
-  FusedContext Run(const FusionOptions& options) const { return RunPrompt(prompt(), options); }
-  FusedContext RunPrompt(const Prompt& prompt, const FusionOptions& options) const {
-    auto context = FusedPrefill(*transformer_, prompt, options, 8, nullptr);
-    INTARSIA_CHECK(context.ok());
-    return *std::move(context);
-  }
-
-  // Plain full prefill: all rows, no cache, not through FusedPrefill.
-  std::vector<float> FullPrefill() const {
-    const Prompt all = prompt();
-    std::vector<int32_t> positions(static_cast<size_t>(all.num_tokens()));
-    std::iota(positions.begin(), positions.end(), 0);
-    auto cache =
-        model::KvCache::Create(transformer_->config(), transformer_->kv_type(), all.num_tokens());
-    auto logits =
-        transformer_->Forward({.tokens = all.tokens(), .positions = positions}, cache->get());
-    INTARSIA_CHECK(logits.ok());
-    return *std::move(logits);
-  }
-
- private:
-  ThreadPool pool_;
-  std::unique_ptr<model::Transformer> transformer_;
-  PromptPart header_;
-  std::vector<PromptPart> chunks_;
-  std::vector<int32_t> question_;
-  std::vector<std::unique_ptr<MemoryKv>> caches_;
-};
-
-struct TinyScene {
-  model::TinyModel tiny;
-  Scene scene;
-  explicit TinyScene(std::string_view family)
-      : tiny({.family = family}), scene(*tiny.file, kernels::ComputeType::kF32, 17) {}
-};
 
 constexpr FusionOptions kFull = {.selector = "full"};
 
 TEST(FusedPrefillTest, FullThroughTheFusedPathEqualsPlainFullPrefill) {
   for (const std::string_view family : model::TinyFamilies()) {
-    TinyScene tiny(family);
+    TinyFusionScene tiny(family);
     EXPECT_LT(LogitDifference(tiny.scene.Run(kFull).logits, tiny.scene.FullPrefill()), 1e-4)
         << family;
   }
@@ -106,7 +39,7 @@ TEST(FusedPrefillTest, FullThroughTheFusedPathEqualsPlainFullPrefill) {
 
 TEST(FusedPrefillTest, RatioOneEqualsFullForEverySelector) {
   for (const std::string_view family : model::TinyFamilies()) {
-    TinyScene tiny(family);
+    TinyFusionScene tiny(family);
     const std::vector<float> full = tiny.scene.FullPrefill();
     for (const std::string selector : {"prefix", "deviation", "stride", "attention"}) {
       const FusedContext context = tiny.scene.Run({.selector = selector, .ratio = 1.0});
@@ -118,7 +51,7 @@ TEST(FusedPrefillTest, RatioOneEqualsFullForEverySelector) {
 
 TEST(FusedPrefillTest, OneChunkEqualsFullWithoutAnyChunkRow) {
   for (const std::string_view family : model::TinyFamilies()) {
-    TinyScene tiny(family);
+    TinyFusionScene tiny(family);
     tiny.scene.chunks().resize(1);
     const FusedContext context = tiny.scene.Run({.selector = "none"});
     EXPECT_LT(LogitDifference(context.logits, tiny.scene.FullPrefill()), 1e-4) << family;
@@ -129,7 +62,7 @@ TEST(FusedPrefillTest, OneChunkEqualsFullWithoutAnyChunkRow) {
 
 TEST(FusedPrefillTest, NoneEqualsTheReferenceOverJoinedCaches) {
   for (const std::string_view family : model::TinyFamilies()) {
-    TinyScene tiny(family);
+    TinyFusionScene tiny(family);
     const model::ReferenceTransformer reference(*tiny.tiny.file);
     const Prompt prompt = tiny.scene.prompt();
     auto joined = reference.EmptyCache(prompt.num_tokens());
@@ -163,7 +96,7 @@ TEST(FusedPrefillTest, NoneEqualsTheReferenceOverJoinedCaches) {
 
 TEST(FusedPrefillTest, SelectedRowsEqualTheReferenceWithTheExactMask) {
   for (const std::string_view family : model::TinyFamilies()) {
-    TinyScene tiny(family);
+    TinyFusionScene tiny(family);
     const FusedContext context =
         tiny.scene.Run({.selector = "stride", .ratio = 0.3, .propagate = PropagationMode::kOff});
     const model::ReferenceTransformer reference(*tiny.tiny.file);
@@ -198,7 +131,7 @@ TEST(FusedPrefillTest, SelectedRowsEqualTheReferenceWithTheExactMask) {
 }
 
 TEST(FusedPrefillTest, AccountingAddsUpForEverySelectorAndMiss) {
-  TinyScene tiny("qwen2");
+  TinyFusionScene tiny("qwen2");
   for (const std::string_view selector : RowSelectorNames()) {
     for (const double ratio : {0.0, 0.1, 0.5, 1.0}) {
       for (size_t missed = 0; missed <= 5; ++missed) {
@@ -240,7 +173,7 @@ TEST(FusedPrefillTest, ALaterTokenNeverMovesAnEarlierOneButInTwoSidedPropagation
   for (const std::string_view family : model::TinyFamilies()) {
     for (const PropagationMode mode :
          {PropagationMode::kOff, PropagationMode::kCausal, PropagationMode::kTwoSided}) {
-      TinyScene tiny(family);
+      TinyFusionScene tiny(family);
       const FusionOptions options = {.selector = "stride", .ratio = 0.4, .propagate = mode};
       const FusedContext before = tiny.scene.Run(options);
       // A token in the middle of the last chunk changes, with its cache; the rows stay.
@@ -301,7 +234,7 @@ TEST(FusedPrefillTest, PropagationBringsAnAnswerOverRealTextNearerToFullPrefill)
   const auto encode = [&](std::string_view text) {
     return *(*tokenizer)->Encode(text, model::SpecialTokens::kAsText);
   };
-  Scene scene(**file, kernels::ComputeType::kF32, 1);
+  FusionScene scene(**file, kernels::ComputeType::kF32, 1);
   std::vector<std::unique_ptr<MemoryKv>> caches;
   for (size_t i = 0; i < 4; ++i) {
     PromptPart& part = scene.chunks()[i];
@@ -330,7 +263,7 @@ TEST(FusedPrefillTest, RealModelAgreesWithItsFullPrefill) {
   if (!std::filesystem::exists(kSmolLm2)) GTEST_SKIP() << "no " << kSmolLm2;
   const auto file = model::GgufFile::Open(kSmolLm2, FileSystem::Local());
   ASSERT_TRUE(file.ok());
-  Scene scene(**file, kernels::ComputeType::kF32, 60);
+  FusionScene scene(**file, kernels::ComputeType::kF32, 60);
   const std::vector<float> full = scene.FullPrefill();
   EXPECT_LT(LogitDifference(scene.Run(kFull).logits, full), 1e-4);
   for (const std::string selector : {"prefix", "deviation", "stride", "attention"}) {
@@ -357,7 +290,7 @@ class DamagedKv : public KvSource {
 };
 
 TEST(FusedPrefillTest, ACacheThatIsLostOnTheWayIsComputedInstead) {
-  TinyScene tiny("llama");
+  TinyFusionScene tiny("llama");
   for (int32_t layer = 0; layer < 4; ++layer) {
     const DamagedKv damaged(tiny.scene.chunks()[2].cached, layer);
     std::vector<PromptPart> parts = tiny.scene.chunks();
@@ -372,7 +305,7 @@ TEST(FusedPrefillTest, ACacheThatIsLostOnTheWayIsComputedInstead) {
 }
 
 TEST(FusedPrefillTest, TwoRunsAreBitwiseEqual) {
-  TinyScene tiny("gemma3");
+  TinyFusionScene tiny("gemma3");
   for (const std::string_view selector : RowSelectorNames()) {
     const FusionOptions options = {.selector = std::string(selector), .ratio = 0.3};
     EXPECT_EQ(tiny.scene.Run(options).logits, tiny.scene.Run(options).logits) << selector;
@@ -380,7 +313,7 @@ TEST(FusedPrefillTest, TwoRunsAreBitwiseEqual) {
 }
 
 TEST(FusedPrefillTest, BadOptionsAreRefused) {
-  TinyScene tiny("llama");
+  TinyFusionScene tiny("llama");
   const Prompt prompt = tiny.scene.prompt();
   const auto code_of = [&](const FusionOptions& options) {
     return FusedPrefill(tiny.scene.transformer(), prompt, options, 1, nullptr).status().code();
