@@ -76,7 +76,7 @@ Result<std::unique_ptr<PostingCursor>> OpenPhrase(const RowReader& rows, const T
   return FromEntries(std::move(entries), lengths);
 }
 
-// The terms of the index that begin with `prefix`.
+// The terms of the words that begin with `prefix`, sorted, each once.
 Result<std::vector<std::string>> TermsWithPrefix(const RowReader& rows, const std::string& prefix,
                                                  const CancelToken* cancel) {
   std::string end = "t" + prefix;
@@ -94,15 +94,26 @@ Result<std::vector<std::string>> TermsWithPrefix(const RowReader& rows, const st
     row->Seek("t" + terms.back() + '\1');  // Behind all rows of the term.
   }
   INTARSIA_RETURN_IF_ERROR(row->status());
+  std::string words_end = WordKey(prefix);
+  words_end.push_back('\xff');
+  const auto word = rows.NewIterator(WordKey(prefix), words_end);
+  for (; word->Valid(); word->Next()) {
+    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, word->Body());
+    INTARSIA_ASSIGN_OR_RETURN(WordRow found, DecodeWordRow(body));
+    terms.push_back(std::move(found.term));
+  }
+  INTARSIA_RETURN_IF_ERROR(word->status());
+  std::ranges::sort(terms);
+  terms.erase(std::unique(terms.begin(), terms.end()), terms.end());
   return terms;
 }
 
 Result<std::unique_ptr<PostingCursor>> OpenPrefix(const RowReader& rows, const TextClause& clause,
                                                   ChunkLengths* lengths,
                                                   const CancelToken* cancel) {
-  INTARSIA_ASSIGN_OR_RETURN(std::vector<std::string> terms,
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<std::string> terms,
                             TermsWithPrefix(rows, clause.terms[0], cancel));
-  if (clause.terms.size() > 1) terms.push_back(clause.terms[1]);
   Entries all;
   for (const std::string& term : terms) {
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());

@@ -303,6 +303,24 @@ Result<TermRow> DecodeTermRow(std::string_view body) {
   return row;
 }
 
+std::string EncodeWordRow(const WordRow& row) {
+  ByteWriter writer;
+  WriteVarint(static_cast<uint64_t>(row.num_chunks), &writer);
+  writer.WriteBytes(row.term);
+  return std::move(writer).TakeBytes();
+}
+
+Result<WordRow> DecodeWordRow(std::string_view body) {
+  ByteReader reader(body, "row of a word");
+  const uint64_t num_chunks = ReadVarint(&reader);
+  const std::string_view term = reader.ReadBytes(reader.remaining());
+  INTARSIA_RETURN_IF_ERROR(reader.status());
+  if (num_chunks < 1 || num_chunks >= kPostingIdEnd || term.empty()) {
+    return Damaged("a word has a count or a term that it cannot have", num_chunks);
+  }
+  return WordRow{.num_chunks = static_cast<int64_t>(num_chunks), .term = std::string(term)};
+}
+
 std::string EncodeLengths(std::span<const uint32_t> lengths) {
   INTARSIA_CHECK(std::ssize(lengths) == kLengthsPerRow);
   ByteWriter writer;

@@ -97,6 +97,15 @@ std::string EncodeTermRow(const TermRow& row);
 // The views point into `body`.
 Result<TermRow> DecodeTermRow(std::string_view body);
 
+// A word, and in how many chunks it stands.
+struct WordRow {
+  int64_t num_chunks = 0;
+  std::string term;
+  bool operator==(const WordRow&) const = default;
+};
+std::string EncodeWordRow(const WordRow& row);
+Result<WordRow> DecodeWordRow(std::string_view body);
+
 // The lengths of chunks, in terms; 0: no such chunk.
 inline constexpr int64_t kLengthsPerRow = 4096;
 std::string EncodeLengths(std::span<const uint32_t> lengths);

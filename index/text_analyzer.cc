@@ -126,13 +126,10 @@ Result<std::unique_ptr<TextAnalyzer>> TextAnalyzer::Create(const std::string& la
   return std::unique_ptr<TextAnalyzer>(new TextAnalyzer(std::move(state)));
 }
 
-void TextAnalyzer::Analyze(std::string_view text, std::vector<std::string>* terms) {
-  state_->ForEachWord(text,
-                      [&](const std::string& word) { terms->push_back(state_->StemOf(word)); });
-}
-
-void TextAnalyzer::Normalize(std::string_view text, std::vector<std::string>* words) {
-  state_->ForEachWord(text, [&](const std::string& word) { words->push_back(word); });
+void TextAnalyzer::Analyze(std::string_view text, std::vector<Word>* words) {
+  state_->ForEachWord(text, [&](const std::string& word) {
+    words->push_back({.text = word, .term = state_->StemOf(word)});
+  });
 }
 
 std::string TextAnalyzer::Signature() const {

@@ -30,12 +30,14 @@ class TextAnalyzer {
   static std::span<const std::string_view> Languages();
   ~TextAnalyzer();
 
-  // Appends the terms of `text`, well-formed UTF-8, in their order. A term has 1 to kTermBytesMax
+  // A word in its one form, and the term that it is indexed under. Each has 1 to kTermBytesMax
   // bytes and no zero byte.
-  void Analyze(std::string_view text, std::vector<std::string>* terms);
-
-  // As Analyze, without stems: the words whose beginnings a prefix is compared with.
-  void Normalize(std::string_view text, std::vector<std::string>* words);
+  struct Word {
+    std::string text;
+    std::string term;
+  };
+  // Appends the words of `text`, well-formed UTF-8, in their order.
+  void Analyze(std::string_view text, std::vector<Word>* words);
 
   // Changes whenever the same text could give other terms. What was indexed under another
   // signature has to be indexed again.

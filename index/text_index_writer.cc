@@ -54,20 +54,42 @@ Status RemoveFromPages(const std::string& term, std::span<const uint64_t> ids,
   return Status::Ok();
 }
 
+// The keys of a map in the order of the table that they are read from.
+template <typename Map>
+std::vector<const std::string*> SortedKeys(const Map& map) {
+  std::vector<const std::string*> keys;
+  for (const auto& [key, value] : map) keys.push_back(&key);
+  std::ranges::sort(keys, {}, [](const std::string* key) -> const std::string& { return *key; });
+  return keys;
+}
+
 }  // namespace
 
 uint32_t TextIndexWriter::Analyze(std::span<const std::string_view> fields) {
   occurrences_.clear();
+  distinct_words_.clear();
   uint32_t position = 0;
   uint32_t length = 0;
   for (const std::string_view field : fields) {
-    terms_.clear();
-    analyzer_->Analyze(field, &terms_);
-    for (const std::string& term : terms_) occurrences_[term].push_back(position++);
-    length += static_cast<uint32_t>(terms_.size());
-    if (!terms_.empty()) position += kFieldGap;
+    field_.clear();
+    analyzer_->Analyze(field, &field_);
+    for (const TextAnalyzer::Word& word : field_) {
+      occurrences_[word.term].push_back(position++);
+      // A term that begins with the word is found by the word's beginnings.
+      if (!word.term.starts_with(word.text)) distinct_words_.try_emplace(word.text, word.term);
+    }
+    length += static_cast<uint32_t>(field_.size());
+    if (!field_.empty()) position += kFieldGap;
   }
   return length;
+}
+
+void TextIndexWriter::CountWords(int64_t delta) {
+  for (const auto& [word, term] : distinct_words_) {
+    WordChange& change = words_[word];
+    change.delta += delta;
+    change.term = term;
+  }
 }
 
 void TextIndexWriter::Add(uint64_t id, std::span<const std::string_view> fields) {
@@ -76,6 +98,7 @@ void TextIndexWriter::Add(uint64_t id, std::span<const std::string_view> fields)
   for (auto& [term, positions] : occurrences_) {
     changes_[term].added.push_back({.id = id, .length = length, .positions = std::move(positions)});
   }
+  CountWords(1);
   lengths_.emplace_back(id, length);
   terms_added_ += length;
   last_added_ = id;
@@ -86,6 +109,7 @@ void TextIndexWriter::Remove(uint64_t id, std::span<const std::string_view> fiel
   INTARSIA_CHECK(id < kPostingIdEnd);
   const uint32_t length = Analyze(fields);
   for (const auto& [term, positions] : occurrences_) changes_[term].removed.push_back(id);
+  CountWords(-1);
   lengths_.emplace_back(id, 0);
   terms_added_ -= length;
   ++num_removed_;
@@ -148,6 +172,26 @@ Status TextIndexWriter::FinishTerm(const std::string& term, const TermChange& ch
   return Status::Ok();
 }
 
+Status TextIndexWriter::FinishWord(const std::string& word, const WordChange& change,
+                                   const RowReader& rows, RowWriter* out) {
+  if (change.delta == 0) return Status::Ok();
+  WordRow row;
+  if (const Result<std::string> body = rows.Get(WordKey(word)); body.ok()) {
+    INTARSIA_ASSIGN_OR_RETURN(row, DecodeWordRow(*body));
+  } else if (body.status().code() != StatusCode::kNotFound) {
+    return body.status();
+  }
+  row.num_chunks += change.delta;
+  row.term = change.term;
+  if (row.num_chunks < 0) return Damaged("fewer chunks than are removed", word);
+  if (row.num_chunks == 0) {
+    out->Delete(WordKey(word));
+  } else {
+    out->Put(WordKey(word), EncodeWordRow(row));
+  }
+  return Status::Ok();
+}
+
 Status TextIndexWriter::FinishLengths(const RowReader& rows, RowWriter* out) const {
   std::vector<std::pair<uint64_t, uint32_t>> changes = lengths_;
   std::ranges::sort(changes);
@@ -197,12 +241,11 @@ Status TextIndexWriter::FinishStats(const RowReader& rows, RowWriter* out) const
 Status TextIndexWriter::Finish(const RowReader& rows, RowWriter* out) {
   INTARSIA_RETURN_IF_ERROR(FinishStats(rows, out));
   INTARSIA_RETURN_IF_ERROR(FinishLengths(rows, out));
-  // In the order of the keys, which is that of the table that they are read from.
-  std::vector<const std::string*> terms;
-  for (const auto& [term, change] : changes_) terms.push_back(&term);
-  std::ranges::sort(terms, {}, [](const std::string* term) -> const std::string& { return *term; });
-  for (const std::string* term : terms) {
+  for (const std::string* term : SortedKeys(changes_)) {
     INTARSIA_RETURN_IF_ERROR(FinishTerm(*term, changes_.at(*term), rows, out));
+  }
+  for (const std::string* word : SortedKeys(words_)) {
+    INTARSIA_RETURN_IF_ERROR(FinishWord(*word, words_.at(*word), rows, out));
   }
   return Status::Ok();
 }

@@ -53,8 +53,17 @@ class TextIndexWriter {
     std::vector<Occurrence> added;
     std::vector<uint64_t> removed;
   };
-  // Fills occurrences_, and returns the number of terms.
+  // In how many more chunks a word stands than before.
+  struct WordChange {
+    int64_t delta = 0;
+    std::string term;
+  };
+  static Status FinishWord(const std::string& word, const WordChange& change, const RowReader& rows,
+                           RowWriter* out);
+
+  // Fills occurrences_ and distinct_words_, and returns the number of terms.
   uint32_t Analyze(std::span<const std::string_view> fields);
+  void CountWords(int64_t delta);
   static Status FinishTerm(const std::string& term, const TermChange& change, const RowReader& rows,
                            RowWriter* out);
   Status FinishLengths(const RowReader& rows, RowWriter* out) const;
@@ -62,14 +71,16 @@ class TextIndexWriter {
 
   TextAnalyzer* const analyzer_;
   std::unordered_map<std::string, TermChange> changes_;
+  std::unordered_map<std::string, WordChange> words_;
   std::vector<std::pair<uint64_t, uint32_t>> lengths_;  // added ids; 0 for removed ones
   int64_t num_added_ = 0;
   int64_t num_removed_ = 0;
   int64_t terms_added_ = 0;  // less those removed
   uint64_t last_added_ = 0;
-  // Of the chunk at work: its terms and their positions.
+  // Of the chunk at work: its terms and their positions, and its words.
   std::unordered_map<std::string, std::vector<uint32_t>> occurrences_;
-  std::vector<std::string> terms_;
+  std::unordered_map<std::string, std::string> distinct_words_;  // that have rows, and their terms
+  std::vector<TextAnalyzer::Word> field_;
 };
 
 }  // namespace intarsia::index

@@ -61,7 +61,9 @@ class QueryReader {
     if (end == std::string_view::npos) return ReadWord(occur);
     at_ = end + 1;
     std::vector<std::string> terms;
-    analyzer_->Analyze(text_.substr(begin, end - begin), &terms);
+    for (TextAnalyzer::Word& part : WordsOf(text_.substr(begin, end - begin))) {
+      terms.push_back(std::move(part.term));
+    }
     if (terms.empty()) return;
     const auto kind = terms.size() == 1 ? TextClause::Kind::kTerm : TextClause::Kind::kPhrase;
     Add({.kind = kind, .occur = occur, .terms = std::move(terms)});
@@ -73,23 +75,24 @@ class QueryReader {
     std::string_view word = text_.substr(begin, at_ - begin);
     if (word.size() < 2 || !word.ends_with('*')) return AddWords(word, occur);
     word.remove_suffix(1);
-    std::vector<std::string> words;
-    analyzer_->Normalize(word, &words);
-    if (words.empty()) return;
-    std::vector<std::string> terms;
-    analyzer_->Analyze(word, &terms);
+    std::vector<TextAnalyzer::Word> parts = WordsOf(word);
+    if (parts.empty()) return;
     // Of "index.tex*" the first word is whole.
-    for (size_t i = 0; i + 1 < terms.size(); ++i) Add({.occur = occur, .terms = {terms[i]}});
-    TextClause prefix = {
-        .kind = TextClause::Kind::kPrefix, .occur = occur, .terms = {words.back()}};
-    if (!terms.back().starts_with(words.back())) prefix.terms.push_back(terms.back());
-    Add(std::move(prefix));
+    Add({.kind = TextClause::Kind::kPrefix, .occur = occur, .terms = {parts.back().text}});
+    parts.pop_back();
+    for (TextAnalyzer::Word& part : parts) Add({.occur = occur, .terms = {std::move(part.term)}});
   }
 
   void AddWords(std::string_view text, Occur occur) {
-    std::vector<std::string> terms;
-    analyzer_->Analyze(text, &terms);
-    for (std::string& term : terms) Add({.occur = occur, .terms = {std::move(term)}});
+    for (TextAnalyzer::Word& word : WordsOf(text)) {
+      Add({.occur = occur, .terms = {std::move(word.term)}});
+    }
+  }
+
+  std::vector<TextAnalyzer::Word> WordsOf(std::string_view text) {
+    std::vector<TextAnalyzer::Word> words;
+    analyzer_->Analyze(text, &words);
+    return words;
   }
 
   // What is asked for twice counts twice, and is required if one of the two is.

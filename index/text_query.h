@@ -29,8 +29,7 @@ struct TextClause {
 
   Kind kind = Kind::kTerm;
   Occur occur = Occur::kShould;
-  // kTerm: one. kPhrase: two or more, in order. kPrefix: the beginning of terms, and the stem that
-  // the beginning has by itself, because terms are stems: "relations*" finds "relat".
+  // kTerm: one. kPhrase: two or more, in order. kPrefix: one, the beginning of words.
   std::vector<std::string> terms;
   double weight = 1.0;  // how often it was asked for
 

@@ -2,7 +2,8 @@
 //
 // A term has one row that is always there, with its count and its newest postings, and a page of
 // postings with a row of positions for every 2,048 older ones. A page stands under the last id that
-// it had when it was closed, so that a search finds the page of an id by one seek.
+// it had when it was closed, so that a search finds the page of an id by one seek. Words have rows
+// of their own where their term does not say how they begin, for the search of a prefix.
 //
 // Thread safety: all functions may be called concurrently.
 // Format: docs/formats/postings.md
@@ -34,6 +35,8 @@ inline std::string TermKey(std::string_view term) { return PageKey(term, ~uint64
 inline std::string PositionsKey(std::string_view term, uint64_t last_id) {
   return "o" + std::string(term) + std::string(1, '\0') + BigEndian(last_id);
 }
+// The row of a word that is longer than its term, or another.
+inline std::string WordKey(std::string_view word) { return "v" + std::string(word); }
 inline std::string LengthsKey(uint64_t id) {
   return "l" + BigEndian(id / static_cast<uint64_t>(kLengthsPerRow));
 }

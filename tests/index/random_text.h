@@ -58,15 +58,18 @@ class ReferenceBm25 {
  public:
   explicit ReferenceBm25(TextAnalyzer* analyzer) : analyzer_(analyzer) {}
 
-  void Add(uint64_t id, std::string_view text) { analyzer_->Analyze(text, &chunks_[id]); }
+  void Add(uint64_t id, std::string_view text) {
+    std::vector<TextAnalyzer::Word> words;
+    analyzer_->Analyze(text, &words);
+    for (TextAnalyzer::Word& word : words) chunks_[id].push_back(std::move(word.term));
+  }
   void Remove(uint64_t id) { chunks_.erase(id); }
 
   static int64_t Count(const TextClause& clause, const std::vector<std::string>& terms) {
     int64_t count = 0;
     for (size_t i = 0; i < terms.size(); ++i) {
       if (clause.kind == TextClause::Kind::kPrefix) {
-        const bool is_stem = clause.terms.size() > 1 && terms[i] == clause.terms[1];
-        count += terms[i].starts_with(clause.terms[0]) || is_stem ? 1 : 0;
+        count += terms[i].starts_with(clause.terms[0]) ? 1 : 0;
       } else {
         count += i + clause.terms.size() <= terms.size() &&
                          std::equal(clause.terms.begin(), clause.terms.end(),

@@ -113,6 +113,8 @@ TEST_F(TextSearchTest, OperatorsRequireForbidAndJoin) {
   EXPECT_EQ(Ids("-fish"), std::vector<uint64_t>{});
   EXPECT_EQ(Ids("+fish -\"fish red\" swims"), (std::vector<uint64_t>{1}));
   EXPECT_EQ(Ids("sw*"), std::vector<uint64_t>{1});
+  EXPECT_EQ(Ids("swims*"), std::vector<uint64_t>{1});
+  EXPECT_EQ(Ids("swimsu*"), std::vector<uint64_t>{});
   EXPECT_EQ(Ids("bo* bl*").front(), 2u);
   const std::vector<uint64_t> all = {1, 2, 3, 4};
   const auto kept = ApplyConstraints(rows_, Parse("+fish -blue"), all, nullptr);
