@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "engine/embedded_passage.h"
 #include "query/text_extractor.h"
 
 namespace intarsia::engine {
@@ -128,18 +129,13 @@ Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedT
 
 Status Ingester::Commit(Batch* batch, const CancelToken* cancel, IngestReport* report) const {
   if (batch->documents.empty()) return Status::Ok();
-  // What is embedded says where the passage stands: a chunk "Options" of a page about indexes.
   std::vector<std::string> passages;
   for (const storage::NewDocument& document : batch->documents) {
     for (const storage::NewChunk& chunk : document.chunks) {
-      std::string passage = document.title;
-      for (const std::string& heading : chunk.heading_path) {
-        if (heading != document.title) passage += " > " + heading;
-      }
-      passage +=
-          "\n" + document.text.substr(static_cast<size_t>(chunk.byte_begin),
-                                      static_cast<size_t>(chunk.byte_end - chunk.byte_begin));
-      passages.push_back(std::move(passage));
+      const auto begin = static_cast<size_t>(chunk.byte_begin);
+      const auto size = static_cast<size_t>(chunk.byte_end - chunk.byte_begin);
+      passages.push_back(EmbeddedPassage(document.title, chunk.heading_path,
+                                         std::string_view(document.text).substr(begin, size)));
     }
   }
   const std::vector<std::string_view> texts(passages.begin(), passages.end());

@@ -1,7 +1,8 @@
 // Session: runs statements for one user and keeps that user's settings.
 //
 // The statements of a kind stand together: catalog_statements.cc, document_statements.cc,
-// answer_statements.cc, cache_statements.cc. This class is their common ground.
+// answer_statements.cc, cache_statements.cc, maintenance_statements.cc. This class is their common
+// ground.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the engine must outlive it.
@@ -66,6 +67,13 @@ class Session {
   Rows Run(const query::CacheCollection& statement, const StatementContext& context);
   Rows Run(const query::ShowCache& statement);
   Rows Run(const query::ClearCache& statement);
+  // maintenance_statements.cc
+  Rows Run(const query::CheckDatabase& statement, const StatementContext& context);
+  Rows Run(const query::RepairDatabase& statement, const StatementContext& context);
+  Rows Run(const query::BackupDatabase& statement, const StatementContext& context);
+  Rows Run(const query::CheckBackup& statement, const StatementContext& context);
+  Rows Run(const query::RestoreDatabase& statement, const StatementContext& context);
+  Rows Check(storage::CheckMode mode, const StatementContext& context);
   // session.cc
   Rows Run(const query::SetSetting& statement);
   Rows Run(const query::ShowSettings& statement);

@@ -236,6 +236,31 @@ struct ClearCache {
   bool operator==(const ClearCache&) const = default;
 };
 
+struct CheckDatabase {
+  bool operator==(const CheckDatabase&) const = default;
+};
+
+struct RepairDatabase {
+  bool operator==(const RepairDatabase&) const = default;
+};
+
+struct BackupDatabase {
+  Text target;
+  std::vector<Option> options;
+  bool operator==(const BackupDatabase&) const = default;
+};
+
+struct CheckBackup {
+  Text backup;
+  bool operator==(const CheckBackup&) const = default;
+};
+
+struct RestoreDatabase {
+  Text backup;
+  Text target;
+  bool operator==(const RestoreDatabase&) const = default;
+};
+
 struct SetSetting {
   Name name;
   Literal value;
@@ -279,6 +304,8 @@ struct Select {
 using Statement =
     std::variant<CreateModel, DropModel, ShowModels, SetDefaultModel, CreateCollection,
                  DropCollection, ShowCollections, Describe, Copy, Insert, Search, Answer, Explain,
-                 CacheCollection, ShowCache, ClearCache, SetSetting, ShowSettings, Delete, Select>;
+                 CacheCollection, ShowCache, ClearCache, CheckDatabase, RepairDatabase,
+                 BackupDatabase, CheckBackup, RestoreDatabase, SetSetting, ShowSettings, Delete,
+                 Select>;
 
 }  // namespace intarsia::query

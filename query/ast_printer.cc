@@ -183,6 +183,20 @@ std::string Print(const ClearCache& s) {
          NameClause("FOR", s.collection);
 }
 
+std::string Print(const CheckDatabase&) { return "CHECK DATABASE"; }
+
+std::string Print(const RepairDatabase&) { return "REPAIR DATABASE"; }
+
+std::string Print(const BackupDatabase& s) {
+  return "BACKUP DATABASE TO " + QuoteText(s.target.text) + Options("WITH", s.options);
+}
+
+std::string Print(const CheckBackup& s) { return "CHECK BACKUP " + QuoteText(s.backup.text); }
+
+std::string Print(const RestoreDatabase& s) {
+  return "RESTORE DATABASE FROM " + QuoteText(s.backup.text) + " AS " + QuoteText(s.target.text);
+}
+
 std::string Print(const SetSetting& s) {
   return "SET " + DottedName(s.name.text) + " = " + ToSql(s.value);
 }

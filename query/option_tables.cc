@@ -119,6 +119,10 @@ constexpr std::array<OptionSpec, 21> kAnswer = {{
      0, 0, kProbes},
 }};
 
+constexpr std::array<OptionSpec, 1> kBackup = {{
+    {"base", T::kText, "", "An earlier backup, whose unchanged files the new one shares."},
+}};
+
 constexpr std::array<OptionSpec, 6> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
@@ -145,6 +149,8 @@ std::span<const OptionSpec> OptionsOf(OptionTable table) {
       return kSearch;
     case OptionTable::kAnswer:
       return kAnswer;
+    case OptionTable::kBackup:
+      return kBackup;
     case OptionTable::kSettings:
       return kSettings;
   }

@@ -49,6 +49,7 @@ enum class OptionTable : uint8_t {
   kCopy,
   kSearch,
   kAnswer,
+  kBackup,
   kSettings,
 };
 

@@ -202,6 +202,18 @@ Outcome<ColumnType> ParseColumnType(TokenCursor* cursor) {
                             names);
 }
 
+Failure ExpectEnd(const TokenCursor& cursor, std::span<const std::string_view> clauses) {
+  if (cursor.IsAtEnd()) return {};
+  std::string expected;
+  for (const std::string_view clause : clauses) expected += std::string(clause) + ", ";
+  if (!clauses.empty()) expected.replace(expected.size() - 2, 2, " or ");
+  std::string hint;
+  for (const std::string_view clause : clauses) {
+    if (cursor.IsWord(clause)) hint = "Clauses have a fixed order, and each stands once.";
+  }
+  return cursor.Unexpected(expected + "the end of the statement", clauses, std::move(hint));
+}
+
 Outcome<Name> ParseDottedName(TokenCursor* cursor, std::string_view what) {
   INTARSIA_ASSIGN_OR_FAIL(Name name, cursor->ReadName(what));
   while (cursor->Accept(TokenKind::kDot)) {

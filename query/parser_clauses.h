@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -16,6 +17,9 @@
 #include "query/token_cursor.h"
 
 namespace intarsia::query {
+
+// What may follow once a statement could end: nothing, or one of `clauses`.
+Failure ExpectEnd(const TokenCursor& cursor, std::span<const std::string_view> clauses);
 
 // A constant, or a list of constants in brackets. `what` is for the message: "a value".
 Outcome<Literal> ParseLiteral(TokenCursor* cursor, std::string_view what);

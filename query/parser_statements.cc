@@ -1,33 +1,18 @@
 #include "query/parser_statements.h"
 
 #include <array>
-#include <span>
 #include <string>
 #include <utility>
 
 #include "query/parser.h"
 #include "query/parser_clauses.h"
+#include "query/parser_maintenance.h"
 #include "query/suggest.h"
 
 namespace intarsia::query {
 namespace {
 
-using Words = std::span<const std::string_view>;
-
 constexpr std::array<std::string_view, 2> kModelTypes = {"GENERATE", "EMBEDDING"};
-
-// What may follow once a statement could end: nothing, or one of `clauses`.
-Failure ExpectEnd(const TokenCursor& cursor, Words clauses) {
-  if (cursor.IsAtEnd()) return {};
-  std::string expected;
-  for (const std::string_view clause : clauses) expected += std::string(clause) + ", ";
-  if (!clauses.empty()) expected.replace(expected.size() - 2, 2, " or ");
-  std::string hint;
-  for (const std::string_view clause : clauses) {
-    if (cursor.IsWord(clause)) hint = "Clauses have a fixed order, and each stands once.";
-  }
-  return cursor.Unexpected(expected + "the end of the statement", clauses, std::move(hint));
-}
 
 Outcome<bool> ParseIfExists(TokenCursor* cursor) {
   if (!cursor->AcceptWord("IF")) return false;
@@ -410,9 +395,11 @@ struct StatementRow {
   Outcome<Statement> (*parse)(TokenCursor* cursor);
 };
 
-constexpr std::array<StatementRow, 14> kStatements = {{
+constexpr std::array<StatementRow, 18> kStatements = {{
     {"ANSWER", ParseAnswerStatement},
+    {"BACKUP", ParseBackup},
     {"CACHE", ParseCache},
+    {"CHECK", ParseCheck},
     {"CLEAR", ParseClear},
     {"COPY", ParseCopy},
     {"CREATE", ParseCreate},
@@ -421,6 +408,8 @@ constexpr std::array<StatementRow, 14> kStatements = {{
     {"DROP", ParseDrop},
     {"EXPLAIN", ParseExplain},
     {"INSERT", ParseInsert},
+    {"REPAIR", ParseRepair},
+    {"RESTORE", ParseRestore},
     {"SEARCH", ParseSearchStatement},
     {"SELECT", ParseSelect},
     {"SET", ParseSet},

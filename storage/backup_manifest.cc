@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::string_view kMagic = "INTABKUP";
 constexpr int64_t kManifestBytesMax = int64_t{256} << 20;
+constexpr int64_t kCreatedMax = 253'402'300'799;  // the end of the year 9999
 constexpr int64_t kFileBytesMax = int64_t{1} << 44;
 
 int64_t NumPieces(int64_t num_bytes) {
@@ -114,6 +115,7 @@ Result<BackupManifest> DecodeBackupManifest(const std::string& path, std::string
   manifest.created = reader.Read<int64_t>();
   const auto num_files = reader.Read<uint32_t>();
   INTARSIA_RETURN_IF_ERROR(reader.status());
+  if (manifest.created < 0 || manifest.created > kCreatedMax) return Damaged(path, "its time");
   for (uint32_t i = 0; i < num_files; ++i) {
     INTARSIA_ASSIGN_OR_RETURN(BackupFile file, ReadFile(&reader, path));
     if (i > 0 && file.name <= manifest.files.back().name) {

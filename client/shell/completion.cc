@@ -12,19 +12,21 @@ namespace {
 
 using query::OptionTable;
 
-constexpr std::array<std::string_view, 51> kKeywords = {
-    "ANALYZE", "AND",        "ANSWER",      "ASC",       "BETWEEN",  "BOOLEAN",  "CACHE",
-    "CLEAR",   "COLLECTION", "COLLECTIONS", "CONTAINS",  "COPY",     "COUNT(*)", "CREATE",
-    "DEFAULT", "DELETE",     "DESC",        "DESCRIBE",  "DOUBLE",   "DROP",     "EMBEDDING",
-    "EMPTY",   "EXISTS",     "EXPLAIN",     "FROM",      "GENERATE", "IF",       "INSERT",
-    "INT",     "INTO",       "IS",          "LIKE",      "LIMIT",    "METADATA", "MODEL",
-    "MODELS",  "NOT",        "NULL",        "OFFSET",    "ORDER",    "SEARCH",   "SELECT",
-    "SET",     "SETTINGS",   "SHOW",        "TIMESTAMP", "USING",    "VALUES",   "VARCHAR",
-    "WHERE",   "WITH"};
+constexpr std::array<std::string_view, 58> kKeywords = {
+    "ANALYZE",  "AND",      "ANSWER",    "AS",        "ASC",        "BACKUP",      "BETWEEN",
+    "BOOLEAN",  "CACHE",    "CHECK",     "CLEAR",     "COLLECTION", "COLLECTIONS", "CONTAINS",
+    "COPY",     "COUNT(*)", "CREATE",    "DATABASE",  "DEFAULT",    "DELETE",      "DESC",
+    "DESCRIBE", "DOUBLE",   "DROP",      "EMBEDDING", "EMPTY",      "EXISTS",      "EXPLAIN",
+    "FROM",     "GENERATE", "IF",        "INSERT",    "INT",        "INTO",        "IS",
+    "LIKE",     "LIMIT",    "METADATA",  "MODEL",     "MODELS",     "NOT",         "NULL",
+    "OFFSET",   "ORDER",    "REPAIR",    "RESTORE",   "SEARCH",     "SELECT",      "SET",
+    "SETTINGS", "SHOW",     "TIMESTAMP", "TO",        "USING",      "VALUES",      "VARCHAR",
+    "WHERE",    "WITH"};
 
-constexpr std::array<OptionTable, 6> kTables = {
+constexpr std::array<OptionTable, 7> kTables = {
     OptionTable::kCreateModel, OptionTable::kCreateCollection, OptionTable::kCopy,
-    OptionTable::kSearch,      OptionTable::kAnswer,           OptionTable::kSettings};
+    OptionTable::kSearch,      OptionTable::kAnswer,           OptionTable::kSettings,
+    OptionTable::kBackup};
 
 bool BeginsWith(std::string_view word, std::string_view beginning) {
   return word.size() >= beginning.size() &&

@@ -24,7 +24,7 @@ struct Topic {
   std::optional<OptionTable> options;
 };
 
-constexpr std::array<Topic, 14> kTopics = {{
+constexpr std::array<Topic, 16> kTopics = {{
     {"answer", "Answers a question from a collection, with citations.",
      "ANSWER 'question' FROM collection [WHERE condition] [USING model]\n  [WITH (option = value, "
      "...)];",
@@ -63,6 +63,12 @@ constexpr std::array<Topic, 14> kTopics = {{
      "CACHE COLLECTION collection [WHERE condition] [USING model];\nCLEAR CACHE [KV] [FOR "
      "collection];",
      std::nullopt},
+    {"backup", "Copies the database while it is in use, and brings it back.",
+     "BACKUP DATABASE TO 'directory' [WITH (base = 'earlier backup')];\nCHECK BACKUP "
+     "'directory';\nRESTORE DATABASE FROM 'backup' AS 'directory';",
+     OptionTable::kBackup},
+    {"check", "Reads everything and says what is damaged; REPAIR makes good what it can.",
+     "CHECK DATABASE;\nREPAIR DATABASE;", std::nullopt},
     {"explain", "Shows how a statement runs; ANALYZE runs it.",
      "EXPLAIN [ANALYZE] SEARCH ... | ANSWER ...;", std::nullopt},
     {"where", "Conditions on columns.",

@@ -40,7 +40,7 @@ TEST(ManualTest, OptionTablesAreThoseOfTheProgram) {
   const std::string page = ReadPage("sql.md");
   for (const OptionTable table :
        {OptionTable::kCreateModel, OptionTable::kCreateCollection, OptionTable::kCopy,
-        OptionTable::kSearch, OptionTable::kAnswer, OptionTable::kSettings}) {
+        OptionTable::kSearch, OptionTable::kAnswer, OptionTable::kBackup, OptionTable::kSettings}) {
     std::string rows = "|---|---|---|---|\n";
     for (const OptionSpec& spec : OptionsOf(table)) {
       rows += "| `" + std::string(spec.name) + "` | " + DescribeValues(spec) + " | " +

@@ -16,8 +16,8 @@ struct ErrorCase {
 };
 
 constexpr std::string_view kStatementsAre =
-    "expected a statement (ANSWER, CACHE, CLEAR, COPY, CREATE, DELETE, DESCRIBE, DROP, EXPLAIN, "
-    "INSERT, SEARCH, SELECT, SET or SHOW), found ";
+    "expected a statement (ANSWER, BACKUP, CACHE, CHECK, CLEAR, COPY, CREATE, DELETE, DESCRIBE, "
+    "DROP, EXPLAIN, INSERT, REPAIR, RESTORE, SEARCH, SELECT, SET or SHOW), found ";
 constexpr std::string_view kStringsHint = "Strings stand in single quotes: 'text'.";
 
 constexpr std::array<ErrorCase, 62> kCases = {{

@@ -37,7 +37,12 @@ struct Pair {
   std::string_view canonical;  // Empty: the same.
 };
 
-constexpr std::array<Pair, 50> kStatements = {{
+constexpr std::array<Pair, 55> kStatements = {{
+    {"check database", "CHECK DATABASE;"},
+    {"REPAIR DATABASE;", ""},
+    {"backup database to 'a' with (base='b')", "BACKUP DATABASE TO 'a' WITH (base = 'b');"},
+    {"CHECK BACKUP 'it''s';", ""},
+    {"restore database from 'a' as 'b'", "RESTORE DATABASE FROM 'a' AS 'b';"},
     {"ANSWER 'q' FROM docs WITH (order = 'score', \"a b\" = 1);", ""},
     {"SET search.limit = 3;", ""},
     {"CREATE MODEL qa FROM '/models/qa.gguf';", ""},
