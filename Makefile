@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup models test-models build cuda test demo bench quality asan tsan format check \
-        lint clean
+.PHONY: help setup models test-models build cuda gpu-bundle test demo bench quality asan tsan \
+        format check lint clean
 
 # Where the packages come from another way than apt: make SETUP=true test
 SETUP ?= tools/setup.sh
@@ -38,7 +38,7 @@ build/cpu/bin/fusion_quality --model $(QUALITY_MODEL) --data $(QUALITY_DATA) \
 endef
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install the packages that the build needs
 	@$(SETUP)
@@ -59,6 +59,13 @@ cuda: setup
 ifneq ($(NVCC),)
 	@export CUDACXX=$(NVCC); $(call build_preset,cuda)
 endif
+
+gpu-bundle: cuda ## put what runs on a GPU into build/gpu-bundle, for a bare machine
+ifeq ($(NVCC),)
+	@echo "make: no nvcc, so there is nothing to bundle; install the CUDA toolkit" >&2; exit 1
+endif
+	@cmake --build --preset cuda --parallel $(JOBS) --target gpu_tests
+	@tools/gpu_bundle.sh build/cuda build/gpu-bundle
 
 test: setup test-models build cuda ## build and run all tests
 	@ctest --preset cpu

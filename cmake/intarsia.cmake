@@ -4,6 +4,8 @@ target_compile_options(intarsia_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wnon-virtual-dtor;-Wconversion>"
   $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>
   $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
+  # Line tables are most of a kernel's machine code, and shrink to a sixth.
+  $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>
   $<$<AND:$<BOOL:${INTARSIA_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:-Werror>
   $<$<AND:$<BOOL:${INTARSIA_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings>)
 # GCC 12 raises these without cause in inlined library code; the sanitizer presets find real ones.
@@ -62,6 +64,10 @@ function(intarsia_test source)
     SKIP_REGULAR_EXPRESSION "\\[  PASSED  \\] 0 tests.\n${skipped}(${skipped})+$")
   if(ARG_LABELS)
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
+  endif()
+  # For the one program of all of them, gpu_tests, which is what a bare machine with a GPU is given.
+  if("gpu" IN_LIST ARG_LABELS AND name MATCHES "^(kernels|model)_")
+    set_property(GLOBAL APPEND PROPERTY INTARSIA_GPU_TESTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
   endif()
 endfunction()
 
