@@ -2,6 +2,9 @@
 // kinds of clauses, filters and depths; and damaged rows.
 #include "index/text_search.h"
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -163,6 +166,56 @@ TEST_F(TextSearchTest, AgreesWithTheReferenceAfterManyCommits) {
     ExpectLikeReference(text, 10, &half);
     ExpectLikeReference(text, 10, &few);
   }
+}
+
+// Of hits, given what each chunk is worth.
+double NdcgAt10(const std::vector<SearchHit>& hits, const std::map<uint64_t, int>& gains) {
+  double gain = 0.0;
+  for (size_t i = 0; i < hits.size() && i < 10; ++i) {
+    const auto found = gains.find(hits[i].id);
+    if (found != gains.end()) gain += found->second / std::log2(static_cast<double>(i) + 2.0);
+  }
+  std::vector<int> best;
+  for (const auto& [id, value] : gains) best.push_back(value);
+  std::ranges::sort(best, std::ranges::greater());
+  double ideal = 0.0;
+  for (size_t i = 0; i < best.size() && i < 10; ++i) {
+    ideal += best[i] / std::log2(static_cast<double>(i) + 2.0);
+  }
+  return gain / ideal;
+}
+
+TEST_F(TextSearchTest, RanksAJudgedCorpusLikeTheReference) {
+  // Thirty subjects with words of their own; a text is worth more the more of them it has.
+  constexpr int kSubjects = 30;
+  RandomText random(11, 3'000);
+  std::vector<std::map<uint64_t, int>> gains(kSubjects);
+  Chunks chunks;
+  const auto subject_word = [](int64_t subject, int64_t number) {
+    return RandomText::WordOf(500 + 40 * subject + number);
+  };
+  for (uint64_t id = 1; id <= 1'500; ++id) {
+    const int64_t subject = random.Below(kSubjects);
+    const int64_t grade = random.Below(4);
+    std::string text = random.Text(static_cast<int>(20 + random.Below(80)));
+    for (int64_t i = 0; i < 3 * grade; ++i) text += " " + subject_word(subject, random.Below(12));
+    if (grade > 0) gains[static_cast<size_t>(subject)][id] = static_cast<int>(grade);
+    chunks.emplace_back(id, text);
+  }
+  Commit(chunks);
+  double sum = 0.0;
+  double reference_sum = 0.0;
+  for (int64_t subject = 0; subject < kSubjects; ++subject) {
+    const TextQuery query = Parse(random.Text(4) + " " + subject_word(subject, 1) + " " +
+                                  subject_word(subject, 5) + " " + subject_word(subject, 9));
+    const auto found = SearchText(rows_, {.query = &query, .k = 10});
+    ASSERT_TRUE(found.ok());
+    sum += NdcgAt10(found->hits, gains[static_cast<size_t>(subject)]);
+    reference_sum +=
+        NdcgAt10(reference_.Search(query, 10, nullptr), gains[static_cast<size_t>(subject)]);
+  }
+  EXPECT_NEAR(sum / kSubjects, reference_sum / kSubjects, 0.005);
+  EXPECT_GT(sum / kSubjects, 0.5);
 }
 
 TEST_F(TextSearchTest, TiesGoToTheLowerId) {
