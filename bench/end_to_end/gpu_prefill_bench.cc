@@ -18,6 +18,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "bench/end_to_end/llama_shape.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/samples.h"
 #include "kernels/device.h"
@@ -49,25 +50,6 @@ struct Ceilings {
   double flops = 0.0;  // a second, of a product of 8,192 cubed
   double bytes = 0.0;  // a second, read and written by a copy
 };
-
-ModelConfig Llama8B() {
-  ModelConfig config;
-  config.architecture = "llama";
-  config.name = "random weights in the shape of Llama-3-8B";
-  config.num_layers = 32;
-  config.hidden_size = 4096;
-  config.num_heads = 32;
-  config.num_kv_heads = 8;
-  config.head_dim = 128;
-  config.ffn_size = 14'336;
-  config.vocab_size = 128'256;
-  config.context_length = 131'072;
-  config.norm_epsilon = 1e-5F;
-  config.attention_scale = 0.08838834764831845F;  // 1 / sqrt(128)
-  config.rope_pairing = kernels::RopePairing::kInterleaved;
-  config.rope = {.rotary_dim = 128, .base = 500'000.0};
-  return config;
-}
 
 int64_t LayerParameters(const ModelConfig& config) {
   const int64_t attention =
