@@ -9,6 +9,7 @@
 #include <cublasLt.h>
 
 #include "kernels/cuda_status.h"
+#include "kernels/device_pointer.h"
 
 namespace intarsia::kernels {
 namespace {
@@ -104,6 +105,15 @@ Result<cublasLtMatmulAlgo_t> ChoosePlan(cublasLtHandle_t handle, const DeviceMat
                                                         CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                         &workspace_bytes, sizeof(workspace_bytes)),
                    "matrix product: preference"));
+  // What the contract asks of pointers; cuBLASLt would otherwise take them to be aligned to 256.
+  const uint32_t alignment = kVectorBytes;
+  for (const auto name :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    INTARSIA_RETURN_IF_ERROR(CublasStatus(
+        cublasLtMatmulPreferenceSetAttribute(preference.get(), name, &alignment, sizeof(alignment)),
+        "matrix product: preference"));
+  }
   cublasLtMatmulHeuristicResult_t found{};
   int num_found = 0;
   INTARSIA_RETURN_IF_ERROR(CublasStatus(

@@ -132,6 +132,9 @@ Result<std::unique_ptr<DeviceKvPool>> DeviceKvPool::Create(const ModelConfig& co
                       std::to_string(kRequestsMax) + "]");
   }
   const int64_t page_bytes = 2 * config.num_layers * state->page_elements() * kBytesPerElement;
+  if (page_bytes < 1) {
+    return Status(StatusCode::kInvalidArgument, "device kv pool: the model has no keys and values");
+  }
   const int64_t table_bytes = options.num_requests_max * static_cast<int64_t>(sizeof(int32_t));
   state->num_pages = options.budget_bytes / (page_bytes + table_bytes);
   if (state->num_pages < 1) {

@@ -101,6 +101,33 @@ TEST_F(DeviceMatrixCudaTest, AgreesWithTheReferenceAndIsTheSameTwice) {
   }
 }
 
+TEST_F(DeviceMatrixCudaTest, RowsMayBeginWhereVectorsMay) {
+  // The second row of 584 begins 1,168 bytes behind the first, which is 16 times an odd number.
+  const std::vector<uint16_t> x = RandomBf16(66 * 584, 1);
+  const std::vector<uint16_t> weights = RandomBf16(64 * 584, 2, 0.5F);
+  const DeviceArray<uint16_t> device_x(x);
+  const DeviceArray<uint16_t> device_weights(weights);
+  std::vector<std::vector<float>> rows;
+  for (const int64_t first : {0, 1}) {
+    const auto y = FilledOnDevice<float>(65 * 64, std::nanf(""));
+    ASSERT_TRUE(products_
+                    ->MultiplyCuda({.x = device_x.data() + first * 584,
+                                    .weights = device_weights.data(),
+                                    .y = y.data(),
+                                    .y_type = DeviceType::kF32,
+                                    .num_rows = 65,
+                                    .num_inputs = 584,
+                                    .num_outputs = 64,
+                                    .workspace = workspace_.data()},
+                                   nullptr)
+                    .ok());
+    rows.push_back(y.CopyToHost());
+  }
+  const std::vector<float> shifted(rows[0].begin() + 64, rows[0].end());
+  rows[1].resize(shifted.size());
+  EXPECT_TRUE(ArraysAgree(rows[1], shifted, {1e-3, 1e-5, 1e-9}));
+}
+
 TEST_F(DeviceMatrixCudaTest, BadParamsAreRefused) {
   const auto bits = FilledOnDevice<uint16_t>(256, 0x3f80);
   const DeviceMatMulParams good{.x = bits.data(),
