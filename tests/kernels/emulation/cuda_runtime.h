@@ -1,0 +1,126 @@
+// Stands in for CUDA's header of this name, as far as the kernels of attention and their tests use
+// it: device memory is host memory, threads are those of the EmulatedBlock that runs.
+//
+// Thread safety: as EmulatedBlock.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "tests/kernels/emulation/emulated_block.h"
+
+// ---- Language ----
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+
+namespace intarsia::emulation {
+struct Coordinate {
+  uint32_t x;
+};
+}  // namespace intarsia::emulation
+
+#define threadIdx                   \
+  (intarsia::emulation::Coordinate{ \
+      static_cast<uint32_t>(intarsia::emulation::EmulatedBlock::Current().thread())})
+#define blockIdx                    \
+  (intarsia::emulation::Coordinate{ \
+      static_cast<uint32_t>(intarsia::emulation::EmulatedBlock::Current().index())})
+#define gridDim                     \
+  (intarsia::emulation::Coordinate{ \
+      static_cast<uint32_t>(intarsia::emulation::EmulatedBlock::Current().shape().num_blocks)})
+
+// Rounded on its own: the emulation is compiled without contraction.
+inline float __fmul_rn(float a, float b) { return a * b; }
+
+inline void __syncthreads() {
+  auto& block = intarsia::emulation::EmulatedBlock::Current();
+  block.Meet(1, 0, block.shape().num_threads, block.thread(), nullptr, [](void* const*) {});
+}
+
+inline void __syncwarp() {
+  auto& block = intarsia::emulation::EmulatedBlock::Current();
+  block.Meet(2, block.thread() / 32, 32, block.thread() % 32, nullptr, [](void* const*) {});
+}
+
+inline float __shfl_xor_sync(uint32_t, float value, int32_t mask) {
+  struct Lane {
+    float value;
+    float result;
+    int32_t source;
+  };
+  auto& block = intarsia::emulation::EmulatedBlock::Current();
+  Lane lane{value, 0.0f, block.thread() % 32 ^ mask};
+  block.Meet(3, block.thread() / 32, 32, block.thread() % 32, &lane, [](void* const* lanes) {
+    for (int i = 0; i < 32; ++i) {
+      auto* const self = static_cast<Lane*>(lanes[i]);
+      self->result = static_cast<const Lane*>(lanes[self->source])->value;
+    }
+  });
+  return lane.result;
+}
+
+// ---- Runtime ----
+
+using cudaError_t = int;
+enum : int { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
+enum cudaMemcpyKind { cudaMemcpyDefault };
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
+  cudaDevAttrMultiProcessorCount
+};
+
+inline const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
+inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
+inline cudaError_t cudaMalloc(void** memory, size_t num_bytes) {
+  *memory = std::aligned_alloc(256, (num_bytes + 255) / 256 * 256);
+  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+inline cudaError_t cudaFree(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpy(void* target, const void* source, size_t num_bytes, cudaMemcpyKind) {
+  if (num_bytes > 0) std::memcpy(target, source, num_bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const auto& device = intarsia::emulation::CurrentDevice();
+  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? device.capability / 10
+           : attribute == cudaDevAttrComputeCapabilityMinor ? device.capability % 10
+                                                            : device.num_multiprocessors;
+  return cudaSuccess;
+}
