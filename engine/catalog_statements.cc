@@ -82,6 +82,14 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
   if (options.is_given("context_tokens")) {
     info.parameters["context_tokens"] = std::to_string(options.GetInteger("context_tokens"));
   }
+  if (options.is_given("compute")) {
+    if (type == storage::ModelType::kEmbedding) {
+      return query::BinderError(statement.path.range,
+                                "compute is an option of models that generate");
+    }
+    info.parameters["compute"] = options.GetText("compute");
+    INTARSIA_RETURN_IF_ERROR(ComputeOf(info).status());
+  }
   INTARSIA_RETURN_IF_ERROR(database.CreateModel(info).status());
   ResultSet result;
   const std::string setting(DefaultSettingOf(type));

@@ -10,6 +10,14 @@ constexpr int64_t kSchemaVersion = 2;
 // Raise it when a kernel's change moves the values of K or V by more than its rounding.
 constexpr int64_t kNumericsRevision = 1;
 
+// The arithmetic that the values come from: the type of plain caches, and whether products were
+// rounded to 8 bits, which moves them by more than that type's rounding.
+int64_t ArithmeticOf(const model::Transformer& transformer) {
+  constexpr int64_t kInt8Products = 16;
+  const auto type = static_cast<int64_t>(PayloadTypeOf(transformer));
+  return transformer.compute() == kernels::ComputeType::kInt8 ? type + kInt8Products : type;
+}
+
 std::string_view BytesOf(std::span<const int32_t> tokens) {
   return {reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes()};
 }
@@ -33,7 +41,7 @@ KvFamily KvFamilyOf(const Generator& generator, std::span<const int32_t> header,
                       .Add(generator.tokenizer->digest().view())
                       .Add("no adapter")
                       .Add(generator.transformer->config().digest().view())
-                      .Add(static_cast<int64_t>(PayloadTypeOf(*generator.transformer)))
+                      .Add(ArithmeticOf(*generator.transformer))
                       .Add(static_cast<int64_t>(type))
                       .Add(kNumericsRevision)
                       .Add(BytesOf(header))

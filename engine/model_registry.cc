@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "base/file.h"
-#include "kernels/packed_matrix.h"
+#include "kernels/int8_matrix.h"
 
 namespace intarsia::engine {
 namespace {
@@ -45,6 +45,21 @@ Status CheckVocabulary(const model::ModelConfig& config, const model::Tokenizer&
 }
 
 }  // namespace
+
+Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info) {
+  const auto option = info.parameters.find("compute");
+  const std::string choice = option == info.parameters.end() ? "auto" : option->second;
+  if (choice == "f32") return kernels::ComputeType::kF32;
+  if (choice == "bf16") return kernels::ComputeType::kBf16;
+  if (choice == "int8") {
+    if (kernels::HasFastInt8()) return kernels::ComputeType::kInt8;
+    return Status(StatusCode::kUnsupported,
+                  "int8 products gain nothing on this CPU, which has no AVX512_VNNI or has AMX; "
+                  "register the model again with compute = 'auto': model=" +
+                      info.name);
+  }
+  return kernels::HasFastBf16() ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+}
 
 Result<storage::ModelInfo> ModelRegistry::Inspect(const std::string& path,
                                                   storage::ModelType type) const {
@@ -93,8 +108,7 @@ Result<std::shared_ptr<const Generator>> ModelRegistry::GetGenerator(
   INTARSIA_ASSIGN_OR_RETURN(model::ChatFormat chat,
                             model::ChatFormat::FromGguf(*generator->file, *generator->tokenizer));
   generator->chat = std::make_unique<model::ChatFormat>(std::move(chat));
-  const auto compute =
-      kernels::HasFastBf16() ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+  INTARSIA_ASSIGN_OR_RETURN(const kernels::ComputeType compute, ComputeOf(info));
   INTARSIA_ASSIGN_OR_RETURN(
       generator->transformer,
       model::Transformer::Load(*generator->file, {.compute = compute}, pool_));

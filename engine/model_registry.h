@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "kernels/packed_matrix.h"
 #include "model/chat_format.h"
 #include "model/embedder.h"
 #include "model/gguf.h"
@@ -40,6 +41,10 @@ struct EmbeddingModel {
   storage::ModelInfo info;
   std::unique_ptr<model::Embedder> embedder;
 };
+
+// How a model's products are computed: its option `compute`, `auto` without one.
+// Errors: kUnsupported if this CPU gains nothing from int8, with the remedy.
+Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info);
 
 class ModelRegistry {
  public:

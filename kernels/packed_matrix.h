@@ -17,7 +17,8 @@
 
 namespace intarsia::kernels {
 
-enum class ComputeType : uint8_t { kF32 = 0, kBf16 = 1 };
+// kInt8 is that of int8_matrix.h.
+enum class ComputeType : uint8_t { kF32 = 0, kBf16 = 1, kInt8 = 2 };
 
 // Whether this CPU multiplies bf16 natively (AVX512_BF16 or AMX), so that kBf16 is the faster one.
 bool HasFastBf16();
@@ -30,7 +31,8 @@ class PackedMatrix {
  public:
   // Packs W slice by slice, so that no f32 copy of the whole ever exists.
   // Errors: kInvalidArgument for sizes < 1 or so large that their product overflows, what
-  // `read_rows` returns, kResourceExhausted, kUnsupported for kBf16 on a CPU without AVX-512.
+  // `read_rows` returns, kResourceExhausted, kUnsupported for kBf16 on a CPU without AVX-512 and
+  // for kInt8.
   static Result<std::unique_ptr<PackedMatrix>> Pack(int64_t num_outputs, int64_t num_inputs,
                                                     ComputeType type, const ReadRows& read_rows,
                                                     ThreadPool* pool);

@@ -242,6 +242,9 @@ Result<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(int64_t num_outputs, in
   if (type == ComputeType::kBf16 && !HasIsa(dnnl::cpu_isa::avx512_core)) {
     return Status(StatusCode::kUnsupported, "bf16 products need AVX-512; pack as f32 instead");
   }
+  if (type == ComputeType::kInt8) {
+    return Status(StatusCode::kUnsupported, "int8 products need another packing");
+  }
   auto state = std::make_unique<State>();
   state->num_outputs = num_outputs;
   state->num_inputs = num_inputs;

@@ -81,25 +81,31 @@ Result<std::unique_ptr<Linear>> Linear::Load(const GgufFile& file,
     if (!linear->bias_.empty()) linear->bias_.resize(num_outputs);
     linear->num_outputs_ += part.num_outputs;
   }
-  INTARSIA_ASSIGN_OR_RETURN(linear->packed_, kernels::PackedMatrix::Pack(
-                                                 linear->num_outputs_, num_inputs, compute,
-                                                 [&](int64_t begin, int64_t end, float* target) {
-                                                   return ReadStackedRows(linear->tensors_, begin,
-                                                                          end, target);
-                                                 },
-                                                 pool));
+  const kernels::ReadRows read_rows = [&](int64_t begin, int64_t end, float* target) {
+    return ReadStackedRows(linear->tensors_, begin, end, target);
+  };
+  if (compute == kernels::ComputeType::kInt8) {
+    INTARSIA_ASSIGN_OR_RETURN(
+        linear->int8_,
+        kernels::Int8Matrix::Pack(linear->num_outputs_, num_inputs, read_rows, pool));
+  } else {
+    INTARSIA_ASSIGN_OR_RETURN(
+        linear->packed_,
+        kernels::PackedMatrix::Pack(linear->num_outputs_, num_inputs, compute, read_rows, pool));
+  }
   return linear;
 }
 
 bool Linear::WantsF32(int64_t num_rows) const {
-  return num_rows == 1 || packed_->type() == kernels::ComputeType::kF32;
+  return num_rows == 1 || (packed_ != nullptr && packed_->type() == kernels::ComputeType::kF32);
 }
 
 Status Linear::Apply(const kernels::MatMulParams& product, ThreadPool* pool) const {
   if (product.num_rows != 1) {
     kernels::MatMulParams params = product;
     params.bias = bias_.empty() ? nullptr : bias_.data();
-    return kernels::MatMul(*packed_, params, pool);
+    return int8_ != nullptr ? kernels::MatMul(*int8_, params, pool)
+                            : kernels::MatMul(*packed_, params, pool);
   }
   INTARSIA_CHECK(product.x != nullptr);
   int64_t offset = 0;

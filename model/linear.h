@@ -15,6 +15,7 @@
 #include "base/aligned_array.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "kernels/int8_matrix.h"
 #include "kernels/packed_matrix.h"
 #include "model/gguf.h"
 
@@ -37,7 +38,9 @@ class Linear {
 
   int64_t num_inputs() const { return num_inputs_; }
   int64_t num_outputs() const { return num_outputs_; }
-  int64_t packed_bytes() const { return packed_->num_bytes(); }
+  int64_t packed_bytes() const {
+    return int8_ != nullptr ? int8_->num_bytes() : packed_->num_bytes();
+  }
 
   // y = x W^T + bias for x [num_rows, num_inputs], y [num_rows, num_outputs], both aligned to 64
   // bytes. Exactly one of `x` and `x_bf16` is set; for a single row it must be `x`.
@@ -52,7 +55,9 @@ class Linear {
   // Immutable after Load.
   std::vector<const GgufTensor*> tensors_;
   std::vector<float> bias_;  // [num_outputs]; empty if no part has one
+  // One of the two.
   std::unique_ptr<kernels::PackedMatrix> packed_;
+  std::unique_ptr<kernels::Int8Matrix> int8_;
   int64_t num_inputs_ = 0;
   int64_t num_outputs_ = 0;
 };

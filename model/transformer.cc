@@ -73,8 +73,8 @@ const kernels::RopeTable& Transformer::rope(int32_t layer) const {
 }
 
 kernels::KvType Transformer::kv_type() const {
-  return state_->compute == kernels::ComputeType::kBf16 ? kernels::KvType::kBf16
-                                                        : kernels::KvType::kF32;
+  return state_->compute == kernels::ComputeType::kF32 ? kernels::KvType::kF32
+                                                       : kernels::KvType::kBf16;
 }
 
 TransformerMemory Transformer::memory() const {

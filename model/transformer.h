@@ -70,7 +70,9 @@ struct ForwardParams {
 };
 
 struct TransformerOptions {
-  // kBf16 where the CPU is fast at it; kF32 otherwise and for exact comparisons.
+  // kBf16 where the CPU is fast at it; kF32 otherwise and for exact comparisons. kInt8 rounds the
+  // rows and weights of products with several rows to 8 bits, but for queries, keys and values; all
+  // else is as with kBf16.
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
   // How much working memory of earlier requests is kept for the next ones. The system may take its
   // pages when it needs them.

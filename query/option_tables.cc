@@ -14,7 +14,11 @@ constexpr std::array<std::string_view, 3> kScans = {"auto", "flat", "binary"};
 constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
 constexpr std::array<std::string_view, 3> kRankFusions = {"rrf", "relative", "linear"};
 
-constexpr std::array<OptionSpec, 2> kCreateModel = {{
+constexpr std::array<std::string_view, 4> kComputes = {"auto", "bf16", "f32", "int8"};
+constexpr std::array<OptionSpec, 3> kCreateModel = {{
+    {"compute", T::kChoice, "auto",
+     "How products with many rows are computed; auto: bf16 where the CPU has it, else f32.", 0, 0,
+     kComputes},
     {"context_tokens", T::kInteger, "", "Longest prompt and answer together; default: the file's.",
      128, 1 << 20},
     {"dim", T::kInteger, "", "Expected dimensions of an embedding; another number is an error.", 1,

@@ -7,6 +7,7 @@
 #include "base/aligned_array.h"
 #include "base/stopwatch.h"
 #include "kernels/convert.h"
+#include "kernels/int8_matrix.h"
 
 namespace intarsia::bench {
 
@@ -49,30 +50,34 @@ int64_t WorkspaceBytes(const model::ModelConfig& config, int64_t num_rows) {
 Result<double> MeasureProductRoof(kernels::ComputeType compute, ThreadPool* pool) {
   constexpr int64_t kSize = 2048;
   constexpr int kRuns = 12;
-  INTARSIA_ASSIGN_OR_RETURN(
-      const std::unique_ptr<kernels::PackedMatrix> matrix,
-      kernels::PackedMatrix::Pack(
-          kSize, kSize, compute,
-          [](int64_t begin, int64_t end, float* target) {
-            std::ranges::fill(std::span(target, static_cast<size_t>((end - begin) * kSize)), 0.5f);
-            return Status::Ok();
-          },
-          pool));
+  const kernels::ReadRows halves = [](int64_t begin, int64_t end, float* target) {
+    std::ranges::fill(std::span(target, static_cast<size_t>((end - begin) * kSize)), 0.5f);
+    return Status::Ok();
+  };
+  std::unique_ptr<kernels::PackedMatrix> packed;
+  std::unique_ptr<kernels::Int8Matrix> int8;
+  if (compute == kernels::ComputeType::kInt8) {
+    INTARSIA_ASSIGN_OR_RETURN(int8, kernels::Int8Matrix::Pack(kSize, kSize, halves, pool));
+  } else {
+    INTARSIA_ASSIGN_OR_RETURN(packed,
+                              kernels::PackedMatrix::Pack(kSize, kSize, compute, halves, pool));
+  }
   AlignedArray<float> x(kSize * kSize);
   std::ranges::fill(x.span(), 0.25f);
   AlignedArray<uint16_t> x_bf16(x.size());
   kernels::F32ToBf16(x.data(), x.size(), x_bf16.data());
   AlignedArray<float> y(kSize * kSize);
   kernels::MatMulParams params = {.y = y.data(), .num_rows = kSize};
-  if (compute == kernels::ComputeType::kBf16) {
-    params.x_bf16 = x_bf16.data();
-  } else {
+  if (compute == kernels::ComputeType::kF32) {
     params.x = x.data();
+  } else {
+    params.x_bf16 = x_bf16.data();
   }
   double best = 0.0;
   for (int run = 0; run < kRuns; ++run) {
     const Stopwatch stopwatch;
-    INTARSIA_RETURN_IF_ERROR(kernels::MatMul(*matrix, params, pool));
+    INTARSIA_RETURN_IF_ERROR(int8 != nullptr ? kernels::MatMul(*int8, params, pool)
+                                             : kernels::MatMul(*packed, params, pool));
     best = std::max(best, 2.0 * kSize * kSize * kSize / stopwatch.seconds());
   }
   return best;

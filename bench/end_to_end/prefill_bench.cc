@@ -77,6 +77,24 @@ std::string CpuName() {
   return "unknown";
 }
 
+// "auto": as the engine would choose.
+kernels::ComputeType ComputeOf(std::string_view name) {
+  if (name == "int8") return kernels::ComputeType::kInt8;
+  const bool is_bf16 = name == "bf16" || (name == "auto" && kernels::HasFastBf16());
+  return is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+}
+
+const char* ComputeName(kernels::ComputeType compute) {
+  switch (compute) {
+    case kernels::ComputeType::kInt8:
+      return "int8";
+    case kernels::ComputeType::kBf16:
+      return "bf16";
+    default:
+      return "f32";
+  }
+}
+
 double Megabytes(int64_t num_bytes) { return static_cast<double>(num_bytes) / kMegabyte; }
 
 // The first run, which warms up, and the others.
@@ -117,9 +135,7 @@ class PrefillBench {
         pool_(arguments.num_threads) {
     file_ = Require(model::GgufFile::Open(arguments.model, FileSystem::Local()));
     tokenizer_ = Require(model::LoadTokenizer(*file_));
-    const bool is_bf16 =
-        arguments.compute == "bf16" || (arguments.compute == "auto" && kernels::HasFastBf16());
-    const auto compute = is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+    const auto compute = ComputeOf(arguments.compute);
     const Stopwatch loading;
     transformer_ = Require(model::Transformer::Load(*file_, {.compute = compute}, &pool_));
     const double load_seconds = loading.seconds();
@@ -131,7 +147,7 @@ class PrefillBench {
     roof_ = Require(MeasureProductRoof(compute, &pool_));
     report_ = {{"model", arguments.model.substr(arguments.model.rfind('/') + 1)},
                {"architecture", config().architecture},
-               {"compute", is_bf16 ? "bf16" : "f32"},
+               {"compute", ComputeName(compute)},
                {"threads", pool_.num_threads()},
                {"cpu", CpuName()},
                {"tokens_from", sample_.source},
@@ -140,7 +156,7 @@ class PrefillBench {
                {"mapped_bytes", transformer_->memory().mapped_bytes},
                {"product_roof_flops", roof_}};
     std::fprintf(out_, "%s, %s, %d threads, %s; %s; loaded in %.2f s; product roof %.0f GFLOP/s\n",
-                 report_["model"].get<std::string>().c_str(), is_bf16 ? "bf16" : "f32",
+                 report_["model"].get<std::string>().c_str(), ComputeName(compute),
                  pool_.num_threads(), report_["cpu"].get<std::string>().c_str(),
                  sample_.source.c_str(), load_seconds, roof_ / 1e9);
   }
@@ -428,8 +444,8 @@ int Main(int argc, char** argv) {
   const auto* model = app.add_option("--model", arguments.model, "GGUF file");
   app.add_option("--text", arguments.text, "folder whose Markdown files are the text");
   app.add_option("--json", arguments.json, "where to write the figures; -: standard output");
-  app.add_option("--compute", arguments.compute, "auto, bf16 or f32")
-      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  app.add_option("--compute", arguments.compute, "auto, int8, bf16 or f32")
+      ->check(CLI::IsMember({"auto", "int8", "bf16", "f32"}));
   app.add_option("--parts", arguments.parts, "what to measure: prefill, decode, fused")
       ->delimiter(',')
       ->check(CLI::IsMember({"prefill", "decode", "fused"}));

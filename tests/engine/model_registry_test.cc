@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/int8_matrix.h"
 #include "tests/engine/tiny_engine_models.h"
 
 namespace intarsia::engine {
@@ -45,6 +46,21 @@ TEST_F(ModelRegistryTest, ModelsAreLoadedOnceAndShared) {
   EXPECT_EQ(*registry_.GetEmbedder(embedder_), *registry_.GetEmbedder(embedder_));
   // The tokenizer of a loaded generator is that generator's.
   EXPECT_EQ(registry_.GetTokenizer(generator_)->get(), loaded[0]->tokenizer.get());
+}
+
+TEST_F(ModelRegistryTest, ComputesAsTheModelSays) {
+  generator_.parameters["compute"] = "f32";
+  EXPECT_EQ((*registry_.GetGenerator(generator_))->transformer->compute(),
+            kernels::ComputeType::kF32);
+  registry_.Forget(generator_.id);
+  generator_.parameters["compute"] = "int8";
+  const auto int8 = registry_.GetGenerator(generator_);
+  if (kernels::HasFastInt8()) {
+    ASSERT_TRUE(int8.ok()) << int8.status();
+    EXPECT_EQ((*int8)->transformer->compute(), kernels::ComputeType::kInt8);
+  } else {
+    EXPECT_EQ(int8.status().code(), StatusCode::kUnsupported);
+  }
 }
 
 TEST_F(ModelRegistryTest, ADroppedModelLivesAsLongAsItIsUsed) {

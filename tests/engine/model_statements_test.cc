@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/int8_matrix.h"
 #include "tests/engine/engine_fixture.h"
 
 namespace intarsia::engine {
@@ -65,6 +66,21 @@ TEST_F(ModelStatementsTest, AWrongKindOrDimensionIsRefused) {
   EXPECT_EQ(dimension.message, "the model has another dimension than dim: 24");
   EXPECT_TRUE(Run("SHOW MODELS").rows.empty());
   Run("CREATE MODEL x FROM '" + embedder_path() + "' WITH (dim = 24)");
+}
+
+TEST_F(ModelStatementsTest, ProductsAreComputedAsTheModelSays) {
+  Run("CREATE MODEL g FROM '" + generator_path() + "' WITH (compute = 'f32')");
+  EXPECT_FALSE(Fail("CREATE MODEL x FROM '" + generator_path() + "' WITH (compute = 'fp8')")
+                   .message.empty());
+  const auto embedding =
+      Fail("CREATE MODEL x FROM '" + embedder_path() + "' WITH (compute = 'bf16')");
+  EXPECT_EQ(embedding.message, "compute is an option of models that generate");
+  const std::string int8 = "CREATE MODEL h FROM '" + generator_path() + "' WITH (compute = 'int8')";
+  if (kernels::HasFastInt8()) {
+    Run(int8);
+  } else {
+    EXPECT_NE(Fail(int8).message.find("compute = 'auto'"), std::string::npos);
+  }
 }
 
 TEST_F(ModelStatementsTest, AMissingFileIsNamed) {

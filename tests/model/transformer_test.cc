@@ -68,6 +68,22 @@ TEST(TransformerTest, Bf16StaysWithinItsRounding) {
   }
 }
 
+// On any CPU: without AVX512_VNNI the products are slow and the same.
+TEST(TransformerTest, Int8StaysWithinItsRounding) {
+  for (const std::string_view family : TinyFamilies()) {
+    Loaded loaded(family, kernels::ComputeType::kInt8);
+    const std::vector<int32_t> tokens = SomeTokens(37, 160, 7);
+    const std::vector<int32_t> positions = Positions(0, 37);
+    const auto logits =
+        loaded.transformer->Forward({.tokens = tokens, .positions = positions}, loaded.cache.get());
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    const ReferenceTransformer reference(*loaded.tiny.file);
+    auto cache = reference.EmptyCache(37);
+    EXPECT_LT(LogitDifference(*logits, reference.Forward(tokens, positions, &cache)), 0.3)
+        << family;
+  }
+}
+
 TEST(TransformerTest, DecodingTokenByTokenEqualsOnePrefill) {
   for (const std::string_view family : TinyFamilies()) {
     Loaded loaded(family);
