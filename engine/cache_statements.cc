@@ -124,12 +124,18 @@ query::Outcome<ResultSet> Session::Run(const query::ShowCache& statement) {
                     {"bytes_max", ValueKind::kInteger},   {"segments", ValueKind::kInteger},
                     {"hits", ValueKind::kInteger},        {"misses", ValueKind::kInteger},
                     {"writes", ValueKind::kInteger},      {"evictions", ValueKind::kInteger},
-                    {"quarantines", ValueKind::kInteger}, {"queued", ValueKind::kInteger}};
+                    {"quarantines", ValueKind::kInteger}, {"queued", ValueKind::kInteger},
+                    {"in_use", ValueKind::kInteger}};
   result.rows.push_back({Value("disk"), Value(stats.num_entries), Value(stats.live_bytes),
                          Value(stats.dead_bytes), Value(stats.bytes_max), Value(stats.num_segments),
                          Value(stats.hits), Value(stats.misses), Value(stats.puts),
                          Value(stats.evictions), Value(stats.quarantines),
-                         Value(engine_.kv()->num_queued())});
+                         Value(engine_.kv()->num_queued()), Value(stats.num_pins)});
+  const storage::KvMemoryStats memory = kv.memory_stats();
+  result.rows.push_back({Value("memory"), Value(memory.num_entries), Value(memory.num_bytes),
+                         Value(0), Value(memory.bytes_max), Value(0), Value(memory.hits),
+                         Value(memory.misses), Value(memory.admissions), Value(memory.evictions),
+                         Value(0), Value(0), Value(memory.num_pins)});
   return result;
 }
 

@@ -24,6 +24,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
   database_options.file_system = options.file_system;
   // What SHOW SETTINGS says before anybody sets it.
   database_options.kv_bytes_max = query::Settings().GetInteger("kv.disk_bytes_max");
+  database_options.kv_memory_bytes_max = query::Settings().GetInteger("kv.memory_bytes_max");
   auto text_indexer = std::make_unique<TextIndexer>();
   database_options.chunk_indexer = text_indexer.get();
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<storage::Database> database,

@@ -12,6 +12,7 @@ namespace intarsia::engine {
 namespace {
 
 constexpr const char* kDiskBytesMax = "kv.disk_bytes_max";
+constexpr const char* kMemoryBytesMax = "kv.memory_bytes_max";
 constexpr const char* kTimeout = "statement_timeout_ms";
 
 template <typename Kind, typename... Others>
@@ -71,9 +72,12 @@ query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& state
 
 query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement) {
   INTARSIA_FAIL_IF(settings_.Set(statement));
-  // All sessions share the disk, so the last one that says so decides.
+  // All sessions share disk and memory, so the last one that says so decides.
   if (query::EqualsIgnoringCase(statement.name.text, kDiskBytesMax)) {
     engine_.database()->kv()->SetBudget(settings_.GetInteger(kDiskBytesMax));
+  }
+  if (query::EqualsIgnoringCase(statement.name.text, kMemoryBytesMax)) {
+    engine_.database()->kv()->SetMemoryBudget(settings_.GetInteger(kMemoryBytesMax));
   }
   return query::ResultSet();
 }

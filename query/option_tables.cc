@@ -127,7 +127,7 @@ constexpr std::array<OptionSpec, 1> kBackup = {{
     {"base", T::kText, "", "An earlier backup, whose unchanged files the new one shares."},
 }};
 
-constexpr std::array<OptionSpec, 6> kSettings = {{
+constexpr std::array<OptionSpec, 7> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
      0, kScans},
@@ -135,6 +135,8 @@ constexpr std::array<OptionSpec, 6> kSettings = {{
      kModes},
     {"kv.write_behind", T::kBoolean, "on", "Whether missing caches are written behind an answer."},
     {"kv.disk_bytes_max", T::kBytes, "17179869184", "Disk for attention caches.", 0, kBytesMax},
+    {"kv.memory_bytes_max", T::kBytes, "1073741824",
+     "Memory for attention caches that are used often; 0: none.", 0, kBytesMax},
     {"statement_timeout_ms", T::kInteger, "0", "A statement that runs longer is stopped; 0: never.",
      0, 86'400'000},
 }};

@@ -18,7 +18,7 @@ constexpr int64_t kPurgeBatch = 256;
 Status ValidateOptions(const DatabaseOptions& options) {
   if (options.file_system == nullptr || options.kv_eviction == nullptr ||
       options.block_cache_bytes_max <= 0 || options.kv_bytes_max < 0 ||
-      options.kv_segment_bytes_max <= 0) {
+      options.kv_memory_bytes_max < 0 || options.kv_segment_bytes_max <= 0) {
     return Status(StatusCode::kInvalidArgument,
                   "bad options for a database: block_cache_bytes_max=" +
                       std::to_string(options.block_cache_bytes_max) +
@@ -148,6 +148,7 @@ Status OpenKv(DatabaseCore* core) {
   options.uuid = core->format.uuid_view();
   options.is_read_only = core->is_read_only();
   options.bytes_max = core->options.kv_bytes_max;
+  options.memory_bytes_max = core->options.kv_memory_bytes_max;
   options.segment_bytes_max = std::max<int64_t>(
       2 * kKvAlignment,
       std::min(core->options.kv_segment_bytes_max, core->options.kv_bytes_max / 8));

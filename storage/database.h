@@ -53,6 +53,8 @@ struct DatabaseOptions {
   int64_t block_cache_bytes_max = int64_t{64} << 20;
   // Bytes of KV caches on disk, dead space included. 0 stores none.
   int64_t kv_bytes_max = int64_t{10} << 30;
+  // Bytes of KV caches that are held in memory too. 0 holds none.
+  int64_t kv_memory_bytes_max = 0;
   // A segment file is closed once it is larger; an eighth of the budget if that is less.
   int64_t kv_segment_bytes_max = int64_t{256} << 20;
   // What keeps the postings of chunks; null keeps none. Outlives the database.

@@ -33,7 +33,10 @@ Status CheckExtents(const KvEntry& entry, const std::map<uint64_t, int64_t>& fil
 }  // namespace
 
 KvCore::KvCore(const KvCoreOptions& options, std::unique_ptr<KvSegments> segments)
-    : options_(options), segments_(std::move(segments)), bytes_max_(options.bytes_max) {}
+    : options_(options),
+      segments_(std::move(segments)),
+      memory_(options.memory_bytes_max),
+      bytes_max_(options.bytes_max) {}
 
 KvCore::~KvCore() {
   INTARSIA_CHECK(table_.num_pins() == 0);  // A KvHandle outlives its database.
@@ -128,16 +131,18 @@ Status KvCore::LoadEntries() {
 }
 
 Result<KvHandle> KvCore::Find(const Digest& identity) {
-  Result<KvHandle> handle = HandleOf(table_.Pin(identity, KvTable::Use::kCount), identity);
+  Result<KvHandle> handle =
+      HandleOf(table_.Pin(identity, KvTable::Use::kCount), identity, KvTable::Use::kCount);
   ++(handle.ok() ? num_hits_ : num_misses_);
   return handle;
 }
 
 Result<KvHandle> KvCore::Peek(const Digest& identity) {
-  return HandleOf(table_.Pin(identity, KvTable::Use::kIgnore), identity);
+  return HandleOf(table_.Pin(identity, KvTable::Use::kIgnore), identity, KvTable::Use::kIgnore);
 }
 
-Result<KvHandle> KvCore::HandleOf(KvTable::Pinned pinned, const Digest& identity) {
+Result<KvHandle> KvCore::HandleOf(KvTable::Pinned pinned, const Digest& identity,
+                                  KvTable::Use use) {
   if (pinned.slot == nullptr) return Missing(identity, "never stored or removed");
   // Compaction may move the entry and remove its segment between the lookup and the opening.
   Result<std::shared_ptr<const RandomAccessFile>> file = segments_->Reader(pinned.entry->segment);
@@ -152,7 +157,17 @@ Result<KvHandle> KvCore::HandleOf(KvTable::Pinned pinned, const Digest& identity
     table_.Unpin(pinned.slot.get());
     return Missing(identity, file.status().message());
   }
-  return KvHandle(std::make_unique<KvPin>(this, std::move(pinned), *std::move(file)));
+  auto pin = std::make_unique<KvPin>(this, std::move(pinned), *std::move(file));
+  if (use == KvTable::Use::kCount) pin->memory = memory_.Use(*pin->entry);
+  // It was removed between the lookup and here, and nobody else would take it out again.
+  if (!pin->slot->is_live.load()) memory_.Remove(identity);
+  return KvHandle(std::move(pin));
+}
+
+int64_t KvCore::RemoveFromTable(const Digest& identity) {
+  const bool is_removed = table_.Remove(identity);
+  memory_.Remove(identity);
+  return is_removed ? 1 : 0;
 }
 
 Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target) {
@@ -169,6 +184,7 @@ Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> tar
                       " layer_bytes=" + std::to_string(extent.num_bytes));
   }
   if (!pin.slot->is_live.load()) return Missing(entry.identity, "removed while in use");
+  if (pin.memory != nullptr && pin.memory->Read(layer, target)) return Status::Ok();
   Status status = pin.file->ReadAt(extent.offset, extent.num_bytes, target.data());
   if (status.ok()) {
     const Checksum got = ChecksumOf({reinterpret_cast<const char*>(target.data()), target.size()});
@@ -184,12 +200,14 @@ Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> tar
     return Missing(entry.identity, status.message());
   }
   if (!pin.slot->is_live.load()) return Missing(entry.identity, "removed while in use");
+  if (pin.memory != nullptr) pin.memory->Keep(layer, target);
   return Status::Ok();
 }
 
 void KvCore::Prefetch(const KvPin& pin, int64_t layer) const {
   const KvEntry& entry = *pin.entry;
   if (layer < 0 || layer >= entry.shape.num_layers) return;
+  if (pin.memory != nullptr && pin.memory->Has(layer)) return;
   const KvExtent& extent = entry.extents[static_cast<size_t>(layer)];
   pin.file->Prefetch(extent.offset, extent.num_bytes);
 }
@@ -198,6 +216,7 @@ void KvCore::Quarantine(const KvSlot& slot, const Status& cause) {
   const Lock commit(*options_.commit_mutex);
   const Digest identity = table_.EntryOf(slot)->identity;
   if (!table_.RemoveSlot(slot)) return;  // Deleted, or found damaged by another reader.
+  memory_.Remove(identity);
   ++num_quarantines_;
   Log(LogLevel::kWarning,
       "kv cache dropped: identity=" + identity.ToHex() + " cause=" + cause.ToString());
@@ -257,7 +276,7 @@ Result<int64_t> KvCore::DeleteAll() {
     batch.DeleteRange(Family::kKvIndex, "u", "v");
     batch.DeleteRange(Family::kKvRefs, "d", "s");
     INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kSync));
-    for (const Digest& identity : table_.ListIdentities()) num_gone += table_.Remove(identity);
+    for (const Digest& identity : table_.ListIdentities()) num_gone += RemoveFromTable(identity);
   }
   segments_->CloseActive();
   RemoveEmptySegments();
@@ -266,7 +285,7 @@ Result<int64_t> KvCore::DeleteAll() {
 
 int64_t KvCore::Forget(const std::set<Digest>& gone) {
   int64_t num_gone = 0;
-  for (const Digest& identity : gone) num_gone += table_.Remove(identity);
+  for (const Digest& identity : gone) num_gone += RemoveFromTable(identity);
   RemoveEmptySegments();
   return num_gone;
 }

@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "storage/kv_eviction.h"
+#include "storage/kv_memory.h"
 #include "storage/kv_refs.h"
 #include "storage/kv_segments.h"
 #include "storage/kv_store.h"
@@ -35,6 +36,7 @@ struct KvCoreOptions {
   std::string uuid;  // 16 bytes.
   bool is_read_only = false;
   int64_t bytes_max = 0;
+  int64_t memory_bytes_max = 0;
   int64_t segment_bytes_max = 0;
   const KvEvictionPolicy* policy = nullptr;
 };
@@ -63,6 +65,7 @@ class KvCore {
   Result<int64_t> DeleteAll();
   Result<int64_t> Compact(double dead_share_min);
   void SetBudget(int64_t bytes_max) { bytes_max_.store(bytes_max); }
+  KvMemory* memory() { return &memory_; }
   KvStats stats() const;
   Result<KvUsage> UsageBelow(const std::string& prefix) const;
 
@@ -76,7 +79,9 @@ class KvCore {
   Status Load();
   Status LoadEntries();
   // A handle of a pinned entry. Errors: kNotFound.
-  Result<KvHandle> HandleOf(KvTable::Pinned pinned, const Digest& identity);
+  Result<KvHandle> HandleOf(KvTable::Pinned pinned, const Digest& identity, KvTable::Use use);
+  // Takes an entry that left the table out of memory too.
+  int64_t RemoveFromTable(const Digest& identity);
   Status CheckWritable() const;
   Status CheckPut(const KvPut& put) const;
 
@@ -106,6 +111,7 @@ class KvCore {
   const KvCoreOptions options_;
   const std::unique_ptr<KvSegments> segments_;
   KvTable table_;
+  KvMemory memory_;
   std::mutex append_mutex_;
 
   // Guarded by the commit mutex: the generation at which the caches of an owner were last deleted.
@@ -137,6 +143,7 @@ struct KvPin {
   const std::shared_ptr<KvSlot> slot;
   const std::shared_ptr<const KvEntry> entry;  // As found: its bytes stay readable in `file`.
   const std::shared_ptr<const RandomAccessFile> file;
+  std::shared_ptr<KvMemoryEntry> memory;  // Null: every layer comes from the file.
 };
 
 }  // namespace intarsia::storage

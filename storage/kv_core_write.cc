@@ -189,6 +189,7 @@ Status KvCore::Evict(int64_t live_bytes_goal) {
     // First out of memory, so that nobody can take it up any more. If the write fails, the next
     // Open finds the entry again or, with its segment gone, drops it.
     if (!table_.RemoveUnused(row.identity)) continue;
+    memory_.Remove(row.identity);
     ++num_evictions_;
     INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(row.identity));
   }

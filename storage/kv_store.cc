@@ -57,6 +57,12 @@ void KvStore::SetBudget(int64_t bytes_max) {
   core_->SetBudget(bytes_max);
 }
 
+void KvStore::SetMemoryBudget(int64_t bytes_max) {
+  INTARSIA_CHECK(bytes_max >= 0);
+  core_->memory()->SetBudget(bytes_max);
+}
+
+KvMemoryStats KvStore::memory_stats() const { return core_->memory()->stats(); }
 KvStats KvStore::stats() const { return core_->stats(); }
 Result<KvUsage> KvStore::UsageOfCollection(CollectionId collection) const {
   return core_->UsageBelow(KvCollectionPrefix(collection));

@@ -104,6 +104,19 @@ struct KvStats {
   int64_t quarantines = 0;  // Entries dropped because their bytes were missing or wrong.
 };
 
+// The caches that are held in memory beside the disk.
+struct KvMemoryStats {
+  int64_t num_entries = 0;
+  int64_t num_bytes = 0;
+  int64_t bytes_max = 0;
+  int64_t num_pins = 0;  // Entries in use.
+  // Since the database was opened.
+  int64_t hits = 0;
+  int64_t misses = 0;
+  int64_t admissions = 0;
+  int64_t evictions = 0;
+};
+
 // What the caches of one collection or model take.
 struct KvUsage {
   int64_t num_entries = 0;
@@ -162,7 +175,11 @@ class KvStore {
   // Changes the budget; a smaller one takes effect with the next Put. REQUIRES: bytes_max >= 0.
   void SetBudget(int64_t bytes_max);
 
+  // Changes the budget of memory; takes effect at once. REQUIRES: bytes_max >= 0.
+  void SetMemoryBudget(int64_t bytes_max);
+
   KvStats stats() const;
+  KvMemoryStats memory_stats() const;
   Result<KvUsage> UsageOfCollection(CollectionId collection) const;
   Result<KvUsage> UsageOfModel(ModelId model) const;
 

@@ -58,6 +58,25 @@ TEST_F(CacheStatementsTest, ShowCacheCountsHitsAndMisses) {
   EXPECT_EQ(Number(Run("SHOW CACHE"), "writes"), 10);
 }
 
+TEST_F(CacheStatementsTest, CachesThatAreUsedTwiceAreHeldInMemoryWithinItsBudget) {
+  CreateFilledDocs();
+  Run("CACHE COLLECTION docs");
+  for (int i = 0; i < 3; ++i) Run(kAsk + ")");
+  auto shown = Run("SHOW CACHE");
+  ASSERT_EQ(shown.rows.size(), 2U);
+  EXPECT_EQ(Text(shown, "tier", 1), "memory");
+  EXPECT_EQ(Number(shown, "entries", 1), 8);
+  EXPECT_EQ(Number(shown, "hits", 1), 8);
+  EXPECT_GT(Number(shown, "bytes", 1), 0);
+  EXPECT_EQ(Number(shown, "in_use", 1), 0);
+  Run("SET kv.memory_bytes_max = 0");
+  shown = Run("SHOW CACHE");
+  EXPECT_EQ(Number(shown, "bytes", 1), 0);
+  EXPECT_EQ(Number(shown, "entries", 0), 10);
+  Run(kAsk + ")");
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "entries", 1), 0);
+}
+
 TEST_F(CacheStatementsTest, ClearCacheRemovesAndFrees) {
   CreateFilledDocs();
   Run("CREATE COLLECTION other");

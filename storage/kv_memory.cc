@@ -1,0 +1,173 @@
+#include "storage/kv_memory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace intarsia::storage {
+namespace {
+
+constexpr int64_t kLayerAlignment = AlignedArray<uint8_t>::kAlignment;
+// A half-life in uses for each cache that is held: long enough for a rank among them, short enough
+// to follow questions that move on (bench/storage/kv_eviction_bench).
+constexpr double kHalfLifePerEntry = 8.0;
+constexpr double kEntriesMin = 16.0;
+// Caches that are not held and whose heat is remembered.
+constexpr size_t kRememberedMax = 16'384;
+
+int64_t Aligned(int64_t num_bytes) {
+  return (num_bytes + kLayerAlignment - 1) / kLayerAlignment * kLayerAlignment;
+}
+
+}  // namespace
+
+std::shared_ptr<KvMemoryEntry> KvMemoryEntry::Create(const KvEntry& entry) {
+  std::shared_ptr<KvMemoryEntry> held(new KvMemoryEntry(entry.extents.size()));
+  for (size_t i = 0; i < held->layers_.size(); ++i) {
+    held->layers_[i].offset = held->num_bytes_;
+    held->layers_[i].num_bytes = entry.extents[i].num_bytes;
+    held->num_bytes_ += Aligned(entry.extents[i].num_bytes);
+  }
+  Result<AlignedArray<uint8_t>> memory = AlignedArray<uint8_t>::TryCreate(held->num_bytes_);
+  if (!memory.ok()) return nullptr;
+  held->memory_ = *std::move(memory);
+  return held;
+}
+
+bool KvMemoryEntry::Read(int64_t layer, std::span<uint8_t> target) const {
+  const Layer& from = layers_[static_cast<size_t>(layer)];
+  // Acquire: pairs with the release in Keep, so that the bytes are there.
+  if (from.state.load(std::memory_order_acquire) != kFilled) return false;
+  std::memcpy(target.data(), memory_.data() + from.offset, static_cast<size_t>(from.num_bytes));
+  return true;
+}
+
+void KvMemoryEntry::Keep(int64_t layer, std::span<const uint8_t> payload) {
+  Layer& to = layers_[static_cast<size_t>(layer)];
+  uint8_t expected = kEmpty;
+  if (!to.state.compare_exchange_strong(expected, kFilling, std::memory_order_relaxed)) return;
+  std::memcpy(memory_.data() + to.offset, payload.data(), payload.size());
+  to.state.store(kFilled, std::memory_order_release);
+}
+
+double KvMemory::HeatNow(const Heat& heat) const {
+  const double half_life =
+      kHalfLifePerEntry * std::max(kEntriesMin, static_cast<double>(held_.size()));
+  return heat.uses * std::exp2(-static_cast<double>(clock_ - heat.last_use) / half_life);
+}
+
+void KvMemory::Touch(Heat* heat) const {
+  *heat = {.uses = HeatNow(*heat) + 1.0, .last_use = clock_};
+}
+
+std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (bytes_max_ == 0 && held_.empty()) return nullptr;
+  ++clock_;
+  if (const auto found = held_.find(entry.identity); found != held_.end()) {
+    ++counters_.hits;
+    Touch(&found->second.heat);
+    return found->second.entry;
+  }
+  ++counters_.misses;
+  const auto before = remembered_.find(entry.identity);
+  Heat heat = before == remembered_.end() ? Heat() : before->second;
+  Touch(&heat);
+  int64_t num_bytes = 0;
+  for (const KvExtent& extent : entry.extents) num_bytes += Aligned(extent.num_bytes);
+  // The time that computing takes grows with the tokens and layers.
+  const double saved_per_byte = static_cast<double>(entry.shape.num_tokens) *
+                                static_cast<double>(entry.shape.num_layers) /
+                                static_cast<double>(std::max<int64_t>(1, num_bytes));
+  if (before == remembered_.end() || num_bytes > bytes_max_ ||
+      !MakeRoom(num_bytes, heat.uses * saved_per_byte)) {
+    Remember(entry.identity, heat);
+    return nullptr;
+  }
+  auto held = KvMemoryEntry::Create(entry);
+  if (held == nullptr) return nullptr;
+  remembered_.erase(entry.identity);
+  num_bytes_ += num_bytes;
+  ++counters_.admissions;
+  held_[entry.identity] = {.heat = heat, .saved_per_byte = saved_per_byte, .entry = held};
+  return held;
+}
+
+bool KvMemory::MakeRoom(int64_t num_bytes, double worth) {
+  if (num_bytes_ + num_bytes <= bytes_max_) return true;
+  struct Candidate {
+    double worth;
+    Digest identity;
+    int64_t num_bytes;
+  };
+  std::vector<Candidate> candidates;
+  for (const auto& [identity, slot] : held_) {
+    // New uses are given out under the lock only, so what is unused here stays unused.
+    if (slot.entry.use_count() > 1) continue;
+    const double worth_now = HeatNow(slot.heat) * slot.saved_per_byte;
+    if (worth_now < worth) candidates.push_back({worth_now, identity, slot.entry->num_bytes()});
+  }
+  std::ranges::sort(candidates, {},
+                    [](const Candidate& row) { return std::pair(row.worth, row.identity); });
+  int64_t num_freed = 0;
+  size_t num_gone = 0;
+  while (num_bytes_ - num_freed + num_bytes > bytes_max_) {
+    if (num_gone == candidates.size()) return false;
+    num_freed += candidates[num_gone++].num_bytes;
+  }
+  for (size_t i = 0; i < num_gone; ++i) {
+    const auto found = held_.find(candidates[i].identity);
+    Remember(found->first, found->second.heat);
+    held_.erase(found);
+    ++counters_.evictions;
+  }
+  num_bytes_ -= num_freed;
+  return true;
+}
+
+void KvMemory::Remember(const Digest& identity, const Heat& heat) {
+  remembered_[identity] = heat;
+  if (remembered_.size() <= kRememberedMax) return;
+  // A half at once, the coldest: a sweep for every new one would cost more than it is worth.
+  std::vector<std::pair<double, Digest>> rows;
+  for (const auto& [other, its_heat] : remembered_) rows.emplace_back(HeatNow(its_heat), other);
+  std::ranges::nth_element(rows, rows.begin() + kRememberedMax / 2);
+  for (size_t i = 0; i < kRememberedMax / 2; ++i) remembered_.erase(rows[i].second);
+}
+
+void KvMemory::Remove(const Digest& identity) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  remembered_.erase(identity);
+  const auto found = held_.find(identity);
+  if (found == held_.end()) return;
+  num_bytes_ -= found->second.entry->num_bytes();
+  held_.erase(found);
+}
+
+void KvMemory::SetBudget(int64_t bytes_max) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  bytes_max_ = bytes_max;
+  // The least valuable go until the rest fits; what is in use goes with a later call or admission.
+  for (auto slot = held_.begin(); slot != held_.end() && num_bytes_ > bytes_max_;) {
+    if (slot->second.entry.use_count() > 1) {
+      ++slot;
+      continue;
+    }
+    num_bytes_ -= slot->second.entry->num_bytes();
+    ++counters_.evictions;
+    slot = held_.erase(slot);
+  }
+}
+
+KvMemoryStats KvMemory::stats() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  KvMemoryStats stats = counters_;
+  stats.num_entries = static_cast<int64_t>(held_.size());
+  stats.num_bytes = num_bytes_;
+  stats.bytes_max = bytes_max_;
+  stats.num_pins = std::ranges::count_if(
+      held_, [](const auto& row) { return row.second.entry.use_count() > 1; });
+  return stats;
+}
+
+}  // namespace intarsia::storage

@@ -1,0 +1,109 @@
+// KvMemory: the KV caches that are worth their memory, between the segments on disk and a request.
+//
+// A cache is held once it was asked for twice, if it is worth more than what goes for it: its heat,
+// the uses that count half as much after each half-life, times the time that loading it saves, by
+// bytes. What is not held keeps its heat for a while, so that it does not begin anew. Layers come
+// in as they are read and verified; the store reads the others from disk. Invariants:
+//   1. The bytes of all held caches never exceed the budget; what is in use counts and stays.
+//   2. A layer is served only after a reader has verified and kept it.
+//
+// Thread safety: thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/aligned_array.h"
+#include "base/hash.h"
+#include "storage/kv_entry.h"
+
+namespace intarsia::storage {
+
+// The layers of one cache, as far as they have been read. Thread safety: thread-safe.
+class KvMemoryEntry {
+ public:
+  // Null if there is no memory.
+  static std::shared_ptr<KvMemoryEntry> Create(const KvEntry& entry);
+
+  bool Has(int64_t layer) const {
+    return layers_[static_cast<size_t>(layer)].state.load(std::memory_order_relaxed) == kFilled;
+  }
+  // Copies a layer into `target`, which has its size; false if it is not here yet.
+  bool Read(int64_t layer, std::span<uint8_t> target) const;
+  // Keeps a verified layer. The first of two readers does, the other changes nothing.
+  void Keep(int64_t layer, std::span<const uint8_t> payload);
+  int64_t num_bytes() const { return num_bytes_; }
+
+ private:
+  explicit KvMemoryEntry(size_t num_layers) : layers_(num_layers) {}
+
+  enum State : uint8_t { kEmpty, kFilling, kFilled };
+  struct Layer {
+    int64_t offset = 0;
+    int64_t num_bytes = 0;
+    std::atomic<uint8_t> state{kEmpty};
+  };
+
+  std::vector<Layer> layers_;
+  int64_t num_bytes_ = 0;  // with the padding that aligns layers
+  AlignedArray<uint8_t> memory_;
+};
+
+class KvMemory {
+ public:
+  // `bytes_max` 0 holds nothing.
+  explicit KvMemory(int64_t bytes_max) : bytes_max_(bytes_max) {}
+
+  // Counts a use of the cache. Returns where its layers are held or go now, or null if it is not to
+  // be held. It stays while the pointer lives, unless it is removed.
+  std::shared_ptr<KvMemoryEntry> Use(const KvEntry& entry);
+
+  // Forgets a cache that left the store. Whoever uses it may go on.
+  void Remove(const Digest& identity);
+  // A smaller budget takes effect at once, but for what is in use. REQUIRES: bytes_max >= 0.
+  void SetBudget(int64_t bytes_max);
+  KvMemoryStats stats() const;
+
+ private:
+  struct DigestHash {
+    size_t operator()(const Digest& digest) const {
+      size_t hash = 0;
+      std::memcpy(&hash, digest.bytes.data(), sizeof(hash));
+      return hash;
+    }
+  };
+  struct Heat {
+    double uses = 0.0;  // as of last_use
+    uint64_t last_use = 0;
+  };
+  struct Slot {
+    Heat heat;
+    double saved_per_byte = 0.0;
+    std::shared_ptr<KvMemoryEntry> entry;
+  };
+
+  // These are called with mutex_ held.
+  double HeatNow(const Heat& heat) const;
+  void Touch(Heat* heat) const;
+  // Makes room for `num_bytes` by what is worth less than `worth`; false if that is not enough, and
+  // then nothing went.
+  bool MakeRoom(int64_t num_bytes, double worth);
+  void Remember(const Digest& identity, const Heat& heat);
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  int64_t bytes_max_;
+  int64_t num_bytes_ = 0;
+  uint64_t clock_ = 0;  // uses so far
+  std::unordered_map<Digest, Slot, DigestHash> held_;
+  std::unordered_map<Digest, Heat, DigestHash> remembered_;
+  KvMemoryStats counters_;
+};
+
+}  // namespace intarsia::storage
