@@ -19,6 +19,8 @@ QUALITY_DATA ?= $(firstword $(wildcard shared/data/musique/dev75.json \
 QUALITY_MODEL ?= models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf
 # What the benchmarks take of it: eight questions, the default against its baselines.
 QUALITY_SAMPLE := --questions 8 --selectors none deviation attention design --ratios 0.05 0.15
+# Judged questions in the form of the Cranfield collection.
+RETRIEVAL_DATA ?= $(firstword $(wildcard shared/data/cranfield ../shared/data/cranfield))
 SOURCE_FOLDERS := base kernels storage index model query engine client tests bench
 
 define build_preset
@@ -83,6 +85,11 @@ quality: setup models build ## compare fused answers with full prefill
 	@[[ -f "$(QUALITY_DATA)" ]] || { echo "make: no questions at '$(QUALITY_DATA)';" \
 	  "want make quality QUALITY_DATA=FILE, MuSiQue questions with contexts in JSON" >&2; exit 1; }
 	@$(call run_quality,build/quality,,)
+
+retrieval: setup test-models build ## compare searches by vectors, by words and by both
+	@[[ -d "$(RETRIEVAL_DATA)" ]] || { echo "make: no questions at '$(RETRIEVAL_DATA)';" \
+	  "want make retrieval RETRIEVAL_DATA=FOLDER, the Cranfield collection" >&2; exit 1; }
+	@python3 tools/retrieval_report.py --data $(RETRIEVAL_DATA)
 
 asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
 	@$(call build_preset,asan)

@@ -111,6 +111,18 @@ TEST_F(KillTest, EveryAcknowledgedDocumentIsThereWithItsTextAndFound) {
       ASSERT_TRUE(hits.ok()) << hits.diagnostic().message;
       EXPECT_EQ(hits->rows[0][1].AsString(), SourceOf(round, i));
     }
+    // The index of words agrees with the documents, and did not have to be built anew.
+    const auto words = session.Execute("SEARCH 'the' IN docs LIMIT 100000 WITH (mode = text)", {});
+    ASSERT_TRUE(words.ok()) << words.diagnostic().message;
+    EXPECT_EQ(words->rows.size(), found.size());
+    ASSERT_EQ(words->notices.size(), 1u);
+    EXPECT_NE(words->notices[0].find("no more chunks hold a word"), std::string::npos);
+    const std::string last = SourceOf(round, acknowledged.back() - 1);
+    const auto phrase =
+        session.Execute("SEARCH '\"" + last + "\"' IN docs LIMIT 1 WITH (mode = text)", {});
+    ASSERT_TRUE(phrase.ok()) << phrase.diagnostic().message;
+    ASSERT_EQ(phrase->rows.size(), 1u);
+    EXPECT_EQ(phrase->rows[0][1].AsString(), last);
     const auto answer = session.Execute(
         "ANSWER 'harbour?' FROM docs WITH (min_score = -1, k = 3, max_tokens = 1)", {});
     EXPECT_TRUE(answer.ok()) << answer.diagnostic().message;
