@@ -74,9 +74,10 @@ class Llama:
         return {"prefill": prefill, "decode": decode}
 
 
-def measure_ours(program, model, threads, prefill_tokens):
+def measure_ours(program, model, threads, prefill_tokens, compute):
     """{metric: tokens a second}"""
     command = [str(program), "--model", str(model), "--threads", str(threads),
+               "--compute", compute,
                "--parts", "prefill,decode", "--lengths", str(prefill_tokens),
                "--decode-context", str(DECODE_CONTEXT), "--decode-tokens", str(DECODE_TOKENS),
                "--repetitions", "1", "--json", "-"]
@@ -97,7 +98,8 @@ def run_rounds(llama_cpp, arguments):
                 Llama(llama_cpp, arguments.model, arguments.threads, num_tokens, name == "on")
                 for name in ("off", "on")}
     programs = [("intarsia", lambda: measure_ours(arguments.bench, arguments.model,
-                                                  arguments.threads, arguments.prefill))]
+                                                  arguments.threads, arguments.prefill,
+                                                  arguments.compute))]
     programs += [(name, lambda context=context: context.measure(arguments.prefill))
                  for name, context in contexts.items()]
     rates = {name: {"prefill": [], "decode": []} for name, _ in programs}
@@ -141,6 +143,8 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prefill", type=int, default=2048, help="tokens of the prompt")
+    parser.add_argument("--compute", default="auto", choices=["auto", "int8", "bf16", "f32"],
+                        help="how our products with many rows are computed")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the figures")
     arguments = parser.parse_args()
     if min(arguments.threads, arguments.rounds, arguments.prefill) < 1:
@@ -161,6 +165,7 @@ def main():
     arguments.bench = arguments.bench.resolve()
     rates = run_rounds(llama_cpp, arguments)
     print(f"\n{arguments.model.name}, {arguments.threads} threads, {arguments.rounds} rounds, "
+          f"products {arguments.compute}, "
           f"llama-cpp-python {llama_cpp.__version__}\n")
     titles = {"prefill": f"prefill {arguments.prefill}", "decode": f"decode at {DECODE_CONTEXT}"}
     ratios = print_table(rates, titles)

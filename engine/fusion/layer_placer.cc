@@ -18,6 +18,8 @@ namespace {
 // Tokens that one thread places at a time; whole blocks of the layout, so that two threads never
 // write into one.
 constexpr int64_t kTokensPerTask = 8 * kernels::kKvBlockTokens;
+// Recomputed rows that one thread compares with their caches at a time.
+constexpr int64_t kRowsPerTask = 32;
 
 }  // namespace
 
@@ -124,7 +126,9 @@ Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) {
   ThreadPool* const pool = transformer_.pool();
   const int64_t num_tasks = (prompt_.question_begin() + kTokensPerTask - 1) / kTokensPerTask;
   FirstError error(pool->num_threads());
-  pool->ParallelFor(num_tasks, [&](int64_t task, int worker) {
+  pool->ParallelFor(num_tasks, [&](int64_t item, int worker) {
+    // The last chunks are often those with the most rows and therefore the most work.
+    const int64_t task = num_tasks - 1 - item;
     for (const Run& whole : runs) {
       Run run = whole;
       run.begin = std::max(whole.begin, task * kTokensPerTask);
@@ -157,25 +161,19 @@ Status LayerPlacer::Place(int32_t layer, Scope scope, const Propagation* propaga
   return PlaceRuns(layer, runs);
 }
 
-Status LayerPlacer::MeasureChunk(const model::LayerRows& rows, const ChunkPropagation& chunk,
-                                 bool is_key, float* deltas, std::vector<float>* sum) const {
-  const float* const computed = is_key ? rows.k : rows.v;
-  const PropagationWeights& weights = is_key ? chunk.key : chunk.value;
-  sum->assign(static_cast<size_t>(kv_size_), 0.0f);
+Status LayerPlacer::MeasureRows(const model::LayerRows& rows, const MeasuredRows& measured) const {
+  const ChunkPropagation& chunk = *measured.chunk;
+  const float* const computed = measured.is_key ? rows.k : rows.v;
   auto found = rows.positions.begin();
-  for (size_t s = 0; s < chunk.rows.size(); ++s) {
-    const int32_t position = chunk.rows[s];
+  for (int64_t s = measured.begin; s < measured.end; ++s) {
+    const int32_t position = chunk.rows[static_cast<size_t>(s)];
     found = std::lower_bound(found, rows.positions.end(), position);
     INTARSIA_CHECK(found != rows.positions.end() && *found == position);
-    float* const delta = deltas + static_cast<int64_t>(s) * kv_size_;
+    float* const delta = measured.deltas + s * kv_size_;
     const Run run = {.segment = chunk.segment, .begin = position, .end = position + 1};
-    INTARSIA_RETURN_IF_ERROR(ReadShifted(rows.layer, run, is_key, delta));
+    INTARSIA_RETURN_IF_ERROR(ReadShifted(rows.layer, run, measured.is_key, delta));
     const float* const fresh = computed + (found - rows.positions.begin()) * kv_size_;
-    const float u = weights.u[s];
-    for (int64_t i = 0; i < kv_size_; ++i) {
-      delta[i] = fresh[i] - delta[i];
-      (*sum)[static_cast<size_t>(i)] += u * delta[i];
-    }
+    for (int64_t i = 0; i < kv_size_; ++i) delta[i] = fresh[i] - delta[i];
   }
   return Status::Ok();
 }
@@ -183,25 +181,40 @@ Status LayerPlacer::MeasureChunk(const model::LayerRows& rows, const ChunkPropag
 Result<LayerShift> LayerPlacer::Measure(const Propagation& propagation,
                                         const model::LayerRows& rows) const {
   const std::span<const ChunkPropagation> chunks = propagation.chunks();
-  const auto num_chunks = std::ssize(chunks);
   LayerShift shift;
+  std::vector<MeasuredRows> pieces;  // attention likes some chunks, so they differ in rows
   for (const ChunkPropagation& chunk : chunks) {
-    const int64_t size = (std::ssize(chunk.rows) + 1) * kv_size_;
-    INTARSIA_ASSIGN_OR_RETURN(shift.key.emplace_back(), AlignedArray<float>::TryCreate(size));
-    INTARSIA_ASSIGN_OR_RETURN(shift.value.emplace_back(), AlignedArray<float>::TryCreate(size));
+    const int64_t num_rows = std::ssize(chunk.rows);
+    for (const bool is_key : {true, false}) {
+      AlignedArray<float>& deltas = (is_key ? shift.key : shift.value).emplace_back();
+      INTARSIA_ASSIGN_OR_RETURN(deltas, AlignedArray<float>::TryCreate((num_rows + 1) * kv_size_));
+      for (int64_t begin = 0; begin < num_rows; begin += kRowsPerTask) {
+        pieces.push_back({.chunk = &chunk,
+                          .is_key = is_key,
+                          .begin = begin,
+                          .end = std::min(num_rows, begin + kRowsPerTask),
+                          .deltas = deltas.data()});
+      }
+    }
   }
-  // Keys, then values, of all chunks: what each adds to g.
-  std::vector<std::vector<float>> sums(2 * chunks.size());
   ThreadPool* const pool = transformer_.pool();
   FirstError error(pool->num_threads());
-  pool->ParallelFor(2 * num_chunks, [&](int64_t item, int worker) {
-    const bool is_key = item < num_chunks;
-    const auto index = static_cast<size_t>(item % num_chunks);
-    float* const deltas = (is_key ? shift.key : shift.value)[index].data();
-    error.Set(worker,
-              MeasureChunk(rows, chunks[index], is_key, deltas, &sums[static_cast<size_t>(item)]));
+  pool->ParallelFor(std::ssize(pieces), [&](int64_t item, int worker) {
+    error.Set(worker, MeasureRows(rows, pieces[static_cast<size_t>(item)]));
   });
   INTARSIA_RETURN_IF_ERROR(error.Get());
+  // Keys, then values, of all chunks: what each adds to g.
+  std::vector<std::vector<float>> sums(2 * chunks.size());
+  pool->ParallelFor(std::ssize(sums), [&](int64_t item, int) {
+    const bool is_key = item < std::ssize(chunks);
+    const size_t index = static_cast<size_t>(item) % chunks.size();
+    const float* delta = (is_key ? shift.key : shift.value)[index].data();
+    std::vector<float> sum(static_cast<size_t>(kv_size_));
+    for (const float u : (is_key ? chunks[index].key : chunks[index].value).u) {
+      for (float& value : sum) value += u * *delta++;
+    }
+    sums[static_cast<size_t>(item)] = std::move(sum);
+  });
   const bool is_causal = propagation.mode() == PropagationMode::kCausal;
   for (const bool is_key : {true, false}) {
     std::vector<AlignedArray<float>>& shifts = is_key ? shift.key : shift.value;

@@ -72,11 +72,19 @@ class LayerPlacer {
     const float* value_shift = nullptr;
   };
 
+  // Recomputed rows [begin, end) of a chunk, and where the deltas of all its rows go.
+  struct MeasuredRows {
+    const ChunkPropagation* chunk = nullptr;
+    bool is_key = false;
+    int64_t begin = 0;
+    int64_t end = 0;
+    float* deltas = nullptr;
+  };
+
   Status PlaceRuns(int32_t layer, const std::vector<Run>& runs);
   Status PlaceRun(int32_t layer, const Run& run, Scratch* scratch) const;
-  // One half of Measure for one chunk: the deltas, and the sum of u[s] delta[s].
-  Status MeasureChunk(const model::LayerRows& rows, const ChunkPropagation& chunk, bool is_key,
-                      float* deltas, std::vector<float>* sum) const;
+  // Writes new minus cached of some of a chunk's recomputed rows.
+  Status MeasureRows(const model::LayerRows& rows, const MeasuredRows& measured) const;
   // Cached K or V of a run as f32, plus its shift.
   Status ReadShifted(int32_t layer, const Run& run, bool is_key, float* target) const;
 
