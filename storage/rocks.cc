@@ -101,8 +101,10 @@ rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
   result.wal_recovery_mode = options.wal_recovery == WalRecovery::kStrict
                                  ? rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords
                                  : rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  // A reader that does not verify them would have to forget them, which it may not, and RocksDB
+  // ends the process over that.
   result.track_and_verify_wals_in_manifest =
-      options.wal_recovery == WalRecovery::kStrict && options.mode != RocksOptions::Mode::kReadOnly;
+      options.wal_recovery == WalRecovery::kStrict || options.mode == RocksOptions::Mode::kReadOnly;
   result.info_log = std::make_shared<ErrorLog>();
   // A database has a handful of table files; sixteen threads per family cost more than they open.
   result.max_file_opening_threads = 1;
@@ -239,7 +241,8 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
             ? rocksdb::DB::OpenForReadOnly(db_options, path, descriptors, &state->families, &db)
             : rocksdb::DB::Open(db_options, path, descriptors, &state->families, &db);
     state->db.reset(db);
-    if (status.ok() || !status.IsIOError()) break;
+    // A log that went meanwhile looks like a damaged one.
+    if (status.ok() || !(status.IsIOError() || status.IsCorruption())) break;
     if (i + 1 < num_tries) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   if (!status.ok()) return FromRocks(status, "open " + path);

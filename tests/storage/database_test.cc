@@ -201,5 +201,21 @@ TEST(DatabaseTest, BadOptionsAreRefused) {
   EXPECT_FALSE(std::filesystem::exists(directory / "kb"));
 }
 
+TEST(DatabaseTest, AReaderOpensBesideAWriterThatHasSeveralLogs) {
+  TemporaryDirectory folder;
+  const auto writer = OpenDatabase(folder / "kb");
+  const CollectionId docs = Must(writer->CreateCollection(SampleCollection("docs")));
+  // More than RocksDB keeps in memory for the texts, while the other rows stay there.
+  const std::string text(3 << 20, 'x');
+  for (int i = 0; i < 12; ++i) {
+    NewDocument document;
+    document.source = std::to_string(i);
+    document.text = text + document.source;
+    PutOne(writer.get(), docs, document);
+  }
+  const auto reader = OpenDatabase(folder / "kb", {.access = AccessMode::kReadOnly});
+  EXPECT_EQ(Must(reader->Read().GetStats(docs)).num_documents, 12);
+}
+
 }  // namespace
 }  // namespace intarsia::storage
