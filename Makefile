@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup models test-models build cuda gpu-bundle test demo bench quality asan tsan \
-        format check lint clean
+.PHONY: help setup models test-models build cuda gpu-bundle test demo bench quality retrieval soak \
+        asan tsan format check lint clean
 
 # Where the packages come from another way than apt: make SETUP=true test
 SETUP ?= tools/setup.sh
@@ -21,6 +21,8 @@ QUALITY_MODEL ?= models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf
 QUALITY_SAMPLE := --questions 8 --selectors none deviation attention design --ratios 0.05 0.15
 # Judged questions in the form of the Cranfield collection.
 RETRIEVAL_DATA ?= $(firstword $(wildcard shared/data/cranfield ../shared/data/cranfield))
+# A run of make soak is repeated by its seed, from 1 to 99,999.
+SOAK_SEED ?= 1
 SOURCE_FOLDERS := base kernels storage index model query engine client tests bench
 
 define build_preset
@@ -90,6 +92,10 @@ retrieval: setup test-models build ## compare searches by vectors, by words and 
 	@[[ -d "$(RETRIEVAL_DATA)" ]] || { echo "make: no questions at '$(RETRIEVAL_DATA)';" \
 	  "want make retrieval RETRIEVAL_DATA=FOLDER, the Cranfield collection" >&2; exit 1; }
 	@python3 tools/retrieval_report.py --data $(RETRIEVAL_DATA)
+
+soak: setup build ## kill the store a thousand times, and look for what was lost or came back
+	@build/cpu/bin/storage_soak_test --gtest_brief=1 --gtest_repeat=100 --gtest_shuffle \
+	  --gtest_random_seed=$(SOAK_SEED)
 
 asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
 	@$(call build_preset,asan)
