@@ -76,11 +76,12 @@ class ChunkDesign {
   }
 
   // What a row at `u` takes away: what its measurement tells of all, and the rest of its own
-  // variance, because its shift is then not estimated but known.
+  // variance. That includes the part that is not smooth, the noise of the others' estimates, so
+  // that a token which is looked at much is worth a row however well its neighbours are known.
   float WorthOf(size_t u) const {
     const float variance = covariance_.data()[u * size() + u];
     const float noisy = variance + static_cast<float>(kKeyKernel.noise);
-    return square_sums_[u] / noisy + weights_[u] * (variance - variance * variance / noisy);
+    return square_sums_[u] / noisy + weights_[u] * (noisy - variance * variance / noisy);
   }
 
   std::pair<size_t, float> Best() const {
