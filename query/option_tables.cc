@@ -80,8 +80,8 @@ constexpr std::array<OptionSpec, 7> kSearch = {{
 }};
 
 constexpr std::array<std::string_view, 3> kPresets = {"default", "fast", "careful"};
-constexpr std::array<std::string_view, 6> kSelectors = {"attention", "prefix", "deviation",
-                                                        "stride",    "none",   "full"};
+constexpr std::array<std::string_view, 7> kSelectors = {
+    "attention", "design", "prefix", "deviation", "stride", "none", "full"};
 constexpr std::array<std::string_view, 3> kPropagations = {"two_sided", "causal", "off"};
 constexpr std::array<std::string_view, 2> kProbes = {"with_rows", "with_question"};
 constexpr std::array<std::string_view, 3> kOrders = {"score", "reverse", "document"};
