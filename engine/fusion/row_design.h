@@ -4,10 +4,10 @@
 // near a recomputed one needs no row of its own. This places rows as an experimental design does:
 // one after another, each where it takes away the most of
 //   sum over tokens t of weight[t] * Var(shift[t] | rows so far)
-// with the keys' kernel of propagation. A recomputed token's variance is zero; another's is what the
-// process leaves of the smooth part, and all of the part that is not smooth. Weights are how much
-// the answer looks at a token, so rows go where the answer looks and where nothing is known yet,
-// and no evenly spaced probes are needed.
+// with the keys' kernel of propagation. A recomputed token's variance is zero; another's is what
+// the process leaves of the smooth part, and all of the part that is not smooth. Weights are how
+// much the answer looks at a token, so rows go where the answer looks and where nothing is known
+// yet, and no evenly spaced probes are needed.
 //
 // The term of the kernel that holds across chunks is left out, so each chunk has its own sequence
 // of picks, and the best picks of all sequences are taken.
