@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "engine/embedded_passage.h"
 #include "index/text_index_writer.h"
 
 namespace intarsia::engine {
@@ -13,12 +14,12 @@ class TextIndexChange : public storage::ChunkIndexChange {
       : analyzer_(std::move(analyzer)), writer_(analyzer_.get()) {}
 
   void Add(const storage::IndexedChunk& chunk) override {
-    const std::string place = PlaceOf(chunk);
+    const std::string place = EmbeddedPassage(chunk.title, chunk.heading_path, "");
     const std::string_view fields[] = {place, chunk.text};
     writer_.Add(chunk.id, fields);
   }
   void Remove(const storage::IndexedChunk& chunk) override {
-    const std::string place = PlaceOf(chunk);
+    const std::string place = EmbeddedPassage(chunk.title, chunk.heading_path, "");
     const std::string_view fields[] = {place, chunk.text};
     writer_.Remove(chunk.id, fields);
   }
@@ -27,14 +28,6 @@ class TextIndexChange : public storage::ChunkIndexChange {
   }
 
  private:
-  static std::string PlaceOf(const storage::IndexedChunk& chunk) {
-    std::string place(chunk.title);
-    for (const std::string& heading : chunk.heading_path) {
-      if (heading != chunk.title) place += " > " + heading;
-    }
-    return place;
-  }
-
   const std::unique_ptr<index::TextAnalyzer> analyzer_;
   index::TextIndexWriter writer_;
 };

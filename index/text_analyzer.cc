@@ -29,6 +29,18 @@ constexpr std::array<std::string_view, 15> kLanguages = {
     "danish",    "dutch",      "english",  "finnish", "french",  "german",  "hungarian", "italian",
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "turkish"};
 
+// Of English, sorted.
+constexpr std::array<std::string_view, 84> kFunctionWords = {
+    "a",     "about", "all",     "am",    "an",   "and",  "any",   "are",  "as",   "at",
+    "be",    "been",  "being",   "but",   "by",   "can",  "could", "did",  "do",   "does",
+    "for",   "from",  "had",     "has",   "have", "he",   "her",   "here", "him",  "his",
+    "how",   "i",     "if",      "in",    "into", "is",   "it",    "its",  "may",  "me",
+    "must",  "my",    "no",      "not",   "of",   "on",   "or",    "our",  "she",  "should",
+    "so",    "some",  "such",    "than",  "that", "the",  "their", "them", "then", "there",
+    "these", "they",  "this",    "those", "to",   "us",   "was",   "we",   "were", "what",
+    "when",  "where", "whether", "which", "who",  "whom", "whose", "why",  "will", "with",
+    "would", "yet",   "you",     "your"};
+
 constexpr char16_t kApostrophe = u'\'';
 constexpr char16_t kRightQuote = u'\u2019';
 
@@ -130,6 +142,10 @@ void TextAnalyzer::Analyze(std::string_view text, std::vector<Word>* words) {
   state_->ForEachWord(text, [&](const std::string& word) {
     words->push_back({.text = word, .term = state_->StemOf(word)});
   });
+}
+
+bool TextAnalyzer::IsFunctionWord(std::string_view word) const {
+  return state_->language == "english" && std::ranges::binary_search(kFunctionWords, word);
 }
 
 std::string TextAnalyzer::Signature() const {

@@ -3,7 +3,7 @@
 // Words are cut by the rules of Unicode (UAX 29, with dictionaries for scripts without spaces),
 // brought to one form (NFKC, case folded) and cut down to their stems. Words with dots, colons and
 // underscores inside, such as file names, are cut there too, except between digits. No word is
-// dropped for being common: its weight is small, and phrases need it.
+// dropped for being common: phrases need it, and somebody may look for it.
 //
 // Thread safety: owned by one thread.
 #pragma once
@@ -38,6 +38,10 @@ class TextAnalyzer {
   };
   // Appends the words of `text`, well-formed UTF-8, in their order.
   void Analyze(std::string_view text, std::vector<Word>* words);
+
+  // Whether `word`, as in Word::text, only holds a sentence or a question together: "the", "does",
+  // "why". Known for English; false in other languages.
+  bool IsFunctionWord(std::string_view word) const;
 
   // Changes whenever the same text could give other terms. What was indexed under another
   // signature has to be indexed again.

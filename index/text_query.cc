@@ -33,7 +33,9 @@ class QueryReader {
 
   TextQuery Take() {
     TextQuery query;
-    for (auto& [key, clause] : clauses_) {
+    for (auto& [key, value] : clauses_) {
+      auto& [clause, role] = value;
+      if (role == Role::kFunctionWord && has_content_) continue;
       if (std::ssize(query.clauses) == kTextClausesMax) {
         ++query.num_dropped;
       } else {
@@ -44,6 +46,10 @@ class QueryReader {
   }
 
  private:
+  // Words like "why" are rare in most texts and would weigh much, but say nothing of what is
+  // sought.
+  enum class Role : uint8_t { kContent, kFunctionWord };
+
   // A sign stands in front of something; "a - b" and "a+b" have none.
   Occur ReadSign() {
     const char sign = text_[at_];
@@ -85,7 +91,8 @@ class QueryReader {
 
   void AddWords(std::string_view text, Occur occur) {
     for (TextAnalyzer::Word& word : WordsOf(text)) {
-      Add({.occur = occur, .terms = {std::move(word.term)}});
+      const Role role = analyzer_->IsFunctionWord(word.text) ? Role::kFunctionWord : Role::kContent;
+      Add({.occur = occur, .terms = {std::move(word.term)}}, role);
     }
   }
 
@@ -96,19 +103,26 @@ class QueryReader {
   }
 
   // What is asked for twice counts twice, and is required if one of the two is.
-  void Add(TextClause clause) {
+  void Add(TextClause clause, Role role = Role::kContent) {
     const bool is_forbidden = clause.occur == Occur::kMustNot;
+    if (clause.occur != Occur::kShould) role = Role::kContent;
     const auto [found, is_new] =
-        clauses_.try_emplace({is_forbidden, clause.kind, clause.terms}, clause);
+        clauses_.try_emplace({is_forbidden, clause.kind, clause.terms}, std::pair(clause, role));
+    has_content_ |= role == Role::kContent && !is_forbidden;
     if (is_new) return;
-    found->second.weight += clause.weight;
-    if (clause.occur == Occur::kMust) found->second.occur = Occur::kMust;
+    auto& [known, known_role] = found->second;
+    known.weight += clause.weight;
+    if (clause.occur == Occur::kMust) known.occur = Occur::kMust;
+    if (role == Role::kContent) known_role = Role::kContent;
   }
 
   const std::string_view text_;
   TextAnalyzer* const analyzer_;
   size_t at_ = 0;
-  std::map<std::tuple<bool, TextClause::Kind, std::vector<std::string>>, TextClause> clauses_;
+  std::map<std::tuple<bool, TextClause::Kind, std::vector<std::string>>,
+           std::pair<TextClause, Role>>
+      clauses_;
+  bool has_content_ = false;  // a clause that can match, besides function words
 };
 
 }  // namespace

@@ -1,8 +1,9 @@
 // TextQuery: what is searched for in a text index, as clauses over terms.
 //
-// Words are alternatives: each that a chunk holds adds to its score. In front of a word or a
-// phrase, + makes it required and - forbids it. Double quotes hold a phrase, and a word that ends
-// in
+// Words are alternatives: each that a chunk holds adds to its score. Words that only hold a
+// question together, such as "what does", count where there are no others, in phrases, and behind
+// +. In front of a word or a phrase, + makes it required and - forbids it. Double quotes hold a
+// phrase, and a word that ends in
 // * stands for all that begin with it.
 //
 // Thread safety: plain values; concurrent const calls only.

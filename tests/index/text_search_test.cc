@@ -125,6 +125,15 @@ TEST_F(TextSearchTest, OperatorsRequireForbidAndJoin) {
   EXPECT_EQ(*kept, (std::vector<uint64_t>{1, 4}));
 }
 
+TEST_F(TextSearchTest, WordsOfAQuestionCountWhereThereAreNoOthers) {
+  Commit({{1, "Why is that? What does he do? Why?"}, {2, "Vacuum reclaims space."}});
+  EXPECT_EQ(Ids("Why does VACUUM do that?"), std::vector<uint64_t>{2});
+  EXPECT_EQ(Ids("why"), std::vector<uint64_t>{1});
+  EXPECT_EQ(Ids("+why vacuum"), std::vector<uint64_t>{1});
+  EXPECT_EQ(Ids("\"what does\" vacuum"), (std::vector<uint64_t>{2, 1}));
+  EXPECT_EQ(Ids("why -vacuum"), std::vector<uint64_t>{1});
+}
+
 TEST_F(TextSearchTest, AgreesWithTheReferenceAfterManyCommits) {
   RandomText random(7, 400);
   uint64_t next_id = 1;
