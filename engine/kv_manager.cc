@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -98,9 +99,15 @@ Result<std::shared_ptr<const KvSource>> KvManager::Header(
 Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelToken* cancel) {
   INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<const KvSource> header,
                             Header(task.generator, task.header, task.family, cancel));
-  INTARSIA_ASSIGN_OR_RETURN(
-      const std::unique_ptr<MemoryKv> computed,
-      BuildKv(*task.generator->transformer, header.get(), task.tokens, task.family.type, cancel));
+  Result<std::unique_ptr<MemoryKv>> built =
+      BuildKv(*task.generator->transformer, header.get(), task.tokens, task.family.type, cancel);
+  if (built.status().code() == StatusCode::kUnsupported) {
+    return Status(
+        StatusCode::kUnsupported,
+        std::string(built.status().message()) +
+            "; a collection made WITH (kv_dtype = 'bf16') keeps the caches of this model");
+  }
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryKv> computed, std::move(built));
   std::vector<std::string_view> layers;
   for (const std::vector<uint8_t>& layer : computed->layers()) {
     layers.emplace_back(reinterpret_cast<const char*>(layer.data()), layer.size());

@@ -54,7 +54,8 @@ class Target {
   static Result<std::unique_ptr<Target>> Begin(FileSystem* file_system, const std::string& path,
                                                const char* marker) {
     auto target = std::unique_ptr<Target>(new Target(file_system, path, marker));
-    if (file_system->Exists(path)) {
+    target->was_there_ = file_system->Exists(path);
+    if (target->was_there_) {
       INTARSIA_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, file_system->List(path));
       const bool is_left_over = std::ranges::find(entries, std::string_view(marker),
                                                   &DirectoryEntry::name) != entries.end();
@@ -75,8 +76,8 @@ class Target {
   ~Target() {
     if (!is_begun_) return;
     RemoveContent();
-    // The directory itself stays if somebody else put something there.
-    std::error_code ignored;
+    if (was_there_) return;
+    std::error_code ignored;  // It stays if somebody else put something there.
     std::filesystem::remove(path_, ignored);
   }
   Target(const Target&) = delete;
@@ -109,6 +110,7 @@ class Target {
   FileSystem* const file_system_;
   const std::string path_;
   const char* const marker_;
+  bool was_there_ = false;
   bool is_begun_ = false;
 };
 
