@@ -1,4 +1,5 @@
 // SEARCH, ANSWER and EXPLAIN.
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -18,6 +19,7 @@ VectorScan ScanOf(const query::BoundOptions& options, const query::Settings& set
   const std::string& name =
       options.is_given("scan") ? options.GetText("scan") : settings.GetText("search.scan");
   if (name == "flat") return VectorScan::kFlat;
+  if (name == "graph") return VectorScan::kGraph;
   return name == "binary" ? VectorScan::kBinary : VectorScan::kAuto;
 }
 
@@ -158,6 +160,21 @@ void DescribeVectors(const Retrieval& retrieval, int depth, bool is_run, PlanWri
                        std::to_string(retrieval.num_filtered) + " pass the filter, " +
                        std::to_string(retrieval.num_rescored) + " compared exactly, " +
                        std::to_string(retrieval.num_vector_hits) + (is_alone ? " kept" : " found"));
+  if (retrieval.profile.has_value()) {
+    const VectorProfile& profile = *retrieval.profile;
+    plan->Add(depth + 1, "CODES of " + std::to_string(profile.bits) + " bits, error bound " +
+                             Format("%g", profile.error_bound) + ": expected recall@10 " +
+                             Format("%.4f", profile.expected_recall) + " of exact");
+  }
+  std::string predicted;
+  for (int64_t path = 0; path < kNumAccessPaths; ++path) {
+    const double ms = retrieval.predicted_ms[static_cast<size_t>(path)];
+    if (!(ms > 0.0) || std::isinf(ms)) continue;
+    predicted += (predicted.empty() ? "PREDICTED " : ", ") +
+                 std::string(AccessPathName(static_cast<AccessPath>(path))) + " " +
+                 Format("%.0f us", 1e3 * ms);
+  }
+  if (!predicted.empty()) plan->Add(depth + 1, predicted);
   if (!is_run) return;
   plan->Add(depth + 1, "embed " + Ms(retrieval.embed_ms) + ", search " + Ms(retrieval.search_ms));
 }
@@ -417,8 +434,8 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
     const FusionTiming& timing = answer.fusion_timing;
     plan.Add(2, "question pass " + Ms(timing.question_ms) + ", propagation weights " +
                     Ms(timing.solve_ms) + ", rows " + Ms(timing.rows_ms));
-    plan.Add(2, "load " + Ms(timing.load_ms) + " of all threads, by the clock " +
-                    Ms(timing.wait_ms));
+    plan.Add(2,
+             "load " + Ms(timing.load_ms) + " of all threads, by the clock " + Ms(timing.wait_ms));
     DescribeGeneration(answer, 1, &plan);
   }
   ResultSet result = plan.Take();

@@ -100,6 +100,11 @@ query::Outcome<ResultSet> Session::Run(const query::Copy& statement,
   const Status status = ingester.AddFiles(paths, ingest, context.progress, context.cancel, &report);
   if (!status.ok()) return WithReport(status, report);
   ResultSet result = ReportRows(report);
+  if (const Status prepared = engine_.retriever()->Prepare(collection, embedder->info.id);
+      !prepared.ok()) {
+    result.notices.push_back("the documents are in, but not ready to be searched: " +
+                             std::string(prepared.message()));
+  }
   INTARSIA_FAIL_IF(BuildEagerCaches(collection, context, &result));
   return result;
 }

@@ -13,7 +13,7 @@ Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
       database_(std::move(database)),
       pool_(options.num_threads),
       models_(&pool_),
-      retriever_(database_.get(), &pool_),
+      retriever_(database_.get(), &pool_, options.file_system, options.vectors),
       kv_(database_.get()) {}
 
 Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,

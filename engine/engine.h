@@ -28,6 +28,7 @@ struct EngineOptions {
   int num_threads = 0;               // 0: as many as the machine has
   // Of documents, KV segments and FORMAT; outlives the engine.
   FileSystem* file_system = FileSystem::Local();
+  VectorIndexOptions vectors = {};
 };
 
 class Engine {

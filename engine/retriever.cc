@@ -4,8 +4,9 @@
 #include <shared_mutex>
 #include <utility>
 
+#include "base/log.h"
 #include "base/stopwatch.h"
-#include "engine/row_index.h"
+#include "engine/collection_index.h"
 
 namespace intarsia::engine {
 namespace {
@@ -19,71 +20,123 @@ constexpr int64_t kFusionDepth = 100;
 
 }  // namespace
 
-struct Retriever::Entry {
-  std::shared_mutex mutex;
-  // Guarded by mutex.
-  RowIndex rows;
-  VectorIndex vectors;
-};
-
 struct Retriever::Access {
-  std::shared_ptr<Entry> entry;
+  std::shared_ptr<CollectionIndex> index;
   std::shared_lock<std::shared_mutex> reading;  // one of the two is held
   std::unique_lock<std::shared_mutex> writing;
   storage::ReadView view;  // of the state that the indexes are in
   double build_ms = 0.0;
 
-  const RowIndex& rows() const { return entry->rows; }
-  const VectorIndex& vectors() const { return entry->vectors; }
+  const RowIndex& rows() const { return index->rows; }
+  const VectorIndex& vectors() const { return index->vectors; }
 };
 
-Retriever::Retriever(storage::Database* database, ThreadPool* pool)
-    : database_(database), pool_(pool), text_(database) {}
+Retriever::Retriever(storage::Database* database, ThreadPool* pool, FileSystem* file_system,
+                     const VectorIndexOptions& options)
+    : database_(database),
+      pool_(pool),
+      text_(database),
+      options_(options),
+      graphs_({.file_system = file_system,
+               .folder = database->access() == storage::AccessMode::kReadOnly
+                             ? ""
+                             : database->path() + "/index",
+               .num_threads = std::max(1, pool->num_threads() / 2)}) {}
 
 Retriever::~Retriever() = default;
 
 void Retriever::Forget(storage::CollectionId id) {
   text_.Forget(id);
+  {
+    const std::scoped_lock lock(mutex_);
+    indexes_.erase(id);
+  }
+  graphs_.Forget(id);
+  const Status removed = RemoveProfiles(database_, id);
+  if (!removed.ok()) Log(LogLevel::kWarning, "vector profile not removed: " + removed.ToString());
+}
+
+std::shared_ptr<CollectionIndex> Retriever::IndexOf(storage::CollectionId id) {
   const std::scoped_lock lock(mutex_);
-  entries_.erase(id);
+  std::shared_ptr<CollectionIndex>& slot = indexes_[id];
+  if (slot == nullptr) slot = std::make_shared<CollectionIndex>(options_);
+  return slot;
 }
 
 Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& collection,
-                                             std::optional<storage::ModelId> model) {
-  std::shared_ptr<Entry> entry;
-  {
-    const std::scoped_lock lock(mutex_);
-    std::shared_ptr<Entry>& slot = entries_[collection.id];
-    if (slot == nullptr) slot = std::make_shared<Entry>();
-    entry = slot;
-  }
+                                             std::optional<storage::ModelId> model,
+                                             VectorScan scan) {
+  const std::shared_ptr<CollectionIndex> index = IndexOf(collection.id);
+  VectorIndex& vectors = index->vectors;
+  const bool asks_for_graph = scan == VectorScan::kGraph;
   double build_ms = 0.0;
+  const auto lacks_graph = [&vectors] {
+    return vectors.wants_graph() &&
+           (vectors.graph() == nullptr || vectors.graph()->size() < vectors.num_in_flat());
+  };
   for (int turn = 0;; ++turn) {
-    std::shared_lock reading(entry->mutex);
+    std::shared_lock reading(index->mutex);
     // Taken behind the lock, so it is no older than what the indexes have taken up.
     storage::ReadView view = database_->Read();
     INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats, view.GetStats(collection.id));
-    const auto is_current = [&] {
-      return entry->rows.IsCurrent(stats) &&
-             (!model.has_value() || entry->vectors.IsCurrent(entry->rows, *model));
-    };
-    if (is_current()) {
-      return Access{entry, std::move(reading), {}, std::move(view), build_ms};
+    const bool is_current = index->rows.IsCurrent(stats) &&
+                            (!model.has_value() || (vectors.IsCurrent(index->rows, *model) &&
+                                                    (!asks_for_graph || vectors.is_graph_begun())));
+    if (is_current) {
+      if (lacks_graph()) graphs_.Want(collection.id, index);
+      return Access{index, std::move(reading), {}, std::move(view), build_ms};
     }
     reading.unlock();
-    std::unique_lock writing(entry->mutex);
+    std::unique_lock writing(index->mutex);
     const Stopwatch stopwatch;
     storage::ReadView newer = database_->Read();
-    INTARSIA_RETURN_IF_ERROR(entry->rows.Refresh(newer, collection));
+    INTARSIA_RETURN_IF_ERROR(index->rows.Refresh(newer, collection));
     if (model.has_value()) {
       INTARSIA_RETURN_IF_ERROR(
-          entry->vectors.Refresh(newer, collection.id, *model, entry->rows, pool_));
+          vectors.Refresh(database_, newer, collection.id, *model, index->rows, pool_));
+      if (asks_for_graph || graphs_.HasFile(collection.id)) vectors.WantGraph();
+      INTARSIA_RETURN_IF_ERROR(vectors.MakeSmallGraph());
+      if (lacks_graph()) graphs_.Want(collection.id, index);
     }
     build_ms += stopwatch.milliseconds();
     if (turn + 1 >= kTurnsMax) {
-      return Access{entry, {}, std::move(writing), std::move(newer), build_ms};
+      return Access{index, {}, std::move(writing), std::move(newer), build_ms};
     }
   }
+}
+
+Status Retriever::Prepare(const storage::CollectionInfo& collection, storage::ModelId model) {
+  INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats,
+                            database_->Read().GetStats(collection.id));
+  if (stats.num_chunks <= options_.flat_max) return Status::Ok();
+  return Acquire(collection, model, VectorScan::kAuto).status();
+}
+
+Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collection,
+                                        storage::ModelId model) {
+  const std::shared_ptr<CollectionIndex> index = IndexOf(collection.id);
+  const std::shared_lock reading(index->mutex);
+  const VectorIndex& vectors = index->vectors;
+  IndexReport report;
+  report.num_chunks = index->rows.num_live();
+  report.row_bytes = index->rows.memory_bytes();
+  report.is_loaded = vectors.model() == model && vectors.IsCurrent(index->rows, model);
+  if (!report.is_loaded) {
+    report.profile = LoadProfile(database_->Read(), collection.id, model);
+    if (report.profile.has_value()) report.rates = report.profile->rates;
+    return report;
+  }
+  report.num_vectors = vectors.num_vectors(index->rows);
+  report.vector_bytes = vectors.memory_bytes();
+  report.has_codes = vectors.has_codes();
+  report.profile = vectors.profile();
+  report.rates = vectors.costs().rates();
+  report.wants_graph = vectors.wants_graph();
+  if (vectors.graph() != nullptr) {
+    report.num_in_graph = vectors.graph()->size();
+    report.graph_bytes = vectors.graph()->memory_bytes();
+  }
+  return report;
 }
 
 struct Retriever::Job {
@@ -116,7 +169,7 @@ query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
   }
   const std::optional<storage::ModelId> model =
       params.mode == SearchMode::kText ? std::nullopt : std::optional(params.embedder->info.id);
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(params.collection, model));
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(params.collection, model, params.scan));
   Job job = {.params = params, .cancel = cancel, .access = std::move(access), .result = {}};
   Retrieval& result = job.result;
   result.view.emplace(std::move(job.access.view));
@@ -203,6 +256,12 @@ query::Failure Retriever::SearchVectors(Job* job) {
   if (!found.ok()) return query::FromStatus(found.status());
   result.access_path = std::move(found->access_path);
   result.num_rescored = found->num_rescored;
+  result.predicted_ms = found->predicted_ms;
+  result.profile = job->access.vectors().profile();
+  if (job->params.scan == VectorScan::kGraph && job->access.vectors().graph() == nullptr) {
+    result.notices.push_back("the graph of collection " + job->params.collection.name +
+                             " is being built; a scan answered instead");
+  }
   result.num_vector_hits = std::ssize(found->hits);
   if (!found->hits.empty()) result.best_vector_score = found->hits.front().score;
   job->vector_hits = std::move(found->hits);
@@ -277,7 +336,7 @@ query::Outcome<ChunkMatches> Retriever::Match(const storage::CollectionInfo& col
                                               const query::Predicate& where,
                                               const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, std::nullopt));
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, std::nullopt, VectorScan::kAuto));
   INTARSIA_ASSIGN_OR_FAIL(const RowMatches matches,
                           access.rows().Match(access.view, collection, where, cancel));
   ChunkMatches found = {.view = std::move(access.view), .chunks = {}, .documents = {}};

@@ -11,6 +11,7 @@
 // Lifetime: the database and the pool must outlive it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -22,6 +23,7 @@
 
 #include "base/cancel.h"
 #include "base/result.h"
+#include "engine/graph_builder.h"
 #include "engine/model_registry.h"
 #include "engine/text_search.h"
 #include "engine/vector_index.h"
@@ -79,6 +81,10 @@ struct Retrieval {
   int64_t num_filtered = 0;       // that pass the filter
   int64_t num_read = 0;           // rows that had to be read to know whether they pass
   int64_t num_rescored = 0;       // compared exactly
+  // What each way to search the vectors was expected to take, by AccessPath; infinity where there
+  // is none. All zero if vectors were not compared.
+  std::array<double, kNumAccessPaths> predicted_ms = {};
+  std::optional<VectorProfile> profile;  // of the vectors that were searched, if there is one
   double filter_ms = 0.0;
   double embed_ms = 0.0;
   double search_ms = 0.0;  // of vectors
@@ -93,9 +99,25 @@ struct ChunkMatches {
   std::vector<storage::DocumentId> documents;  // that they belong to, each once
 };
 
+// What is known of the indexes of a collection.
+struct IndexReport {
+  bool is_loaded = false;  // into memory; the other figures are 0 if it is not
+  int64_t num_chunks = 0;
+  int64_t row_bytes = 0;  // of the index over the columns
+  int64_t num_vectors = 0;
+  int64_t vector_bytes = 0;  // with the codes
+  bool has_codes = false;
+  std::optional<VectorProfile> profile;  // as stored, if it is not loaded
+  SearchRates rates;
+  bool wants_graph = false;
+  int64_t num_in_graph = 0;
+  int64_t graph_bytes = 0;
+};
+
 class Retriever {
  public:
-  Retriever(storage::Database* database, ThreadPool* pool);
+  Retriever(storage::Database* database, ThreadPool* pool, FileSystem* file_system,
+            const VectorIndexOptions& options);
   ~Retriever();
 
   // Errors: kBinder for a WHERE that does not fit the collection; kInput if the collection holds
@@ -106,18 +128,28 @@ class Retriever {
   query::Outcome<ChunkMatches> Match(const storage::CollectionInfo& collection,
                                      const query::Predicate& where, const CancelToken* cancel);
 
+  // Builds the indexes of a collection that is large, so that the next search need not.
+  // Errors: those of ReadView.
+  Status Prepare(const storage::CollectionInfo& collection, storage::ModelId model);
+
+  // Of the indexes as they are; builds nothing. Errors: those of ReadView.
+  Result<IndexReport> Describe(const storage::CollectionInfo& collection, storage::ModelId model);
+
+  // Waits until no index is being built in the background. Errors: kCancelled.
+  Status Drain(const CancelToken* cancel) { return graphs_.Drain(cancel); }
+
   // Forgets the indexes of a dropped collection.
   void Forget(storage::CollectionId id);
 
  private:
-  struct Entry;
   struct Access;
   struct Job;
 
   // The indexes of a collection in its present state, which stays as long as the Access lives.
   // Without a model, the vectors are not looked at.
   Result<Access> Acquire(const storage::CollectionInfo& collection,
-                         std::optional<storage::ModelId> model);
+                         std::optional<storage::ModelId> model, VectorScan scan);
+  std::shared_ptr<CollectionIndex> IndexOf(storage::CollectionId id);
 
   // Evaluates WHERE and the + and - of the text.
   query::Failure Filter(Job* job);
@@ -129,8 +161,11 @@ class Retriever {
   storage::Database* const database_;
   ThreadPool* const pool_;
   TextSearcher text_;
+  const VectorIndexOptions options_;
   std::mutex mutex_;
-  std::map<storage::CollectionId, std::shared_ptr<Entry>> entries_;  // Guarded by mutex_.
+  // Guarded by mutex_.
+  std::map<storage::CollectionId, std::shared_ptr<CollectionIndex>> indexes_;
+  GraphBuilder graphs_;  // last: it works on the indexes
 };
 
 }  // namespace intarsia::engine

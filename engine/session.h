@@ -1,8 +1,8 @@
 // Session: runs statements for one user and keeps that user's settings.
 //
 // The statements of a kind stand together: catalog_statements.cc, document_statements.cc,
-// answer_statements.cc, cache_statements.cc, maintenance_statements.cc. This class is their common
-// ground.
+// answer_statements.cc, index_statements.cc, cache_statements.cc, maintenance_statements.cc. This
+// class is their common ground.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the engine must outlive it.
@@ -63,6 +63,8 @@ class Session {
   Rows Run(const query::Search& statement, const StatementContext& context);
   Rows Run(const query::Answer& statement, const StatementContext& context);
   Rows Run(const query::Explain& statement, const StatementContext& context);
+  // index_statements.cc
+  Rows Run(const query::ShowIndexes& statement);
   // cache_statements.cc
   Rows Run(const query::CacheCollection& statement, const StatementContext& context);
   Rows Run(const query::ShowCache& statement);

@@ -1,27 +1,51 @@
 #include "engine/vector_index.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
+
+#include "base/log.h"
+#include "base/stopwatch.h"
 
 namespace intarsia::engine {
 namespace {
 
-// Below this many vectors the exact scan is as fast as any other.
-constexpr int64_t kFlatMax = 20'000;
 // The codes' centre is found anew when there are this many times the vectors that it was found for.
 constexpr int64_t kGrowthMax = 2;
+// Settings are measured again when there are this many times the vectors, or one in so many.
+constexpr int64_t kDriftMax = 4;
+constexpr int64_t kMeasuredMin = 32;
+
+// The slots of `filter` from `begin` on, or all if it is empty.
+std::vector<uint64_t> SlotsFrom(index::SlotFilter filter, int64_t begin, int64_t num_rows) {
+  std::vector<uint64_t> words(static_cast<size_t>((num_rows + 63) / 64), ~uint64_t{0});
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (!filter.empty()) words[i] = filter[i];
+    const int64_t first = static_cast<int64_t>(i) * 64;
+    if (first + 64 <= begin) {
+      words[i] = 0;
+    } else if (first < begin) {
+      words[i] &= ~uint64_t{0} << (begin - first);
+    }
+  }
+  return words;
+}
 
 }  // namespace
 
 void VectorIndex::Clear() {
+  ++num_builds_;
   num_rows_ = -1;
   flat_.reset();
   binary_.reset();
+  graph_.reset();
   missing_ = index::RowSet();
 }
 
-Status VectorIndex::Refresh(const storage::ReadView& view, storage::CollectionId collection,
-                            storage::ModelId model, const RowIndex& rows, ThreadPool* pool) {
+Status VectorIndex::Refresh(storage::Database* database, const storage::ReadView& view,
+                            storage::CollectionId collection, storage::ModelId model,
+                            const RowIndex& rows, ThreadPool* pool) {
   if (IsCurrent(rows, model)) return Status::Ok();
   const auto take_up = [&]() -> Status {
     const bool can_append = model_ == model && epoch_ == rows.epoch() && flat_ != nullptr &&
@@ -30,6 +54,7 @@ Status VectorIndex::Refresh(const storage::ReadView& view, storage::CollectionId
     epoch_ = rows.epoch();
     INTARSIA_RETURN_IF_ERROR(can_append ? Append(view, collection, rows)
                                         : Build(view, collection, rows));
+    INTARSIA_RETURN_IF_ERROR(RefreshProfile(database, view, collection, rows, pool));
     return RefreshCodes(pool);
   };
   if (Status status = take_up(); !status.ok()) {
@@ -37,6 +62,7 @@ Status VectorIndex::Refresh(const storage::ReadView& view, storage::CollectionId
     return status;
   }
   num_rows_ = rows.num_rows();
+  if (num_vectors(rows) >= options_.graph_min) wants_graph_ = true;
   return Status::Ok();
 }
 
@@ -86,15 +112,49 @@ Status VectorIndex::AddRows(std::span<const storage::ChunkId> chunks,
   return flat_->Add(chunks, values);
 }
 
+Status VectorIndex::RefreshProfile(storage::Database* database, const storage::ReadView& view,
+                                   storage::CollectionId collection, const RowIndex& rows,
+                                   ThreadPool* pool) {
+  if (flat_ == nullptr || flat_->size() <= options_.flat_max) {
+    if (flat_ != nullptr && costs_.rates() == SearchRates{}) costs_.Reset(flat_->dim(), /*bits=*/2);
+    profile_.reset();
+    return Status::Ok();
+  }
+  index::RowSet there = index::RowSet::FromWords(rows.live_words());
+  there.AndNot(missing_);
+  const int64_t num_there = there.size();
+  const auto fits = [num_there](const VectorProfile& profile) {
+    return num_there <= kDriftMax * profile.num_rows && profile.num_rows <= kDriftMax * num_there;
+  };
+  if (profile_.has_value() && fits(*profile_)) return Status::Ok();
+  profile_ = LoadProfile(view, collection, model_);
+  if ((!profile_.has_value() || !fits(*profile_)) && num_there >= kMeasuredMin) {
+    INTARSIA_ASSIGN_OR_RETURN(profile_, MeasureProfile(*flat_, there, options_.sampled_max, pool));
+    if (database->access() != storage::AccessMode::kReadOnly) {
+      const Status saved = SaveProfile(database, collection, model_, *profile_);
+      if (!saved.ok()) Log(LogLevel::kWarning, "vector profile not stored: " + saved.ToString());
+    }
+  }
+  if (!profile_.has_value()) profile_.emplace();
+  if (profile_->rates == SearchRates{}) {
+    costs_.Reset(flat_->dim(), profile_->bits);
+  } else {
+    costs_.Set(profile_->rates);
+  }
+  return Status::Ok();
+}
+
 Status VectorIndex::RefreshCodes(ThreadPool* pool) {
-  if (flat_ == nullptr || flat_->size() <= kFlatMax) {
+  if (!profile_.has_value()) {
     binary_.reset();
     return Status::Ok();
   }
-  if (binary_ != nullptr && flat_->size() <= kGrowthMax * binary_->num_fitted()) {
+  if (binary_ != nullptr && binary_->bits() == profile_->bits &&
+      flat_->size() <= kGrowthMax * binary_->num_fitted()) {
     return binary_->Append(*flat_, pool);
   }
-  INTARSIA_ASSIGN_OR_RETURN(binary_, index::BinaryIndex::Build(*flat_, {}, pool));
+  INTARSIA_ASSIGN_OR_RETURN(binary_,
+                            index::BinaryIndex::Build(*flat_, {.bits = profile_->bits}, pool));
   return Status::Ok();
 }
 
@@ -112,36 +172,126 @@ int64_t VectorIndex::memory_bytes() const {
   return bytes;
 }
 
+Result<std::unique_ptr<index::GraphIndex>> VectorIndex::StartGraph(std::string_view bytes) const {
+  if (!bytes.empty()) {
+    auto loaded = index::GraphIndex::Load(bytes, flat_.get());
+    if (loaded.ok()) return loaded;
+  }
+  return index::GraphIndex::Create(flat_.get(), {});
+}
+
+Status VectorIndex::GrowGraph(int64_t num_rows, int num_threads) {
+  return graph_->Append(std::min(flat_->size(), graph_->size() + num_rows), num_threads);
+}
+
+Status VectorIndex::MakeSmallGraph() {
+  if (!wants_graph() || num_lacking() > options_.graph_at_once_max) return Status::Ok();
+  if (graph_ == nullptr) {
+    INTARSIA_ASSIGN_OR_RETURN(graph_, StartGraph({}));
+  }
+  return GrowGraph(flat_->size(), /*num_threads=*/1);
+}
+
+Status VectorIndex::SearchFlat(const Plan& plan, VectorMatches* matches) const {
+  const Stopwatch stopwatch;
+  INTARSIA_ASSIGN_OR_RETURN(matches->hits, flat_->Search(plan.params));
+  matches->num_rescored = plan.work.num_passing;
+  costs_.ObserveFlat(plan.work, stopwatch.milliseconds());
+  return Status::Ok();
+}
+
+Status VectorIndex::SearchBinary(const Plan& plan, VectorMatches* matches) const {
+  index::BinarySearchOptions options;
+  options.query_bits = profile_->query_bits;
+  options.error_bound = profile_->error_bound;
+  INTARSIA_ASSIGN_OR_RETURN(index::BinarySearchResult found,
+                            binary_->Search(*flat_, plan.params, options));
+  matches->hits = std::move(found.hits);
+  matches->num_rescored = found.num_rescored;
+  costs_.ObserveBinary(plan.work, found.scan_ms, found.rescore_ms);
+  return Status::Ok();
+}
+
+Status VectorIndex::SearchGraph(const Plan& plan, VectorMatches* matches, bool* is_short) const {
+  const Stopwatch stopwatch;
+  INTARSIA_ASSIGN_OR_RETURN(
+      const index::GraphSearchResult found,
+      graph_->Search(plan.params, {.breadth = kGraphBreadth, .breadth_max = kGraphBreadthMax}));
+  costs_.ObserveGraph(found.breadth, stopwatch.milliseconds());
+  *is_short = found.is_short;
+  if (found.is_short) return Status::Ok();
+  index::TopK best(plan.params.k);
+  for (const index::SearchHit& hit : found.hits) best.Push(hit);
+  matches->num_rescored = found.breadth;
+  if (graph_->size() < flat_->size()) {
+    const std::vector<uint64_t> rest = SlotsFrom(plan.params.filter, graph_->size(), flat_->size());
+    index::SearchParams params = plan.params;
+    params.filter = rest;
+    INTARSIA_ASSIGN_OR_RETURN(const std::vector<index::SearchHit> hits, flat_->Search(params));
+    for (const index::SearchHit& hit : hits) best.Push(hit);
+    matches->num_rescored += flat_->size() - graph_->size();
+  }
+  matches->hits = best.Take();
+  return Status::Ok();
+}
+
+AccessPath VectorIndex::Choose(VectorScan scan,
+                               const std::array<double, kNumAccessPaths>& ms) const {
+  if (scan == VectorScan::kFlat) return AccessPath::kFlat;
+  if (scan == VectorScan::kBinary && has_codes()) return AccessPath::kBinary;
+  // A graph that is asked for is taken unless the filter leaves it no hope.
+  if (scan == VectorScan::kGraph && std::isfinite(ms[2])) return AccessPath::kGraph;
+  size_t best = 0;
+  for (size_t path = 1; path < ms.size(); ++path) {
+    if (ms[path] < ms[best]) best = path;
+  }
+  return static_cast<AccessPath>(best);
+}
+
 Result<VectorMatches> VectorIndex::Search(const VectorQuery& query, const RowIndex& rows,
                                           ThreadPool* pool) const {
   VectorMatches matches;
-  matches.access_path = "flat scan";
+  matches.access_path = AccessPathName(AccessPath::kFlat);
   if (flat_ == nullptr) return matches;
-  const bool is_whole = rows.num_live() == rows.num_rows();
+  const Stopwatch stopwatch;
+  Plan plan;
+  plan.params = {.query = query.vector, .k = query.k, .filter = {}, .pool = pool};
+  plan.work.num_rows = rows.num_rows();
+  plan.work.num_passing = rows.num_live();
+  plan.work.k = query.k;
+  plan.work.has_codes = has_codes();
+  plan.work.num_in_graph = graph_ == nullptr ? 0 : graph_->size();
   std::vector<uint64_t> words;
-  index::SlotFilter filter = {};
   if (query.rows != nullptr || !missing_.is_empty()) {
     index::RowSet passing =
         query.rows != nullptr ? *query.rows : index::RowSet::FromWords(rows.live_words());
     passing.AndNot(missing_);
     words = passing.ToWords(rows.num_rows());
-    filter = words;
-    matches.num_rescored = passing.size();
-  } else {
-    if (!is_whole) filter = rows.live_words();
-    matches.num_rescored = rows.num_live();
+    plan.params.filter = words;
+    plan.work.num_passing = passing.size();
+  } else if (rows.num_live() < rows.num_rows()) {
+    plan.params.filter = rows.live_words();
   }
-  if (matches.num_rescored == 0) return matches;
-  const index::SearchParams params = {
-      .query = query.vector, .k = query.k, .filter = filter, .pool = pool};
-  if (query.scan != VectorScan::kFlat && binary_ != nullptr) {
-    INTARSIA_ASSIGN_OR_RETURN(index::BinarySearchResult found, binary_->Search(*flat_, params, {}));
-    matches.hits = std::move(found.hits);
-    matches.access_path = "binary scan, rescored";
-    matches.num_rescored = found.num_rescored;
-  } else {
-    INTARSIA_ASSIGN_OR_RETURN(matches.hits, flat_->Search(params));
+  if (plan.work.num_passing == 0) return matches;
+  matches.predicted_ms = costs_.Predict(plan.work);
+  matches.path = Choose(query.scan, matches.predicted_ms);
+  matches.access_path = AccessPathName(matches.path);
+  if (matches.path == AccessPath::kGraph) {
+    bool is_short = false;
+    INTARSIA_RETURN_IF_ERROR(SearchGraph(plan, &matches, &is_short));
+    if (is_short) {
+      matches.path = Choose(VectorScan::kAuto, {matches.predicted_ms[0], matches.predicted_ms[1],
+                                                std::numeric_limits<double>::infinity()});
+      matches.access_path = "graph, then " + std::string(AccessPathName(matches.path));
+    }
   }
+  if (matches.path == AccessPath::kBinary) {
+    matches.access_path += ", rescored";
+    INTARSIA_RETURN_IF_ERROR(SearchBinary(plan, &matches));
+  } else if (matches.path == AccessPath::kFlat) {
+    INTARSIA_RETURN_IF_ERROR(SearchFlat(plan, &matches));
+  }
+  matches.search_ms = stopwatch.milliseconds();
   return matches;
 }
 

@@ -2,14 +2,18 @@
 // structures that search them.
 //
 // The vectors are in an exact index; larger collections also have codes of one or two bits a
-// dimension. Rows that are gone are left out by the filter of each search, so both follow a change
-// by adding at their end. A chunk without a vector of the model keeps a place that no search sees.
+// dimension, with settings that were measured on these vectors, and the largest, or those that are
+// asked for it, a graph. Of what there is, a search takes what is predicted to be the fastest.
+// Rows that are gone are left out by the filter of each search, so everything follows a change by
+// adding at its end. A chunk without a vector of the model keeps a place that no search sees.
 //
 // Thread safety: concurrent const calls only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,13 +21,24 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "engine/row_index.h"
+#include "engine/search_costs.h"
+#include "engine/vector_profile.h"
 #include "index/binary_index.h"
 #include "index/flat_index.h"
+#include "index/graph_index.h"
 #include "storage/database.h"
 
 namespace intarsia::engine {
 
-enum class VectorScan : uint8_t { kAuto, kFlat, kBinary };
+enum class VectorScan : uint8_t { kAuto, kFlat, kBinary, kGraph };
+
+// From which size on there is what.
+struct VectorIndexOptions {
+  int64_t flat_max = 20'000;          // larger ones have codes
+  int64_t sampled_max = 32'768;       // vectors that settings are measured on, at least 32
+  int64_t graph_min = 1'000'000;      // larger ones have a graph without being asked for it
+  int64_t graph_at_once_max = 2'000;  // graphs up to this size are made while a search waits
+};
 
 struct VectorQuery {
   std::span<const float> vector;
@@ -34,43 +49,101 @@ struct VectorQuery {
 
 struct VectorMatches {
   std::vector<index::SearchHit> hits;  // with chunk ids, best first
-  std::string access_path;             // "flat scan" or "binary scan, rescored"
-  int64_t num_rescored = 0;            // compared exactly
+  std::string access_path;             // for example "flat scan"
+  int64_t num_rescored = 0;            // compared exactly; in a graph, kept by the walk
+  std::array<double, kNumAccessPaths> predicted_ms = {};  // by AccessPath
+  AccessPath path = AccessPath::kFlat;                    // that was taken in the end
+  double search_ms = 0.0;
 };
 
 class VectorIndex {
  public:
+  explicit VectorIndex(const VectorIndexOptions& options) : options_(options) {}
+
   // Whether Refresh() with the same arguments would change nothing.
   bool IsCurrent(const RowIndex& rows, storage::ModelId model) const {
     return model_ == model && epoch_ == rows.epoch() && num_rows_ == rows.num_rows();
   }
-  // Takes up the vectors of rows that came since, or of all. Errors: those of ReadView;
-  // kInvalidArgument for a stored vector that cannot be compared; the index is empty then.
-  Status Refresh(const storage::ReadView& view, storage::CollectionId collection,
-                 storage::ModelId model, const RowIndex& rows, ThreadPool* pool);
+  // Takes up the vectors of rows that came since, or of all, and measures settings if there are
+  // none that fit. Settings are stored unless the database is read-only.
+  // Errors: those of ReadView; kInvalidArgument for a stored vector that cannot be compared; the
+  // index is empty then.
+  Status Refresh(storage::Database* database, const storage::ReadView& view,
+                 storage::CollectionId collection, storage::ModelId model, const RowIndex& rows,
+                 ThreadPool* pool);
 
+  storage::ModelId model() const { return model_; }
+  // Another number means that the vectors are others, or lie elsewhere.
+  int64_t num_builds() const { return num_builds_; }
   int64_t num_vectors(const RowIndex& rows) const;  // of chunks that are not gone
-  int64_t memory_bytes() const;
+  int64_t memory_bytes() const;                     // without the graph
+  bool has_codes() const { return binary_ != nullptr; }
+  const std::optional<VectorProfile>& profile() const { return profile_; }
+  const SearchCosts& costs() const { return costs_; }
 
   // The vectors nearest to the query. Errors: those of FlatIndex::Search.
   Result<VectorMatches> Search(const VectorQuery& query, const RowIndex& rows,
                                ThreadPool* pool) const;
 
+  // The graph. Making one takes long, so it is made aside, see graph_builder.h, and given to the
+  // index when it is done; what it lacks is compared one by one.
+  const index::GraphIndex* graph() const { return graph_.get(); }
+  bool wants_graph() const { return wants_graph_ && flat_ != nullptr; }
+  void WantGraph() { wants_graph_ = true; }
+  // Whether a search that asks for the graph can do no more for it: it is wanted, and what it lacks
+  // is left to the background.
+  bool is_graph_begun() const {
+    return flat_ == nullptr ||
+           (wants_graph_ && (num_lacking() == 0 || num_lacking() > options_.graph_at_once_max));
+  }
+  int64_t num_in_flat() const { return flat_ == nullptr ? 0 : flat_->size(); }
+  // An empty graph, or the one in `bytes` if these are about the vectors that are here.
+  Result<std::unique_ptr<index::GraphIndex>> StartGraph(std::string_view bytes) const;
+  // Takes a graph that was started at this num_builds().
+  void SetGraph(std::unique_ptr<index::GraphIndex> graph) { graph_ = std::move(graph); }
+  // Adds at most `num_rows` to the graph that is here. Errors: those of GraphIndex::Append.
+  Status GrowGraph(int64_t num_rows, int num_threads);
+  // Makes the graph at once if that is quick. Errors: as GrowGraph.
+  Status MakeSmallGraph();
+
  private:
+  // Vectors that are not in the graph.
+  int64_t num_lacking() const { return num_in_flat() - (graph_ == nullptr ? 0 : graph_->size()); }
+
+  // What one search works with.
+  struct Plan {
+    index::SearchParams params;
+    SearchWork work;
+  };
+
   Status Build(const storage::ReadView& view, storage::CollectionId collection,
                const RowIndex& rows);
   Status Append(const storage::ReadView& view, storage::CollectionId collection,
                 const RowIndex& rows);
   Status AddRows(std::span<const storage::ChunkId> chunks, const storage::VectorSet& vectors);
+  Status RefreshProfile(storage::Database* database, const storage::ReadView& view,
+                        storage::CollectionId collection, const RowIndex& rows, ThreadPool* pool);
   Status RefreshCodes(ThreadPool* pool);
   void Clear();
 
+  AccessPath Choose(VectorScan scan, const std::array<double, kNumAccessPaths>& ms) const;
+  Status SearchFlat(const Plan& plan, VectorMatches* matches) const;
+  Status SearchBinary(const Plan& plan, VectorMatches* matches) const;
+  // Sets `is_short` if the graph did not find enough.
+  Status SearchGraph(const Plan& plan, VectorMatches* matches, bool* is_short) const;
+
+  const VectorIndexOptions options_;
   storage::ModelId model_ = 0;
   uint64_t epoch_ = 0;
+  int64_t num_builds_ = 0;
   int64_t num_rows_ = -1;                       // of the RowIndex; -1: not built
   std::unique_ptr<index::FlatIndex> flat_;      // null while there are no vectors
   std::unique_ptr<index::BinaryIndex> binary_;  // null for few vectors
-  index::RowSet missing_;                       // rows without a vector
+  std::unique_ptr<index::GraphIndex> graph_;    // null if there is none yet
+  bool wants_graph_ = false;
+  std::optional<VectorProfile> profile_;  // not set for few vectors
+  index::RowSet missing_;                 // rows without a vector
+  mutable SearchCosts costs_;             // thread-safe
 };
 
 }  // namespace intarsia::engine

@@ -223,6 +223,11 @@ struct CacheCollection {
   bool operator==(const CacheCollection&) const = default;
 };
 
+struct ShowIndexes {
+  std::optional<Name> collection;
+  bool operator==(const ShowIndexes&) const = default;
+};
+
 struct ShowCache {
   std::optional<Name> collection;
   bool operator==(const ShowCache&) const = default;
@@ -304,7 +309,7 @@ struct Select {
 using Statement =
     std::variant<CreateModel, DropModel, ShowModels, SetDefaultModel, CreateCollection,
                  DropCollection, ShowCollections, Describe, Copy, Insert, Search, Answer, Explain,
-                 CacheCollection, ShowCache, ClearCache, CheckDatabase, RepairDatabase,
+                 CacheCollection, ShowIndexes, ShowCache, ClearCache, CheckDatabase, RepairDatabase,
                  BackupDatabase, CheckBackup, RestoreDatabase, SetSetting, ShowSettings, Delete,
                  Select>;
 

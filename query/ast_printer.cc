@@ -176,6 +176,8 @@ std::string Print(const CacheCollection& s) {
          NameClause("USING", s.model);
 }
 
+std::string Print(const ShowIndexes& s) { return "SHOW INDEXES" + NameClause("FOR", s.collection); }
+
 std::string Print(const ShowCache& s) { return "SHOW CACHE" + NameClause("FOR", s.collection); }
 
 std::string Print(const ClearCache& s) {

@@ -10,7 +10,7 @@ using T = OptionType;
 constexpr double kBytesMax = 1LL << 50;
 constexpr double kSeedMax = 4294967295.0;
 
-constexpr std::array<std::string_view, 3> kScans = {"auto", "flat", "binary"};
+constexpr std::array<std::string_view, 4> kScans = {"auto", "flat", "binary", "graph"};
 constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
 constexpr std::array<std::string_view, 3> kRankFusions = {"rrf", "relative", "linear"};
 

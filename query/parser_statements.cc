@@ -116,6 +116,16 @@ Outcome<Statement> ParseDrop(TokenCursor* cursor) {
   return cursor->UnexpectedKeyword(kNext);
 }
 
+// [FOR collection] behind SHOW CACHE and SHOW INDEXES.
+template <typename Show>
+Outcome<Statement> ParseShowFor(TokenCursor* cursor) {
+  Show statement;
+  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ParseFor(cursor));
+  static constexpr std::array<std::string_view, 1> kLast = {"FOR"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
 Outcome<Statement> ParseShow(TokenCursor* cursor) {
   if (cursor->AcceptWord("MODELS")) {
     INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
@@ -125,13 +135,8 @@ Outcome<Statement> ParseShow(TokenCursor* cursor) {
     INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
     return Statement(ShowCollections{});
   }
-  if (cursor->AcceptWord("CACHE")) {
-    ShowCache statement;
-    INTARSIA_ASSIGN_OR_FAIL(statement.collection, ParseFor(cursor));
-    static constexpr std::array<std::string_view, 1> kLast = {"FOR"};
-    INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
-    return Statement(std::move(statement));
-  }
+  if (cursor->AcceptWord("CACHE")) return ParseShowFor<ShowCache>(cursor);
+  if (cursor->AcceptWord("INDEXES")) return ParseShowFor<ShowIndexes>(cursor);
   if (cursor->AcceptWord("SETTINGS")) {
     ShowSettings statement;
     if (cursor->AcceptWord("LIKE")) {
@@ -141,8 +146,8 @@ Outcome<Statement> ParseShow(TokenCursor* cursor) {
     INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
     return Statement(std::move(statement));
   }
-  static constexpr std::array<std::string_view, 4> kNext = {"MODELS", "COLLECTIONS", "CACHE",
-                                                            "SETTINGS"};
+  static constexpr std::array<std::string_view, 5> kNext = {"MODELS", "COLLECTIONS", "INDEXES",
+                                                            "CACHE", "SETTINGS"};
   return cursor->UnexpectedKeyword(kNext);
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 using query::OptionTable;
 
-constexpr std::array<std::string_view, 58> kKeywords = {
+constexpr std::array<std::string_view, 59> kKeywords = {
     "ANALYZE",  "AND",      "ANSWER",    "AS",        "ASC",        "BACKUP",      "BETWEEN",
     "BOOLEAN",  "CACHE",    "CHECK",     "CLEAR",     "COLLECTION", "COLLECTIONS", "CONTAINS",
     "COPY",     "COUNT(*)", "CREATE",    "DATABASE",  "DEFAULT",    "DELETE",      "DESC",

@@ -56,7 +56,8 @@ constexpr std::array<Topic, 16> kTopics = {{
     {"drop", "Removes a model or a collection with its documents.",
      "DROP MODEL [IF EXISTS] name;\nDROP COLLECTION [IF EXISTS] name;", std::nullopt},
     {"show", "Lists what there is.",
-     "SHOW MODELS;\nSHOW COLLECTIONS;\nSHOW CACHE [FOR collection];\nSHOW SETTINGS [LIKE "
+     "SHOW MODELS;\nSHOW COLLECTIONS;\nSHOW INDEXES [FOR collection];\nSHOW CACHE [FOR "
+     "collection];\nSHOW SETTINGS [LIKE "
      "'pattern'];\nDESCRIBE collection;",
      std::nullopt},
     {"cache", "Computes and removes attention caches.",

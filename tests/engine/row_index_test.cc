@@ -116,13 +116,16 @@ TEST_F(RowIndexTest, ADroppedCollectionLeavesNothingBehind) {
 TEST_F(RowIndexTest, ExplainShowsSelectivityAndRowsRead) {
   CreateNotes();
   for (int name = 0; name < 8; ++name) Put(name);
-  const auto plan = Run("EXPLAIN SEARCH 'a' IN notes WHERE part >= 0");
-  EXPECT_EQ(plan.rows[2][0].AsString(),
-            "    -> WHERE by index: selectivity 100 %, 0 rows read for it");
-  const auto read = Run("EXPLAIN SEARCH 'a' IN notes WHERE content LIKE '%'");
+  const auto has = [this](const std::string& where, const std::string& line) {
+    for (const query::Row& row : Run("EXPLAIN SEARCH 'a' IN notes WHERE " + where).rows) {
+      if (row[0].AsString().find(line) != std::string::npos) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(has("part >= 0", "WHERE by index: selectivity 100 %, 0 rows read for it"));
   const int64_t num_chunks = Number(Run("SELECT COUNT(*) FROM notes"), "count");
-  EXPECT_EQ(read.rows[2][0].AsString(), "    -> WHERE by index: selectivity 100 %, " +
-                                            std::to_string(num_chunks) + " rows read for it");
+  EXPECT_TRUE(has("content LIKE '%'", "WHERE by index: selectivity 100 %, " +
+                                          std::to_string(num_chunks) + " rows read for it"));
 }
 
 TEST_F(RowIndexTest, SearchesBesideWritesSeeWholeStates) {

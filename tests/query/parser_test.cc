@@ -37,7 +37,7 @@ struct Pair {
   std::string_view canonical;  // Empty: the same.
 };
 
-constexpr std::array<Pair, 55> kStatements = {{
+constexpr std::array<Pair, 57> kStatements = {{
     {"check database", "CHECK DATABASE;"},
     {"REPAIR DATABASE;", ""},
     {"backup database to 'a' with (base='b')", "BACKUP DATABASE TO 'a' WITH (base = 'b');"},
@@ -90,6 +90,8 @@ constexpr std::array<Pair, 55> kStatements = {{
     {"CACHE COLLECTION docs WHERE year = 2025 USING qa;", ""},
     {"SHOW CACHE;", ""},
     {"SHOW CACHE FOR docs;", ""},
+    {"SHOW INDEXES;", ""},
+    {"show indexes for docs", "SHOW INDEXES FOR docs;"},
     {"CLEAR CACHE;", ""},
     {"clear cache kv for docs", "CLEAR CACHE KV FOR docs;"},
     {"SET search.ef = 200;", ""},
