@@ -22,7 +22,7 @@
 namespace intarsia::index {
 
 struct CalibrationOptions {
-  double recall_wanted = 0.995;  // of the 10 nearest, in [0, 1]
+  double recall_wanted = 0.998;  // of the 10 nearest, in [0, 1]
   int64_t num_queries = 64;      // at least 1; fewer if there are fewer vectors
   int64_t num_rows = 0;          // of the whole collection; 0: those of the sample
   uint64_t seed = 1;             // of the choice of queries and of the rotation

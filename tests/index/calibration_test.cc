@@ -21,7 +21,7 @@ TEST(CalibrationTest, TheChoiceReachesTheWantedRecall) {
   const auto sample = MakeFlat(3'000, 128);
   const auto calibration = Calibrate(*sample, {.num_queries = 40, .num_rows = 100'000}, nullptr);
   ASSERT_TRUE(calibration.ok()) << calibration.status();
-  EXPECT_EQ(calibration->trials.size(), 20U);
+  EXPECT_EQ(calibration->trials.size(), 16U);
   EXPECT_EQ(calibration->num_sampled, 3'000);
   EXPECT_EQ(calibration->num_queries, 40);
   EXPECT_GE(calibration->chosen.recall, 0.995);
