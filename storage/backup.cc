@@ -22,8 +22,15 @@ namespace {
 
 constexpr std::string_view kRows = "rocksdb";
 constexpr std::string_view kSegments = "kv";
-constexpr const char* kUnfinishedBackup = "BACKUP.unfinished";
-constexpr const char* kUnfinishedRestore = "RESTORE.unfinished";
+
+// What a directory is being made into: the file that says it is not whole, and the one that makes
+// it whole.
+struct Purpose {
+  std::string_view marker;
+  std::string_view whole;
+};
+constexpr Purpose kBackupPurpose = {.marker = "BACKUP.unfinished", .whole = "BACKUP"};
+constexpr Purpose kRestorePurpose = {.marker = "RESTORE.unfinished", .whole = "FORMAT"};
 
 // Where the rows of the moment of a backup lie, as links beside the database's own.
 std::string MomentPath(const std::string& database_path) { return database_path + "/backup.tmp"; }
@@ -49,27 +56,32 @@ bool IsWithin(const std::string& path, const std::string& folder) {
 // A directory that is being filled. Goes again unless it was finished.
 class Target {
  public:
-  // Takes a directory that is absent, empty or what an attempt left that had the same marker.
+  // Takes a directory that is absent, empty or what an attempt of the same purpose left unfinished.
   // Errors: kAlreadyExists, kInvalidArgument for a file, kIo, kResourceExhausted.
   static Result<std::unique_ptr<Target>> Begin(FileSystem* file_system, const std::string& path,
-                                               const char* marker) {
-    auto target = std::unique_ptr<Target>(new Target(file_system, path, marker));
+                                               const Purpose& purpose) {
+    auto target = std::unique_ptr<Target>(new Target(file_system, path, purpose));
     target->was_there_ = file_system->Exists(path);
     if (target->was_there_) {
       INTARSIA_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, file_system->List(path));
-      const bool is_left_over = std::ranges::find(entries, std::string_view(marker),
-                                                  &DirectoryEntry::name) != entries.end();
+      const auto has = [&](std::string_view name) {
+        return std::ranges::find(entries, name, &DirectoryEntry::name) != entries.end();
+      };
+      // A kill right behind the last step leaves the marker beside what is whole.
+      const bool is_left_over = has(purpose.marker) && !has(purpose.whole);
       if (!entries.empty() && !is_left_over) {
         return Status(StatusCode::kAlreadyExists, "the directory is not empty; choose another: " +
                                                       path + " holds=" + entries[0].name);
       }
       if (is_left_over) target->RemoveContent();
     }
-    for (const std::string_view folder : {kRows, kSegments}) {
-      INTARSIA_RETURN_IF_ERROR(file_system->CreateDirectories(path + "/" + std::string(folder)));
-    }
-    INTARSIA_RETURN_IF_ERROR(file_system->WriteAtomically(path + "/" + marker, "unfinished\n"));
+    INTARSIA_RETURN_IF_ERROR(file_system->CreateDirectories(path));
     target->is_begun_ = true;
+    INTARSIA_RETURN_IF_ERROR(
+        file_system->WriteAtomically(target->PathOf(purpose.marker), "unfinished\n"));
+    for (const std::string_view folder : {kRows, kSegments}) {
+      INTARSIA_RETURN_IF_ERROR(file_system->CreateDirectories(target->PathOf(folder)));
+    }
     return target;
   }
 
@@ -83,33 +95,33 @@ class Target {
   Target(const Target&) = delete;
   Target& operator=(const Target&) = delete;
 
-  std::string PathOf(const std::string& name) const { return path_ + "/" + name; }
+  std::string PathOf(std::string_view name) const { return path_ + "/" + std::string(name); }
 
   // Writes the file that makes the directory whole, when all else has reached the disk.
-  Status Finish(const std::string& name, std::string_view bytes) {
+  Status Finish(std::string_view bytes) {
     for (const std::string_view folder : {kRows, kSegments}) {
-      INTARSIA_RETURN_IF_ERROR(file_system_->SyncDirectory(PathOf(std::string(folder))));
+      INTARSIA_RETURN_IF_ERROR(file_system_->SyncDirectory(PathOf(folder)));
     }
-    INTARSIA_RETURN_IF_ERROR(file_system_->WriteAtomically(PathOf(name), bytes));
+    INTARSIA_RETURN_IF_ERROR(file_system_->WriteAtomically(PathOf(purpose_.whole), bytes));
     is_begun_ = false;
     // The directory is whole now; a marker that stays says nothing any more.
-    file_system_->Remove(PathOf(marker_)).IgnoreError();
+    file_system_->Remove(PathOf(purpose_.marker)).IgnoreError();
     return Status::Ok();
   }
 
  private:
-  Target(FileSystem* file_system, std::string path, const char* marker)
-      : file_system_(file_system), path_(std::move(path)), marker_(marker) {}
+  Target(FileSystem* file_system, std::string path, const Purpose& purpose)
+      : file_system_(file_system), path_(std::move(path)), purpose_(purpose) {}
 
   void RemoveContent() {
-    RemoveTree(PathOf(std::string(kRows)));
-    RemoveTree(PathOf(std::string(kSegments)));
-    file_system_->Remove(PathOf(marker_)).IgnoreError();  // It may not be there yet.
+    RemoveTree(PathOf(kRows));
+    RemoveTree(PathOf(kSegments));
+    file_system_->Remove(PathOf(purpose_.marker)).IgnoreError();  // It may not be there yet.
   }
 
   FileSystem* const file_system_;
   const std::string path_;
-  const char* const marker_;
+  const Purpose purpose_;
   bool was_there_ = false;
   bool is_begun_ = false;
 };
@@ -127,14 +139,13 @@ Status OpenSources(FileSystem* file_system, const std::string& folder, std::stri
   if (!file_system->Exists(folder)) return Status::Ok();
   INTARSIA_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, file_system->List(folder));
   for (const DirectoryEntry& entry : entries) {
-    if (entry.is_directory) continue;
+    const std::string name = std::string(prefix) + "/" + entry.name;
+    if (entry.is_directory || !IsBackupName(name)) continue;  // not one of ours
     auto file = file_system->OpenForReading(folder + "/" + entry.name);
     if (!file.ok() && file.status().code() == StatusCode::kNotFound) continue;
     INTARSIA_RETURN_IF_ERROR(file.status());
     INTARSIA_ASSIGN_OR_RETURN(const int64_t num_bytes, (*file)->Size());
-    sources->push_back({.name = std::string(prefix) + "/" + entry.name,
-                        .file = *std::move(file),
-                        .num_bytes = num_bytes});
+    sources->push_back({.name = name, .file = *std::move(file), .num_bytes = num_bytes});
   }
   return Status::Ok();
 }
@@ -207,7 +218,7 @@ Result<BackupReport> BackUpDatabase(DatabaseCore* core, const std::string& targe
     }
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<Target> target,
-                            Target::Begin(options.file_system, target_path, kUnfinishedBackup));
+                            Target::Begin(options.file_system, target_path, kBackupPurpose));
   const Moment moment(MomentPath(core->path));
   BackupManifest manifest = {.format = core->format, .commit = 0, .created = 0, .files = {}};
   {
@@ -236,7 +247,7 @@ Result<BackupReport> BackUpDatabase(DatabaseCore* core, const std::string& targe
     manifest.files.push_back(std::move(file));
     source.file.reset();
   }
-  INTARSIA_RETURN_IF_ERROR(target->Finish("BACKUP", EncodeBackupManifest(manifest)));
+  INTARSIA_RETURN_IF_ERROR(target->Finish(EncodeBackupManifest(manifest)));
   BackupReport report = ReportOf(manifest);
   report.num_shared_bytes = num_shared_bytes;
   return report;
@@ -261,13 +272,13 @@ Result<BackupReport> RestoreBackup(const std::string& directory, const std::stri
                   "a database needs a directory outside of the backup: " + target_path);
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<Target> target,
-                            Target::Begin(options.file_system, target_path, kUnfinishedRestore));
+                            Target::Begin(options.file_system, target_path, kRestorePurpose));
   BackupCopier copier(options, manifest.num_bytes());
   for (const BackupFile& file : manifest.files) {
     INTARSIA_RETURN_IF_ERROR(
         copier.CopyChecked(directory + "/" + file.name, file, target->PathOf(file.name)));
   }
-  INTARSIA_RETURN_IF_ERROR(target->Finish("FORMAT", EncodeDirectoryFormat(manifest.format)));
+  INTARSIA_RETURN_IF_ERROR(target->Finish(EncodeDirectoryFormat(manifest.format)));
   return ReportOf(manifest);
 }
 

@@ -17,20 +17,6 @@ int64_t NumPieces(int64_t num_bytes) {
   return (num_bytes + kBackupPieceBytes - 1) / kBackupPieceBytes;
 }
 
-// Whether a name is a plain one in one of our folders, and so stays in the directory.
-bool IsPlainName(std::string_view name) {
-  for (const std::string_view folder : {std::string_view("rocksdb/"), std::string_view("kv/")}) {
-    if (!name.starts_with(folder)) continue;
-    const std::string_view rest = name.substr(folder.size());
-    return !rest.empty() && rest[0] != '.' && rest.size() <= 255 &&
-           std::ranges::all_of(rest, [](char c) {
-             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                    c == '-' || c == '_' || c == '.';
-           });
-  }
-  return false;
-}
-
 Status Damaged(const std::string& path, const std::string& what) {
   return Status(StatusCode::kCorruption,
                 "the list of a backup is damaged (" + what + "); take the backup again: " + path);
@@ -41,7 +27,7 @@ Result<BackupFile> ReadFile(ByteReader* reader, const std::string& path) {
   file.name = reader->ReadString();
   file.num_bytes = reader->Read<int64_t>();
   INTARSIA_RETURN_IF_ERROR(reader->status());
-  if (!IsPlainName(file.name)) return Damaged(path, "a file's name");
+  if (!IsBackupName(file.name)) return Damaged(path, "a file's name");
   if (file.num_bytes < 0 || file.num_bytes > kFileBytesMax) return Damaged(path, "a file's size");
   const int64_t num_pieces = NumPieces(file.num_bytes);
   if (num_pieces > reader->remaining() / 16) return Damaged(path, "too short");
@@ -54,6 +40,19 @@ Result<BackupFile> ReadFile(ByteReader* reader, const std::string& path) {
 }
 
 }  // namespace
+
+bool IsBackupName(std::string_view name) {
+  for (const std::string_view folder : {std::string_view("rocksdb/"), std::string_view("kv/")}) {
+    if (!name.starts_with(folder)) continue;
+    const std::string_view rest = name.substr(folder.size());
+    return !rest.empty() && rest[0] != '.' && rest.size() <= 255 &&
+           std::ranges::all_of(rest, [](char c) {
+             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    c == '-' || c == '_' || c == '.';
+           });
+  }
+  return false;
+}
 
 int64_t BackupManifest::num_bytes() const {
   int64_t sum = 0;

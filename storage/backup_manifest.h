@@ -43,6 +43,10 @@ struct BackupManifest {
   const BackupFile* Find(std::string_view name) const;
 };
 
+// Whether a backup may hold a file of that name: a plain one in one of our folders, which therefore
+// stays in the directory.
+bool IsBackupName(std::string_view name);
+
 std::string EncodeBackupManifest(const BackupManifest& manifest);
 
 // Errors: kCorruption, also for a name that would leave the directory; kUnsupported if a newer

@@ -215,6 +215,25 @@ TEST_F(BackupTest, WhatIsNoBackupIsRefusedWithItsReason) {
   EXPECT_EQ(reader->BackUp(folder_ / "y", {}).status().code(), StatusCode::kUnsupported);
 }
 
+TEST_F(BackupTest, AMarkerBesideWhatIsWholeDoesNotGiveItAway) {
+  // As a kill between the last two steps leaves them.
+  Must(database_->BackUp(folder_ / "bk", {}));
+  WriteFile(folder_ / "bk/BACKUP.unfinished", "unfinished\n");
+  EXPECT_EQ(database_->BackUp(folder_ / "bk", {}).status().code(), StatusCode::kAlreadyExists);
+  Must(RestoreBackup(folder_ / "bk", folder_ / "restored", {}));
+  WriteFile(folder_ / "restored/RESTORE.unfinished", "unfinished\n");
+  EXPECT_EQ(RestoreBackup(folder_ / "bk", folder_ / "restored", {}).status().code(),
+            StatusCode::kAlreadyExists);
+  ExpectHolds(folder_ / "restored", 20);
+}
+
+TEST_F(BackupTest, ForeignFilesAreLeftOut) {
+  WriteFile(folder_ / "kb/kv/my notes (1).txt", "not a segment");
+  Must(database_->BackUp(folder_ / "bk", {}));
+  EXPECT_FALSE(fs::exists(folder_ / "bk/kv/my notes (1).txt"));
+  Must(CheckBackup(folder_ / "bk", {}));
+}
+
 TEST_F(BackupTest, CancellingLeavesNothing) {
   CancelToken cancel;
   BackupOptions options;
