@@ -14,8 +14,6 @@ foreach(warning array-bounds maybe-uninitialized restrict stringop-overflow stri
     $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-error=${warning}>)
 endforeach()
 target_include_directories(intarsia_flags INTERFACE ${PROJECT_SOURCE_DIR})
-# For the factories that choose between a CPU and a CUDA backend; nothing else asks for it.
-target_compile_definitions(intarsia_flags INTERFACE $<$<BOOL:${INTARSIA_CUDA}>:INTARSIA_CUDA=1>)
 if(INTARSIA_SANITIZER)
   set(sanitize -fsanitize=${INTARSIA_SANITIZER})
   target_compile_options(intarsia_flags INTERFACE
