@@ -109,7 +109,7 @@ constexpr std::array<ErrorCase, 62> kCases = {{
     {"INSERT INTO c (id, content) VALUES ('a')", 36, "row with too few values: columns=2 values=1",
      ""},
     {"INSERT INTO c (id) VALUES ('a'), ('b', 'c')", 34, "row with too many values: columns=1", ""},
-    {"SHOW MODLES", 6, "expected MODELS, COLLECTIONS, CACHE or SETTINGS, found \"MODLES\"",
+    {"SHOW MODLES", 6, "expected MODELS, COLLECTIONS, INDEXES, CACHE or SETTINGS, found \"MODLES\"",
      "Did you mean \"MODELS\"?"},
 }};
 
