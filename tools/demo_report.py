@@ -17,8 +17,8 @@ import textwrap
 QUESTIONS = {
     "postgres": [
         "What does VACUUM do?",
-        "Why is VACUUM needed?",
-        "What does VACUUM FULL do?",
+        "When should VACUUM FULL be used?",
+        "What lock does VACUUM FULL take?",
     ],
     "manual": [
         "When is a KV cache written?",
