@@ -78,24 +78,25 @@ class AnswerStatementTest : public EngineFixture {
 
 TEST_F(AnswerStatementTest, CitationsPointAtTheStoredText) {
   CreateFilledDocs();
-  int64_t num_citations = 0;
-  int64_t num_multi_byte = 0;
-  for (int seed = 0; seed < 64; ++seed) {
-    // A quarter of the questions looks at the document that is not ASCII only.
-    const std::string where = seed % 4 == 0 ? "WHERE source LIKE '%größe.md' " : "";
-    const auto answer =
-        Run("ANSWER 'harbour?' FROM docs " + where +
-            "WITH (min_score = -1, temperature = 4, top_k = 30, max_tokens = 40, seed = " +
-            std::to_string(seed) + ")");
-    ExpectCitationsToHold(answer);
-    ExpectToAddUp(answer);
-    for (const query::Value& citation : Cell(answer, "citations").AsList()) {
-      ++num_citations;
-      num_multi_byte += citation.Find("source")->AsString().ends_with("größe.md") ? 1 : 0;
+  // The model speaks at random and the prompt names the files, whose folder is another in each run:
+  // so the seeds go on until there are enough citations, and not up to a number that mostly does.
+  const auto expect_citations = [this](std::string_view where, int64_t num_wanted) {
+    constexpr int kMaxSeeds = 4000;
+    int64_t num_citations = 0;
+    for (int seed = 0; num_citations < num_wanted && seed < kMaxSeeds; ++seed) {
+      const auto answer =
+          Run("ANSWER 'harbour?' FROM docs " + std::string(where) +
+              "WITH (min_score = -1, temperature = 4, top_k = 30, max_tokens = 40, seed = " +
+              std::to_string(seed) + ")");
+      ExpectCitationsToHold(answer);
+      ExpectToAddUp(answer);
+      num_citations += std::ssize(Cell(answer, "citations").AsList());
+      if (HasFailure()) return;
     }
-  }
-  EXPECT_GT(num_citations, 12);
-  EXPECT_GT(num_multi_byte, 0);
+    EXPECT_GE(num_citations, num_wanted) << where;
+  };
+  expect_citations("", 12);
+  expect_citations("WHERE source LIKE '%größe.md' ", 4);  // Its bytes are not its characters.
 }
 
 TEST_F(AnswerStatementTest, WhatIsStreamedIsTheAnswer) {
