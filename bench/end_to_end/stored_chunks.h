@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "bench/storage/page_cache.h"
 #include "engine/fusion/kv_source.h"
 #include "storage/database.h"
 
@@ -19,7 +20,6 @@ class StoredChunks {
  public:
   // Makes a database in a new temporary directory, which goes with the object.
   static Result<std::unique_ptr<StoredChunks>> Create();
-  ~StoredChunks();
   StoredChunks(const StoredChunks&) = delete;
   StoredChunks& operator=(const StoredChunks&) = delete;
 
@@ -35,11 +35,11 @@ class StoredChunks {
   Result<double> ShareInPageCache() const;
 
  private:
-  StoredChunks(std::string path, std::unique_ptr<storage::Database> database);
+  StoredChunks(ScratchDirectory scratch, std::unique_ptr<storage::Database> database);
   std::vector<std::string> SegmentPaths() const;
 
-  const std::string path_;
-  std::unique_ptr<storage::Database> database_;
+  const ScratchDirectory scratch_;
+  const std::unique_ptr<storage::Database> database_;
   int64_t num_added_ = 0;
 };
 
