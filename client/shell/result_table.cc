@@ -73,15 +73,20 @@ int64_t NaturalWidth(std::string_view text) {
   }
 }
 
-// Takes columns from the widest until all fit into `available`, and never below kColumnWidthMin.
-void ShrinkWidths(int64_t available, std::vector<int64_t>* widths) {
-  int64_t low = kColumnWidthMin;
-  int64_t high = std::max(low, *std::max_element(widths->begin(), widths->end()));
-  const auto total = [widths](int64_t cap) {
-    return std::accumulate(
-        widths->begin(), widths->end(), int64_t{0},
-        [cap](int64_t sum, int64_t width) { return sum + std::min(width, cap); });
+// Takes columns from the widest until all fit into `available`, and from none below its floor,
+// which is at most its width. The floors fit together.
+void ShrinkWidths(int64_t available, const std::vector<int64_t>& floors,
+                  std::vector<int64_t>* widths) {
+  const auto capped = [&](size_t i, int64_t cap) {
+    return std::max(floors[i], std::min((*widths)[i], cap));
   };
+  const auto total = [&](int64_t cap) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < widths->size(); ++i) sum += capped(i, cap);
+    return sum;
+  };
+  int64_t low = 0;
+  int64_t high = *std::max_element(widths->begin(), widths->end());
   while (low < high) {
     const int64_t cap = (low + high + 1) / 2;
     if (total(cap) <= available) {
@@ -91,10 +96,10 @@ void ShrinkWidths(int64_t available, std::vector<int64_t>* widths) {
     }
   }
   int64_t spare = available - total(low);
-  for (int64_t& width : *widths) {
-    if (width <= low) continue;
-    width = low + (spare > 0 ? 1 : 0);  // The remainder, a column each.
-    --spare;
+  for (size_t i = 0; i < widths->size(); ++i) {
+    const bool is_cut = (*widths)[i] > low && floors[i] <= low;
+    (*widths)[i] = capped(i, low) + (is_cut && spare > 0 ? 1 : 0);  // The remainder, a column each.
+    if (is_cut) --spare;
   }
 }
 
@@ -111,15 +116,18 @@ class BoxWriter {
     MeasureColumns(stands_alone ? INT64_MAX : kColumnWidthMax);
   }
 
-  // Whether the table fits into columns_max.
+  // Whether the table fits into columns_max with every heading on one line.
   bool FitWidth() {
     if (options_.columns_max <= 0) return true;
     const auto num_columns = static_cast<int64_t>(widths_.size());
     const int64_t available = options_.columns_max - 3 * num_columns - 1;
-    int64_t needed = 0;
-    for (const int64_t width : widths_) needed += std::min(width, kColumnWidthMin);
-    if (needed > available) return false;
-    ShrinkWidths(available, &widths_);
+    std::vector<int64_t> floors;
+    for (size_t i = 0; i < widths_.size(); ++i) {
+      const int64_t heading = NaturalWidth(result_.columns[i].name);
+      floors.push_back(std::min(widths_[i], std::max(heading, kColumnWidthMin)));
+    }
+    if (std::accumulate(floors.begin(), floors.end(), int64_t{0}) > available) return false;
+    ShrinkWidths(available, floors, &widths_);
     return true;
   }
 

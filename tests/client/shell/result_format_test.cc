@@ -52,14 +52,18 @@ TEST(ResultFormatTest, BoxFitsTheTerminal) {
   ResultSet result;
   result.columns = {{"n"}, {"content"}, {"heading"}};
   result.rows.push_back({Value(1), Value(std::string(300, 'x')), Value("Manual > Set-up > First")});
-  for (int64_t columns = 22; columns < 100; columns += 3) {
-    std::istringstream lines(Format(result, OutputMode::kBox, columns));
+  for (int64_t columns = 25; columns < 100; columns += 3) {
+    const std::string box = Format(result, OutputMode::kBox, columns);
+    EXPECT_NE(box.find("│ content "), std::string::npos) << box;  // headings stay whole
+    EXPECT_NE(box.find("│ heading "), std::string::npos) << box;
+    std::istringstream lines(box);
     int64_t num_lines = 0;
     for (std::string line; std::getline(lines, line); ++num_lines) {
       EXPECT_LE(DisplayWidth(line), columns) << line;
     }
     EXPECT_LE(num_lines, 9);
   }
+  EXPECT_TRUE(Format(result, OutputMode::kBox, 24).starts_with("      n = 1\n"));
 }
 
 TEST(ResultFormatTest, BoxThatCannotFitIsShownAsLines) {
