@@ -288,22 +288,6 @@ TEST_F(FusedPrefillCudaLlamaTest, QuantisedCachesOfSeveralTypesGiveTheLogitsOfTh
                                    kTolerance));
 }
 
-// A cache that turns out to be damaged at one layer.
-class DamagedKv : public KvSource {
- public:
-  DamagedKv(const KvSource* whole, int32_t layer) : whole_(*whole), layer_(layer) {}
-  KvPayloadType type() const override { return whole_.type(); }
-  int64_t num_tokens() const override { return whole_.num_tokens(); }
-  Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
-    if (layer == layer_) return Status(StatusCode::kNotFound, "checksum mismatch");
-    return whole_.ReadLayer(layer, target);
-  }
-
- private:
-  const KvSource& whole_;
-  const int32_t layer_;
-};
-
 TEST_F(FusedPrefillCudaLlamaTest, ACacheThatIsLostOnTheWayIsComputedInstead) {
   TinyDeviceScene tiny("llama");
   const DeviceFusedContext wanted =
