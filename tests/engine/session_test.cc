@@ -40,7 +40,11 @@ TEST_F(SessionTest, TheDiskBudgetIsWhatTheSettingSays) {
 TEST_F(SessionTest, AStatementStopsAtItsTimeout) {
   CreateFilledDocs();
   Run("SET statement_timeout_ms = 1");
-  const auto answer = Fail("ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 3000)");
+  // A question that takes many times as long to read, however fast the machine is.
+  std::string question;
+  for (int i = 0; i < 2'000; ++i) question += "harbour ";
+  const auto answer =
+      Fail("ANSWER '" + question + "' FROM docs WITH (min_score = -1, max_tokens = 3)");
   EXPECT_EQ(answer.error_class, query::ErrorClass::kTimeout);
   EXPECT_EQ(answer.message, "the statement ran longer than statement_timeout_ms = 1");
   for (int i = 0; i < 200; ++i) {

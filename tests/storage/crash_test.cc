@@ -175,9 +175,13 @@ TEST_F(CrashTest, KilledWriterLosesNothingThatItAcknowledged) {
     const pid_t child = ::fork();
     if (child == 0) WriteUntilKilled(path, last_acknowledged + 1, pipe_ends[1]);
     ::close(pipe_ends[1]);
-    std::this_thread::sleep_for(std::chrono::microseconds(20'000 + random() % 60'000));
-    ::kill(child, SIGKILL);
     int64_t number = 0;
+    // Every other process is killed once it has come to write, the rest wherever they are.
+    if (round % 2 == 0 && ::read(pipe_ends[0], &number, sizeof(number)) == sizeof(number)) {
+      last_acknowledged = number;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 60'000));
+    ::kill(child, SIGKILL);
     while (::read(pipe_ends[0], &number, sizeof(number)) == sizeof(number)) {
       last_acknowledged = number;
     }
