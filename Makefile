@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup models test-models build cuda gpu-bundle test demo bench quality retrieval soak \
+.PHONY: help setup models test-models build cuda gpu-bundle test demo bench quality retrieval soak flips \
         asan tsan format check lint clean
 
 # Where the packages come from another way than apt: make SETUP=true test
@@ -96,6 +96,10 @@ retrieval: setup test-models build ## compare searches by vectors, by words and 
 soak: setup build ## kill the store a thousand times, and look for what was lost or came back
 	@build/cpu/bin/storage_soak_test --gtest_brief=1 --gtest_repeat=100 --gtest_shuffle \
 	  --gtest_random_seed=$(SOAK_SEED)
+
+flips: setup build ## flip ten thousand bits of a database, and print what became of them
+	@build/cpu/bin/scenario_flip_test --gtest_brief=1 --gtest_also_run_disabled_tests \
+	  --gtest_filter='*TenThousand*' --gtest_random_seed=$(SOAK_SEED)
 
 asan: setup test-models ## build and test with the address and undefined-behaviour sanitizers
 	@$(call build_preset,asan)

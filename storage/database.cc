@@ -8,6 +8,7 @@
 #include "storage/commit.h"
 #include "storage/database_core.h"
 #include "storage/kv_core.h"
+#include "storage/rocks_current.h"
 
 namespace intarsia::storage {
 namespace {
@@ -34,22 +35,57 @@ Result<DirectoryFormat> ReadFormat(FileSystem* file_system, const std::string& d
   return DecodeDirectoryFormat(path, bytes);
 }
 
+// What a damaged FORMAT said: RocksDB has a copy of it.
+Result<DirectoryFormat> FormatInRocks(const DatabaseCore& core) {
+  RocksOptions options;
+  options.mode = RocksOptions::Mode::kReadOnly;
+  options.wal_recovery = WalRecovery::kPointInTime;
+  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<Rocks> rocks,
+                            Rocks::Open(core.path + "/rocksdb", options));
+  INTARSIA_ASSIGN_OR_RETURN(const std::string bytes,
+                            rocks->Get(Family::kMeta, FormatKey(), nullptr));
+  return DecodeDirectoryFormat(core.path + "/rocksdb", bytes);
+}
+
+// Reads FORMAT, or makes it anew if it is damaged.
+Status TakeFormat(DatabaseCore* core) {
+  Result<DirectoryFormat> format = ReadFormat(core->options.file_system, core->path);
+  if (!format.ok() && format.status().code() == StatusCode::kCorruption) {
+    const Status damage = format.status();
+    format = FormatInRocks(*core);
+    if (!format.ok()) return damage;
+    Log(LogLevel::kWarning, "FORMAT made anew: " + damage.ToString());
+    if (!core->is_read_only()) {
+      INTARSIA_RETURN_IF_ERROR(core->options.file_system->WriteAtomically(
+          core->path + "/FORMAT", EncodeDirectoryFormat(*format)));
+    }
+  }
+  INTARSIA_RETURN_IF_ERROR(format.status());
+  core->format = *format;
+  return Status::Ok();
+}
+
 // The number of the last commit; 0 before the first.
 Result<uint64_t> LastCommit(const Rocks& rocks) {
   INTARSIA_ASSIGN_OR_RETURN(const std::string body, rocks.Get(Family::kMeta, CommitKey(), nullptr));
   return DecodeNumber(body);
 }
 
-Status CommitsLost(const DatabaseCore& core, uint64_t found, uint64_t acknowledged) {
+Status CommitsLost(const DatabaseCore& core, uint64_t found, uint64_t acknowledged,
+                   std::string_view cause) {
   return Status(
       StatusCode::kCorruption,
       "acknowledged commits are missing; restore a backup, or drop them on purpose: " + core.path +
-          " found=" + std::to_string(found) + " acknowledged=" + std::to_string(acknowledged));
+          "/rocksdb found=" + std::to_string(found) +
+          " acknowledged=" + std::to_string(acknowledged) + " cause=" + std::string(cause));
 }
 
 // Opens RocksDB and proves that every acknowledged commit is there. A log that is damaged where
 // nothing was acknowledged yet, as after a power failure, is cut off there.
 Status OpenRocks(DatabaseCore* core) {
+  if (!core->is_read_only()) {
+    INTARSIA_RETURN_IF_ERROR(RestoreCurrent(core->options.file_system, core->path + "/rocksdb"));
+  }
   INTARSIA_ASSIGN_OR_RETURN(const uint64_t acknowledged,
                             CommitMark::Read(core->path + "/COMMITS", core->format.uuid_view()));
   const bool may_drop = core->options.damaged_tail == DamagedTail::kDrop;
@@ -66,7 +102,9 @@ Status OpenRocks(DatabaseCore* core) {
     if (!probe.ok()) return rocks.status();
     INTARSIA_ASSIGN_OR_RETURN(const uint64_t found, LastCommit(**probe));
     if (!may_drop && acknowledged == 0) return rocks.status();
-    if (!may_drop && found < acknowledged) return CommitsLost(*core, found, acknowledged);
+    if (!may_drop && found < acknowledged) {
+      return CommitsLost(*core, found, acknowledged, rocks.status().message());
+    }
     Log(LogLevel::kWarning, "unacknowledged tail dropped: " + rocks.status().ToString());
     options.wal_recovery = WalRecovery::kPointInTime;
     rocks = Rocks::Open(core->path + "/rocksdb", options);
@@ -75,7 +113,7 @@ Status OpenRocks(DatabaseCore* core) {
   core->rocks = *std::move(rocks);
   INTARSIA_ASSIGN_OR_RETURN(core->last_commit, LastCommit(*core->rocks));
   if (core->last_commit < acknowledged && !may_drop) {
-    return CommitsLost(*core, core->last_commit, acknowledged);
+    return CommitsLost(*core, core->last_commit, acknowledged, "the log ends too early");
   }
   return Status::Ok();
 }
@@ -112,18 +150,18 @@ Status PrepareDirectory(DatabaseCore* core) {
   if (core->is_read_only() && state != DirectoryState::kComplete) {
     return Status(StatusCode::kNotFound, "no database here to open read-only: " + core->path);
   }
+  if (core->is_read_only()) return TakeFormat(core);
   if (state == DirectoryState::kComplete) {
     // Before the lock, so that a newer database is left as it is.
-    INTARSIA_ASSIGN_OR_RETURN(core->format, ReadFormat(file_system, core->path));
+    const Status status = ReadFormat(file_system, core->path).status();
+    if (!status.ok() && status.code() != StatusCode::kCorruption) return status;
   }
-  if (core->is_read_only()) return Status::Ok();
   INTARSIA_RETURN_IF_ERROR(file_system->CreateDirectories(core->path));
   INTARSIA_ASSIGN_OR_RETURN(core->lock, DirectoryLock::Acquire(core->path, core->options.program));
   // Another process may have created it meanwhile.
   INTARSIA_ASSIGN_OR_RETURN(state, InspectDirectory(file_system, core->path));
   if (state != DirectoryState::kComplete) INTARSIA_RETURN_IF_ERROR(Create(core));
-  INTARSIA_ASSIGN_OR_RETURN(core->format, ReadFormat(file_system, core->path));
-  return Status::Ok();
+  return TakeFormat(core);
 }
 
 Status ReadMeta(DatabaseCore* core) {
@@ -131,7 +169,7 @@ Status ReadMeta(DatabaseCore* core) {
                             core->rocks->Get(Family::kMeta, FormatKey(), nullptr));
   if (format != EncodeDirectoryFormat(core->format)) {
     return Status(StatusCode::kCorruption,
-                  "FORMAT and rocksdb are of different databases: " + core->path);
+                  "FORMAT and rocksdb are of different databases; restore a backup: " + core->path);
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::string ids,
                             core->rocks->Get(Family::kMeta, IdsKey(), nullptr));
@@ -193,6 +231,32 @@ Status PurgeDropped(DatabaseCore* core) {
   return Status::Ok();
 }
 
+Status OpenAll(DatabaseCore* core) {
+  INTARSIA_RETURN_IF_ERROR(PrepareDirectory(core));
+  if (!core->is_read_only()) RemoveBackupLeftovers(core->path);
+  INTARSIA_RETURN_IF_ERROR(OpenRocks(core));
+  INTARSIA_RETURN_IF_ERROR(ReadMeta(core));
+  if (!core->is_read_only()) {
+    INTARSIA_ASSIGN_OR_RETURN(core->mark,
+                              CommitMark::Open(core->path + "/COMMITS", core->format.uuid_view()));
+    INTARSIA_RETURN_IF_ERROR(core->mark->Write(core->last_commit));
+  }
+  INTARSIA_RETURN_IF_ERROR(OpenKv(core));
+  return core->is_read_only() ? Status::Ok() : PurgeDropped(core);
+}
+
+// Damage that keeps a database from being opened, with what is left to do about it.
+Status WithBackup(const Status& status) {
+  constexpr std::string_view kRemedy = "restore a backup";
+  if (status.code() != StatusCode::kCorruption ||
+      status.message().find(kRemedy) != std::string_view::npos) {
+    return status;
+  }
+  std::string message(status.message());
+  if (message.ends_with(kCheckRemedy)) message.resize(message.size() - kCheckRemedy.size());
+  return Status(status.code(), message.append("; ").append(kRemedy));
+}
+
 }  // namespace
 
 Database::Database(std::unique_ptr<DatabaseCore> core) : core_(std::move(core)) {}
@@ -211,17 +275,7 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path,
     return Status(StatusCode::kInvalidArgument, "a database needs the path of a directory");
   }
   core->options = options;
-  INTARSIA_RETURN_IF_ERROR(PrepareDirectory(core.get()));
-  if (!core->is_read_only()) RemoveBackupLeftovers(core->path);
-  INTARSIA_RETURN_IF_ERROR(OpenRocks(core.get()));
-  INTARSIA_RETURN_IF_ERROR(ReadMeta(core.get()));
-  if (!core->is_read_only()) {
-    INTARSIA_ASSIGN_OR_RETURN(core->mark,
-                              CommitMark::Open(core->path + "/COMMITS", core->format.uuid_view()));
-    INTARSIA_RETURN_IF_ERROR(core->mark->Write(core->last_commit));
-  }
-  INTARSIA_RETURN_IF_ERROR(OpenKv(core.get()));
-  if (!core->is_read_only()) INTARSIA_RETURN_IF_ERROR(PurgeDropped(core.get()));
+  INTARSIA_RETURN_IF_ERROR(WithBackup(OpenAll(core.get())));
   return std::make_unique<Database>(std::move(core));
 }
 

@@ -149,7 +149,8 @@ class Database {
 
   // Walks everything that the database holds; what is wrong with it is in the report and no error.
   // Errors: kUnsupported for a repair of a database that is read-only, kCancelled, kIo; a repair
-  // that was cancelled or failed has changed nothing, but for text indexes that are built anew.
+  // that was cancelled or failed has changed nothing, but that tables of vectors and postings that
+  // cannot be read are emptied, and text indexes built anew.
   Result<CheckReport> Check(const CheckOptions& options);
 
   // Backs the database up into the directory `target` while it is in use.

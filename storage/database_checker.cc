@@ -32,6 +32,10 @@ bool AreSameCounts(CollectionStats a, CollectionStats b) {
 
 void DatabaseChecker::Find(CheckFinding finding) {
   ++report_.num_findings;
+  // The remedy stands beside it.
+  if (finding.problem.ends_with(kCheckRemedy)) {
+    finding.problem.resize(finding.problem.size() - kCheckRemedy.size());
+  }
   if (std::ssize(report_.findings) < kFindingsMax) report_.findings.push_back(std::move(finding));
 }
 
@@ -49,7 +53,30 @@ Status DatabaseChecker::Progress(std::string_view stage, int64_t done, int64_t t
   return options_.cancel == nullptr ? Status::Ok() : options_.cancel->Check();
 }
 
+Status DatabaseChecker::CheckTables() {
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<DamagedTable> tables,
+                            core_->rocks->CheckTables([this](int64_t done, int64_t total) {
+                              return Progress("table files", done, total);
+                            }));
+  std::set<Family> emptied;
+  for (const DamagedTable& table : tables) {
+    const std::string object =
+        "table file " + table.path + " (" + std::string(FamilyName(table.family)) + ")";
+    const bool is_derived = table.family == Family::kVectors || table.family == Family::kPostings;
+    if (!is_derived) {
+      Find({object, table.problem, kRestore});
+      continue;
+    }
+    if (commit_ != nullptr && emptied.insert(table.family).second) {
+      INTARSIA_RETURN_IF_ERROR(core_->rocks->Recreate(table.family));
+    }
+    FindDerived(object, table.problem);
+  }
+  return Status::Ok();
+}
+
 Status DatabaseChecker::CheckRows() {
+  INTARSIA_RETURN_IF_ERROR(CheckTables());
   const Result<std::vector<ModelInfo>> models = view_.ListModels();
   const Result<std::vector<CollectionInfo>> collections = view_.ListCollections();
   for (const Status& status : {models.status(), collections.status()}) {

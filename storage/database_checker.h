@@ -25,7 +25,7 @@ class DatabaseChecker {
   DatabaseChecker(DatabaseCore* core, const CheckOptions& options, Commit* commit)
       : core_(core), options_(options), view_(core), commit_(commit) {}
 
-  // Walks the catalog, documents, texts and vectors. Errors: kCancelled, kIo.
+  // Walks the tables, the catalog, documents, texts and vectors. Errors: kCancelled, kIo.
   Status CheckRows();
   // Walks the KV caches; no Commit may be alive. Errors: kCancelled.
   Status CheckKv();
@@ -42,6 +42,8 @@ class DatabaseChecker {
     bool is_complete = true;  // Every document could be read.
   };
 
+  // Reads every block of every table; a family that is damaged and derived is emptied by a repair.
+  Status CheckTables();
   Status CheckCollection(const CollectionInfo& collection, const std::vector<ModelInfo>& models);
   void CheckDocument(const CollectionInfo& collection, DocumentId id, Tally* tally);
   Status CheckDocumentRows(const Document& document, Tally* tally);

@@ -18,6 +18,20 @@ bool HasEntry(const std::vector<DirectoryEntry>& entries, std::string_view name)
                      [&](const DirectoryEntry& entry) { return entry.name == name; });
 }
 
+Status Damaged(const std::string& path) {
+  return Status(StatusCode::kCorruption, "checksum mismatch; restore a backup: " + path);
+}
+
+// Whether only the version differs from what this program writes: a flipped bit, since a newer
+// program's bytes do not have the checksum of this version.
+bool IsDamagedVersion(std::string_view bytes) {
+  DirectoryFormat format;
+  const size_t at = kMagic.size() + sizeof(format.version);
+  if (bytes.size() < at + format.uuid.size()) return false;
+  std::memcpy(format.uuid.data(), bytes.data() + at, format.uuid.size());
+  return EncodeDirectoryFormat(format).substr(at) == bytes.substr(at);
+}
+
 }  // namespace
 
 std::string DirectoryFormat::UuidHex() const {
@@ -55,12 +69,13 @@ Result<DirectoryFormat> DecodeDirectoryFormat(const std::string& path, std::stri
   ByteReader reader(bytes, path);
   const std::string_view magic = reader.ReadBytes(static_cast<int64_t>(kMagic.size()));
   if (magic != kMagic) {
-    return Status(StatusCode::kCorruption, "not the FORMAT file of a database: " + path);
+    return Status(StatusCode::kCorruption,
+                  "not the FORMAT file of a database; restore a backup: " + path);
   }
   DirectoryFormat format;
   format.version = reader.Read<uint32_t>();
   // Looked at before the checksum, because a newer version may check differently.
-  if (!reader.failed() && format.version > kFormatVersion) {
+  if (!reader.failed() && format.version > kFormatVersion && !IsDamagedVersion(bytes)) {
     return Status(StatusCode::kUnsupported,
                   "the database was written by a newer program; use that one: " + path +
                       " version=" + std::to_string(format.version) +
@@ -70,10 +85,10 @@ Result<DirectoryFormat> DecodeDirectoryFormat(const std::string& path, std::stri
   const std::string_view checked = bytes.substr(0, static_cast<size_t>(reader.offset()));
   const auto low = reader.Read<uint64_t>();
   const auto high = reader.Read<uint64_t>();
-  INTARSIA_RETURN_IF_ERROR(reader.status());
+  if (reader.failed()) return Damaged(path);
   const Checksum want{.low = low, .high = high};
   if (ChecksumOf(checked) != want || reader.remaining() != 0 || format.version == 0) {
-    return Status(StatusCode::kCorruption, "checksum mismatch: " + path);
+    return Damaged(path);
   }
   std::memcpy(format.uuid.data(), uuid.data(), uuid.size());
   return format;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
@@ -39,11 +41,28 @@ Status FromRocks(const rocksdb::Status& status, std::string_view doing) {
   if (status.ok()) return Status::Ok();
   StatusCode code = StatusCode::kIo;
   if (status.IsNotFound()) code = StatusCode::kNotFound;
-  if (status.IsCorruption()) code = StatusCode::kCorruption;
+  // A file of RocksDB's own that is not there is damage too.
+  if (status.IsCorruption() || status.IsPathNotFound()) code = StatusCode::kCorruption;
   if (status.IsNoSpace() || status.IsMemoryLimit()) code = StatusCode::kResourceExhausted;
   if (status.IsInvalidArgument() || status.IsNotSupported()) code = StatusCode::kInternal;
   if (status.IsBusy() || status.IsTryAgain()) code = StatusCode::kUnavailable;
   return Status(code, "cannot " + std::string(doing) + ": " + status.ToString());
+}
+
+Status WithRemedy(const Status& status) {
+  if (status.code() != StatusCode::kCorruption) return status;
+  return Status(status.code(), std::string(status.message()).append(kCheckRemedy));
+}
+
+// Of a read: with what to do about damage.
+Status FromRead(const rocksdb::Status& status, std::string_view family, std::string_view key) {
+  if (status.ok()) return Status::Ok();
+  return WithRemedy(FromRocks(status, "read " + RecordName(family, key)));
+}
+
+Result<std::string_view> OpenRow(Family family, std::string_view key, std::string_view value) {
+  Result<std::string_view> body = OpenRecord(FamilyName(family), key, value);
+  return body.ok() ? body : WithRemedy(body.status());
 }
 
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
@@ -119,20 +138,29 @@ rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
 struct Rocks::State {
   std::string path;
   std::unique_ptr<rocksdb::DB> db;
-  std::vector<rocksdb::ColumnFamilyHandle*> families;  // By Family, then the default one; owned.
+  // By Family, then the default one; owned. One that is replaced lives on for those who use it.
+  std::array<std::atomic<rocksdb::ColumnFamilyHandle*>, kNumFamilies + 1> families{};
+  std::mutex mutex;
+  std::vector<rocksdb::ColumnFamilyHandle*> replaced;  // Guarded by mutex; owned.
   std::atomic<bool> has_failed{false};
 
   State() = default;
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
-    for (rocksdb::ColumnFamilyHandle* family : families) {
-      // It only reports handles that are not the database's own.
-      db->DestroyColumnFamilyHandle(family).PermitUncheckedError();
-    }
+    for (const auto& family : families) Release(family.load());
+    for (rocksdb::ColumnFamilyHandle* family : replaced) Release(family);
+  }
+  void Release(rocksdb::ColumnFamilyHandle* family) const {
+    if (family == nullptr) return;
+    // It only reports handles that are not the database's own.
+    db->DestroyColumnFamilyHandle(family).PermitUncheckedError();
   }
   rocksdb::ColumnFamilyHandle* Handle(Family family) const {
-    return families[static_cast<size_t>(family)];
+    return families[static_cast<size_t>(family)].load();
+  }
+  std::vector<rocksdb::ColumnFamilyHandle*> Handles() const {
+    return {families.begin(), families.end()};
   }
 };
 
@@ -183,11 +211,11 @@ void RowCursor::Next() { state_->iterator->Next(); }
 void RowCursor::Seek(std::string_view key) { state_->iterator->Seek(ToSlice(key)); }
 std::string_view RowCursor::key() const { return FromSlice(state_->iterator->key()); }
 Result<std::string_view> RowCursor::Body() const {
-  return OpenRecord(FamilyName(state_->family), key(), FromSlice(state_->iterator->value()));
+  return OpenRow(state_->family, key(), FromSlice(state_->iterator->value()));
 }
 Status RowCursor::status() const {
-  return FromRocks(state_->iterator->status(),
-                   "read rows of " + std::string(FamilyName(state_->family)));
+  return WithRemedy(FromRocks(state_->iterator->status(),
+                              "read rows of " + std::string(FamilyName(state_->family))));
 }
 
 Rocks::Rocks(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -233,19 +261,20 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
   const int num_tries = options.mode == RocksOptions::Mode::kReadOnly ? 5 : 1;
   auto state = std::make_unique<State>();
   state->path = path;
+  std::vector<rocksdb::ColumnFamilyHandle*> families;
   rocksdb::Status status;
   for (int i = 0; i < num_tries; ++i) {
     rocksdb::DB* db = nullptr;
-    status =
-        options.mode == RocksOptions::Mode::kReadOnly
-            ? rocksdb::DB::OpenForReadOnly(db_options, path, descriptors, &state->families, &db)
-            : rocksdb::DB::Open(db_options, path, descriptors, &state->families, &db);
+    status = options.mode == RocksOptions::Mode::kReadOnly
+                 ? rocksdb::DB::OpenForReadOnly(db_options, path, descriptors, &families, &db)
+                 : rocksdb::DB::Open(db_options, path, descriptors, &families, &db);
     state->db.reset(db);
     // A log that went meanwhile looks like a damaged one.
     if (status.ok() || !(status.IsIOError() || status.IsCorruption())) break;
     if (i + 1 < num_tries) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   if (!status.ok()) return FromRocks(status, "open " + path);
+  std::ranges::copy(families, state->families.begin());
   return std::make_unique<Rocks>(std::move(state));
 }
 
@@ -259,9 +288,8 @@ Result<std::string> Rocks::Get(Family family, std::string_view key,
   if (status.IsNotFound()) {
     return Status(StatusCode::kNotFound, "no such record: " + RecordName(FamilyName(family), key));
   }
-  if (!status.ok()) return FromRocks(status, "read " + RecordName(FamilyName(family), key));
-  INTARSIA_ASSIGN_OR_RETURN(const std::string_view body,
-                            OpenRecord(FamilyName(family), key, FromSlice(value)));
+  INTARSIA_RETURN_IF_ERROR(FromRead(status, FamilyName(family), key));
+  INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, OpenRow(family, key, FromSlice(value)));
   return std::string(body);
 }
 
@@ -270,7 +298,7 @@ Result<bool> Rocks::Exists(Family family, std::string_view key) const {
   const rocksdb::Status status =
       state_->db->Get(rocksdb::ReadOptions(), state_->Handle(family), ToSlice(key), &value);
   if (status.IsNotFound()) return false;
-  if (!status.ok()) return FromRocks(status, "read " + RecordName(FamilyName(family), key));
+  INTARSIA_RETURN_IF_ERROR(FromRead(status, FamilyName(family), key));
   return true;
 }
 
@@ -321,17 +349,45 @@ void Rocks::ReleaseSnapshot(const rocksdb::Snapshot* snapshot) const {
 
 Status Rocks::Recreate(Family family) {
   const std::string name(FamilyName(family));
-  rocksdb::ColumnFamilyHandle*& handle = state_->families[static_cast<size_t>(family)];
-  const rocksdb::ColumnFamilyOptions options(state_->db->GetOptions(handle));
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  rocksdb::ColumnFamilyHandle* const old = state_->Handle(family);
+  const rocksdb::ColumnFamilyOptions options(state_->db->GetOptions(old));
   // If the process ends between the two, the next Open creates the family.
   INTARSIA_RETURN_IF_ERROR(
-      FromRocks(state_->db->DropColumnFamily(handle), "drop the rows of " + name));
+      FromRocks(state_->db->DropColumnFamily(old), "drop the rows of " + name));
   rocksdb::ColumnFamilyHandle* fresh = nullptr;
   INTARSIA_RETURN_IF_ERROR(
       FromRocks(state_->db->CreateColumnFamily(options, name, &fresh), "create " + name));
-  const rocksdb::Status status = state_->db->DestroyColumnFamilyHandle(handle);
-  handle = fresh;
-  return FromRocks(status, "release the rows of " + name);
+  state_->families[static_cast<size_t>(family)].store(fresh);
+  state_->replaced.push_back(old);
+  return Status::Ok();
+}
+
+Result<std::vector<DamagedTable>> Rocks::CheckTables(
+    const std::function<Status(int64_t, int64_t)>& on_file) const {
+  std::vector<rocksdb::LiveFileMetaData> files;
+  state_->db->GetLiveFilesMetaData(&files);
+  std::vector<DamagedTable> damaged;
+  int64_t num_done = 0;
+  for (const rocksdb::LiveFileMetaData& file : files) {
+    Family family = Family::kMeta;
+    for (int i = 0; i < kNumFamilies; ++i) {
+      if (file.column_family_name == FamilyName(static_cast<Family>(i))) {
+        family = static_cast<Family>(i);
+      }
+    }
+    const std::string path = file.directory + "/" + file.relative_filename;
+    const rocksdb::Options options(state_->db->GetDBOptions(), OptionsOf(family, nullptr));
+    const rocksdb::Status status =
+        rocksdb::VerifySstFileChecksum(options, rocksdb::EnvOptions(), path);
+    // Gone by compaction, which read it.
+    const bool is_gone = !status.ok() && !state_->db->GetEnv()->FileExists(path).ok();
+    if (!status.ok() && !is_gone) {
+      damaged.push_back({.path = path, .family = family, .problem = status.ToString()});
+    }
+    INTARSIA_RETURN_IF_ERROR(on_file(++num_done, std::ssize(files)));
+  }
+  return damaged;
 }
 
 Status Rocks::Checkpoint(const std::string& path) const {
@@ -345,7 +401,7 @@ Status Rocks::Checkpoint(const std::string& path) const {
 Result<int64_t> Rocks::Compact() {
   const auto table_bytes = [this] {
     uint64_t sum = 0;
-    for (rocksdb::ColumnFamilyHandle* family : state_->families) {
+    for (rocksdb::ColumnFamilyHandle* family : state_->Handles()) {
       uint64_t bytes = 0;
       if (state_->db->GetIntProperty(family, rocksdb::DB::Properties::kTotalSstFilesSize, &bytes)) {
         sum += bytes;
@@ -355,11 +411,11 @@ Result<int64_t> Rocks::Compact() {
   };
   rocksdb::FlushOptions flush;
   INTARSIA_RETURN_IF_ERROR(
-      FromRocks(state_->db->Flush(flush, state_->families), "flush " + state_->path));
+      FromRocks(state_->db->Flush(flush, state_->Handles()), "flush " + state_->path));
   const int64_t bytes_before = table_bytes();
   rocksdb::CompactRangeOptions options;
   options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  for (rocksdb::ColumnFamilyHandle* family : state_->families) {
+  for (rocksdb::ColumnFamilyHandle* family : state_->Handles()) {
     INTARSIA_RETURN_IF_ERROR(FromRocks(state_->db->CompactRange(options, family, nullptr, nullptr),
                                        "compact " + state_->path));
   }

@@ -8,9 +8,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "storage/keys.h"
@@ -36,6 +38,16 @@ struct RocksOptions {
   Mode mode = Mode::kOpen;
   WalRecovery wal_recovery = WalRecovery::kStrict;
   int64_t block_cache_bytes_max = int64_t{64} << 20;
+};
+
+// What every error about damaged rows ends with.
+inline constexpr std::string_view kCheckRemedy = "; CHECK DATABASE says what can be done";
+
+// A table file that cannot be read in full.
+struct DamagedTable {
+  std::string path;
+  Family family = Family::kMeta;
+  std::string problem;
 };
 
 class Rocks;
@@ -89,8 +101,8 @@ class Rocks {
   struct State;
   explicit Rocks(std::unique_ptr<State> state);
 
-  // Errors: kCorruption, kUnsupported for families that only a newer program knows, kIo,
-  // kResourceExhausted.
+  // Errors: kCorruption if a file is damaged or missing, kUnsupported for families that only a
+  // newer program knows, kIo, kResourceExhausted.
   static Result<std::unique_ptr<Rocks>> Open(const std::string& path, const RocksOptions& options);
   ~Rocks();
   Rocks(const Rocks&) = delete;
@@ -115,9 +127,14 @@ class Rocks {
   const rocksdb::Snapshot* TakeSnapshot() const;
   void ReleaseSnapshot(const rocksdb::Snapshot* snapshot) const;
 
-  // Empties a family without reading it, for one that is damaged and can be built anew.
-  // REQUIRES: nobody else uses this object meanwhile.
+  // Empties a family without reading it, for one that is damaged and can be built anew. Readers
+  // find it empty from then on, those of older snapshots too.
   Status Recreate(Family family);
+
+  // Reads every block of every table file. `on_file` is called with the files done and all files,
+  // and ends the walk with its error.
+  Result<std::vector<DamagedTable>> CheckTables(
+      const std::function<Status(int64_t, int64_t)>& on_file) const;
 
   // Puts all rows as they are now into the new directory `path`, whose table files are second
   // names of this database's where the file system has links. Writers wait for a flush.

@@ -164,6 +164,40 @@ TEST_F(DatabaseCheckTest, DamagedCachesAreDroppedAndTold) {
   EXPECT_EQ(again.num_kv_caches, 4);
 }
 
+TEST_F(DatabaseCheckTest, TablesThatCannotBeReadAreToldAndThoseOfVectorsEmptied) {
+  Must(database_->Compact());
+  database_.reset();
+  std::filesystem::path table;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "kb/rocksdb")) {
+    if (entry.path().extension() != ".sst") continue;
+    const std::string bytes = ReadFile(entry.path());
+    if (bytes.find("vectors") != std::string::npos) table = entry.path();
+  }
+  ASSERT_FALSE(table.empty());
+  FlipBit(table, 8 * 20);
+  Open();
+  const CheckReport report = Check();
+  ASSERT_GE(report.num_findings, 1);
+  EXPECT_NE(report.findings[0].object.find(table.string()), std::string::npos)
+      << report.findings[0].object;
+  EXPECT_EQ(report.findings[0].remedy, "REPAIR DATABASE");
+  for (const CheckFinding& finding : report.findings) {
+    EXPECT_EQ(finding.problem.find("CHECK DATABASE"), std::string::npos) << finding.problem;
+  }
+  const CheckReport repaired = Check(CheckMode::kRepair);
+  ASSERT_EQ(repaired.missing_vectors.size(), 1U);
+  std::vector<Database::ChunkVector> rows;
+  for (const ChunkId chunk : repaired.missing_vectors[0].chunks) {
+    rows.push_back({.chunk = chunk, .values = {1, 2, 3, 4}});
+  }
+  EXPECT_EQ(Must(database_->PutVectors(docs_, embedder_, rows)), std::ssize(rows));
+  EXPECT_EQ(Check().num_findings, 0);
+  database_.reset();
+  Open();
+  EXPECT_EQ(Check().num_findings, 0);
+  Must(database_->Compact());
+}
+
 TEST_F(DatabaseCheckTest, ACancelledRepairHasChangedNothing) {
   CollectionStats stats = Must(database_->Read().GetStats(docs_));
   stats.num_chunks += 1;

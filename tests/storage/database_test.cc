@@ -194,6 +194,52 @@ TEST(DatabaseTest, FormatOfAnotherDatabaseIsCorruption) {
   EXPECT_EQ(Database::Open(directory / "kb", {}).status().code(), StatusCode::kCorruption);
 }
 
+TEST(DatabaseTest, ADamagedFormatIsMadeAnew) {
+  const TemporaryDirectory directory;
+  std::string uuid;
+  {
+    const auto database = OpenDatabase(directory / "kb");
+    uuid = database->uuid();
+  }
+  const std::string whole = ReadFile(directory / "kb/FORMAT");
+  // In the magic, in the version, which then looks like a newer one, in the uuid and the checksum.
+  for (const int64_t byte : {0, 9, 20, 40}) {
+    SCOPED_TRACE(byte);
+    FlipBit(directory / "kb/FORMAT", 8 * byte + 3);
+    EXPECT_EQ(OpenDatabase(directory / "kb", ReadOnly())->uuid(), uuid);
+    EXPECT_NE(ReadFile(directory / "kb/FORMAT"), whole);
+    EXPECT_EQ(OpenDatabase(directory / "kb")->uuid(), uuid);
+    EXPECT_EQ(ReadFile(directory / "kb/FORMAT"), whole);
+  }
+  WriteFile(directory / "kb/FORMAT", "");
+  EXPECT_EQ(OpenDatabase(directory / "kb")->uuid(), uuid);
+}
+
+TEST(DatabaseTest, ADamagedCurrentIsMadeAnew) {
+  const TemporaryDirectory directory;
+  const std::string current = directory / "kb/rocksdb/CURRENT";
+  OpenDatabase(directory / "kb");
+  for (const std::string bytes :
+       {"", "MANIFEST-00000", "MANIFEST-999999\n", "../../etc/passwd\n"}) {
+    SCOPED_TRACE(bytes);
+    WriteFile(current, bytes);
+    const Status status = Database::Open(directory / "kb", ReadOnly()).status();
+    EXPECT_EQ(status.code(), StatusCode::kCorruption) << status;
+    EXPECT_NE(status.message().find("restore a backup"), std::string_view::npos) << status;
+    EXPECT_TRUE(OpenDatabase(directory / "kb")->Read().ListModels().ok());
+  }
+}
+
+TEST(DatabaseTest, WithTwoListsADamagedCurrentIsRefused) {
+  const TemporaryDirectory directory;
+  OpenDatabase(directory / "kb");
+  WriteFile(directory / "kb/rocksdb/CURRENT", "MANIFEST-999999\n");
+  WriteFile(directory / "kb/rocksdb/MANIFEST-777777", "another one");
+  const Status status = Database::Open(directory / "kb", {}).status();
+  EXPECT_EQ(status.code(), StatusCode::kCorruption) << status;
+  EXPECT_NE(status.message().find("restore a backup"), std::string_view::npos) << status;
+}
+
 TEST(DatabaseTest, BadOptionsAreRefused) {
   const TemporaryDirectory directory;
   EXPECT_EQ(Database::Open(directory / "kb", {.kv_bytes_max = -1}).status().code(),
