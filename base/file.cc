@@ -97,14 +97,39 @@ class PosixRandomAccessFile : public RandomAccessFile {
 
   Result<int64_t> Size() const override { return SizeOf(descriptor_, path_); }
 
-  void Prefetch(int64_t offset, int64_t num_bytes) const override {
-    // Advice only: a file system that does not take it reads when it is asked to.
-    ::posix_fadvise(descriptor_.get(), offset, num_bytes, POSIX_FADV_WILLNEED);
-  }
-
  private:
   const Descriptor descriptor_;
   const std::string path_;
+};
+
+class PosixDirectFile : public DirectFile {
+ public:
+  // `mapping` is of the whole file and is never read from: it is how the page cache is asked.
+  PosixDirectFile(Descriptor descriptor, char* mapping, int64_t num_bytes)
+      : descriptor_(std::move(descriptor)), mapping_(mapping), num_bytes_(num_bytes) {}
+  ~PosixDirectFile() override { ::munmap(mapping_, static_cast<size_t>(num_bytes_)); }
+  PosixDirectFile(const PosixDirectFile&) = delete;
+  PosixDirectFile& operator=(const PosixDirectFile&) = delete;
+
+  int descriptor() const override { return descriptor_.get(); }
+
+  bool IsCached(int64_t offset, int64_t num_bytes) const override {
+    return IsPageCached(offset) && IsPageCached(offset + num_bytes - 1);
+  }
+
+ private:
+  // What lies behind the mapping was appended since, and so is in the cache most likely.
+  bool IsPageCached(int64_t offset) const {
+    if (offset >= num_bytes_) return true;
+    const int64_t page_bytes = ::sysconf(_SC_PAGESIZE);
+    unsigned char state = 0;
+    return ::mincore(mapping_ + offset / page_bytes * page_bytes, 1, &state) != 0 ||
+           (state & 1) != 0;
+  }
+
+  const Descriptor descriptor_;
+  char* const mapping_;
+  const int64_t num_bytes_;
 };
 
 class PosixAppendFile : public AppendFile {
@@ -152,6 +177,18 @@ class PosixFileSystem : public FileSystem {
     INTARSIA_ASSIGN_OR_RETURN(Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
     INTARSIA_RETURN_IF_ERROR(SizeOf(descriptor, path).status());
     return std::make_unique<PosixRandomAccessFile>(std::move(descriptor), path);
+  }
+
+  std::unique_ptr<DirectFile> OpenDirect(const std::string& path) override {
+    Result<Descriptor> descriptor = OpenDescriptor(path, O_RDONLY | O_DIRECT);
+    if (!descriptor.ok()) return nullptr;
+    const Result<int64_t> size = SizeOf(*descriptor, path);
+    if (!size.ok() || *size == 0) return nullptr;
+    void* const mapping =
+        ::mmap(nullptr, static_cast<size_t>(*size), PROT_NONE, MAP_SHARED, descriptor->get(), 0);
+    if (mapping == MAP_FAILED) return nullptr;
+    return std::make_unique<PosixDirectFile>(*std::move(descriptor), static_cast<char*>(mapping),
+                                             *size);
   }
 
   Result<std::unique_ptr<AppendFile>> OpenForAppending(const std::string& path) override {
@@ -277,6 +314,8 @@ class PosixFileSystem : public FileSystem {
 };
 
 }  // namespace
+
+std::unique_ptr<DirectFile> FileSystem::OpenDirect(const std::string& /*path*/) { return nullptr; }
 
 Status FileSystem::Link(const std::string& /*from*/, const std::string& to) {
   return Status(StatusCode::kUnsupported, "no links here: " + to);

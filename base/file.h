@@ -22,8 +22,16 @@ class RandomAccessFile {
   // Errors: kCorruption if the file ends before, kIo.
   virtual Status ReadAt(int64_t offset, int64_t num_bytes, void* target) const = 0;
   virtual Result<int64_t> Size() const = 0;
-  // Asks the disk for bytes that will be read soon, without waiting for them. May do nothing.
-  virtual void Prefetch(int64_t /*offset*/, int64_t /*num_bytes*/) const {}
+};
+
+// A file for reads past the page cache, by an AsyncReader (base/async_reader.h).
+class DirectFile {
+ public:
+  virtual ~DirectFile() = default;
+  virtual int descriptor() const = 0;
+  // Whether both ends of these bytes lie in the page cache, where they are read without the disk.
+  // REQUIRES: num_bytes > 0 and the bytes lie in the file.
+  virtual bool IsCached(int64_t offset, int64_t num_bytes) const = 0;
 };
 
 class AppendFile {
@@ -63,6 +71,9 @@ class FileSystem {
   // Errors of all: kNotFound if the path does not exist, kInvalidArgument if it is of the wrong
   // kind, kResourceExhausted if the disk is full, kIo with the system's message.
   virtual Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) = 0;
+  // Null where a file cannot be read past the page cache, as on a file system in memory. By default
+  // none can, so that whoever stands for another file system sees all reads.
+  virtual std::unique_ptr<DirectFile> OpenDirect(const std::string& path);
   // Creates the file if absent and appends to it otherwise.
   virtual Result<std::unique_ptr<AppendFile>> OpenForAppending(const std::string& path) = 0;
   virtual Result<std::unique_ptr<MappedFile>> Map(const std::string& path) = 0;

@@ -25,19 +25,34 @@ class StoredKv : public KvSource {
   }
   int64_t num_tokens() const override { return handle_.shape().num_tokens; }
   Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
-    if (layer < 0 || layer >= handle_.shape().num_layers ||
-        handle_.layer_bytes(layer) != static_cast<int64_t>(target.size())) {
-      return Status(StatusCode::kNotFound, "a stored KV cache has another shape than its model");
+    INTARSIA_RETURN_IF_ERROR(CheckShape(layer, std::ssize(target)));
+    return Miss(store_->ReadLayer(handle_, layer, target));
+  }
+  bool StartLayer(int32_t layer, std::span<uint8_t> target, AsyncReader* reader,
+                  int64_t tag) const override {
+    return layer < handle_.shape().num_layers && handle_.DirectBytes(layer) == std::ssize(target) &&
+           store_->StartLayer(handle_, layer, target, reader, tag);
+  }
+  Status FinishLayer(int32_t layer, std::span<uint8_t> target, int64_t num_read) const override {
+    INTARSIA_RETURN_IF_ERROR(CheckShape(layer, std::ssize(target)));
+    return Miss(store_->FinishLayer(handle_, layer, target, num_read));
+  }
+
+ private:
+  Status CheckShape(int32_t layer, int64_t num_bytes) const {
+    if (layer >= 0 && layer < handle_.shape().num_layers &&
+        handle_.layer_bytes(layer) == num_bytes) {
+      return Status::Ok();
     }
-    const Status status = store_->ReadLayer(handle_, layer, target);
+    return Status(StatusCode::kNotFound, "a stored KV cache has another shape than its model");
+  }
+  static Status Miss(const Status& status) {
     // A cache that the disk does not give back is a miss like one that is damaged.
     if (status.code() != StatusCode::kIo) return status;
     Log(LogLevel::kWarning, "KV cache cannot be read: " + status.ToString());
     return Status(StatusCode::kNotFound, std::string(status.message()));
   }
-  void Prefetch(int32_t layer) const override { store_->Prefetch(handle_, layer); }
 
- private:
   storage::KvStore* const store_;
   const storage::KvHandle handle_;
 };

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/async_reader.h"
 #include "base/check.h"
 #include "base/log.h"
 
@@ -11,6 +12,11 @@ namespace intarsia::storage {
 namespace {
 
 using Lock = std::lock_guard<std::mutex>;
+
+// Larger layers are read in the ordinary way.
+constexpr int64_t kDirectBytesMax = int64_t{1} << 30;
+
+static_assert(kKvAlignment % AsyncReader::kAlignment == 0, "extents can be read directly");
 
 Status Missing(const Digest& identity, std::string_view why) {
   return Status(StatusCode::kNotFound,
@@ -28,6 +34,24 @@ Status CheckExtents(const KvEntry& entry, const std::map<uint64_t, int64_t>& fil
     }
   }
   return Status::Ok();
+}
+
+// Errors: kInvalidArgument.
+Status CheckTarget(const KvEntry& entry, int64_t layer, int64_t target_bytes) {
+  if (layer < 0 || layer >= entry.shape.num_layers) {
+    return Status(StatusCode::kInvalidArgument,
+                  "no such layer in a kv cache: layer=" + std::to_string(layer) +
+                      " layers=" + std::to_string(entry.shape.num_layers));
+  }
+  const int64_t layer_bytes = entry.extents[static_cast<size_t>(layer)].num_bytes;
+  if (target_bytes == layer_bytes) return Status::Ok();
+  return Status(StatusCode::kInvalidArgument,
+                "a target of another size than the layer: size=" + std::to_string(target_bytes) +
+                    " layer_bytes=" + std::to_string(layer_bytes));
+}
+
+std::string_view AsText(std::span<const uint8_t> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 }  // namespace
@@ -171,23 +195,14 @@ int64_t KvCore::RemoveFromTable(const Digest& identity) {
 }
 
 Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target) {
+  INTARSIA_RETURN_IF_ERROR(CheckTarget(*pin.entry, layer, std::ssize(target)));
   const KvEntry& entry = *pin.entry;
-  if (layer < 0 || layer >= entry.shape.num_layers) {
-    return Status(StatusCode::kInvalidArgument,
-                  "no such layer in a kv cache: layer=" + std::to_string(layer) +
-                      " layers=" + std::to_string(entry.shape.num_layers));
-  }
   const KvExtent& extent = entry.extents[static_cast<size_t>(layer)];
-  if (static_cast<int64_t>(target.size()) != extent.num_bytes) {
-    return Status(StatusCode::kInvalidArgument,
-                  "a target of another size than the layer: size=" + std::to_string(target.size()) +
-                      " layer_bytes=" + std::to_string(extent.num_bytes));
-  }
   if (!pin.slot->is_live.load()) return Missing(entry.identity, "removed while in use");
   if (pin.memory != nullptr && pin.memory->Read(layer, target)) return Status::Ok();
-  Status status = pin.file->ReadAt(extent.offset, extent.num_bytes, target.data());
+  Status status = StreamOf(pin).ReadAt(extent.offset, extent.num_bytes, target.data());
   if (status.ok()) {
-    const Checksum got = ChecksumOf({reinterpret_cast<const char*>(target.data()), target.size()});
+    const Checksum got = ChecksumOf(AsText(target));
     if (got != extent.checksum) {
       status = Status(StatusCode::kCorruption,
                       "checksum mismatch: segment=" + std::to_string(entry.segment) +
@@ -199,17 +214,48 @@ Status KvCore::ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> tar
     Quarantine(*pin.slot, status);
     return Missing(entry.identity, status.message());
   }
-  if (!pin.slot->is_live.load()) return Missing(entry.identity, "removed while in use");
-  if (pin.memory != nullptr) pin.memory->Keep(layer, target);
+  return Keep(pin, layer, target);
+}
+
+Status KvCore::Keep(const KvPin& pin, int64_t layer, std::span<const uint8_t> payload) {
+  if (!pin.slot->is_live.load()) return Missing(pin.entry->identity, "removed while in use");
+  if (pin.memory != nullptr) pin.memory->Keep(layer, payload);
   return Status::Ok();
 }
 
-void KvCore::Prefetch(const KvPin& pin, int64_t layer) const {
+bool KvCore::StartLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target,
+                        AsyncReader* reader, int64_t tag) {
   const KvEntry& entry = *pin.entry;
-  if (layer < 0 || layer >= entry.shape.num_layers) return;
-  if (pin.memory != nullptr && pin.memory->Has(layer)) return;
+  if (layer < 0 || layer >= entry.shape.num_layers || !pin.slot->is_live.load()) return false;
+  if (pin.memory != nullptr && pin.memory->Has(layer)) return false;
   const KvExtent& extent = entry.extents[static_cast<size_t>(layer)];
-  pin.file->Prefetch(extent.offset, extent.num_bytes);
+  const int64_t num_bytes = KvAligned(extent.num_bytes);
+  if (std::ssize(target) < num_bytes || num_bytes > kDirectBytesMax) return false;
+  std::call_once(pin.direct_opened, [&] { pin.direct = segments_->OpenDirect(entry.segment); });
+  if (pin.direct == nullptr || pin.direct->IsCached(extent.offset, extent.num_bytes)) return false;
+  reader->Start({.file = pin.direct.get(),
+                 .offset = extent.offset,
+                 .num_bytes = num_bytes,
+                 .target = target.data(),
+                 .tag = tag});
+  return true;
+}
+
+Status KvCore::FinishLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target,
+                           int64_t num_read) {
+  INTARSIA_RETURN_IF_ERROR(CheckTarget(*pin.entry, layer, std::ssize(target)));
+  const KvExtent& extent = pin.entry->extents[static_cast<size_t>(layer)];
+  // Anything unusual is looked at again, and judged, by the ordinary read.
+  if (num_read < extent.num_bytes || ChecksumOf(AsText(target)) != extent.checksum) {
+    return ReadLayer(pin, layer, target);
+  }
+  return Keep(pin, layer, target);
+}
+
+const RandomAccessFile& KvCore::StreamOf(const KvPin& pin) const {
+  std::call_once(pin.stream_opened,
+                 [&] { pin.stream = segments_->OpenStream(pin.entry->segment); });
+  return pin.stream == nullptr ? *pin.file : *pin.stream;
 }
 
 void KvCore::Quarantine(const KvSlot& slot, const Status& cause) {

@@ -58,7 +58,9 @@ class KvCore {
   Result<KvHandle> Peek(const Digest& identity);
   std::vector<Digest> ListIdentities() const { return table_.ListIdentities(); }
   Status ReadLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target);
-  void Prefetch(const KvPin& pin, int64_t layer) const;
+  bool StartLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target, AsyncReader* reader,
+                  int64_t tag);
+  Status FinishLayer(const KvPin& pin, int64_t layer, std::span<uint8_t> target, int64_t num_read);
   Result<int64_t> DeleteByDocument(CollectionId collection, DocumentId document);
   Result<int64_t> DeleteByCollection(CollectionId collection);
   Result<int64_t> DeleteByModel(ModelId model);
@@ -89,6 +91,10 @@ class KvCore {
   Result<KvPutOutcome> AddOwner(const KvPut& put);
   Result<KvPutOutcome> Commit(const KvPut& put, std::shared_ptr<const KvEntry> entry);
   void StageUses(RowBatch* batch);
+  // Keeps a verified layer in memory, if the entry is held there and still wanted.
+  Status Keep(const KvPin& pin, int64_t layer, std::span<const uint8_t> payload);
+  // The file to read the pinned entry's layers from.
+  const RandomAccessFile& StreamOf(const KvPin& pin) const;
   // Removes the entry of `slot` from disk and memory, because its bytes are missing or wrong.
   void Quarantine(const KvSlot& slot, const Status& cause);
   // What the three deletions by owner share; `stage` fills the removal.
@@ -144,6 +150,14 @@ struct KvPin {
   const std::shared_ptr<const KvEntry> entry;  // As found: its bytes stay readable in `file`.
   const std::shared_ptr<const RandomAccessFile> file;
   std::shared_ptr<KvMemoryEntry> memory;  // Null: every layer comes from the file.
+  // The same segment, opened for this handle alone: the system reads ahead for each opening of a
+  // file by itself, and the layers of one cache are one sequence of bytes. See
+  // docs/decisions/0006-reading-caches.md. Set once by the first read; null: there is none.
+  mutable std::once_flag stream_opened;
+  mutable std::unique_ptr<RandomAccessFile> stream;
+  // The same, past the page cache.
+  mutable std::once_flag direct_opened;
+  mutable std::unique_ptr<DirectFile> direct;
 };
 
 }  // namespace intarsia::storage

@@ -188,6 +188,15 @@ Result<std::shared_ptr<const RandomAccessFile>> KvSegments::Reader(uint64_t numb
   return reader;
 }
 
+std::unique_ptr<RandomAccessFile> KvSegments::OpenStream(uint64_t number) const {
+  auto file = options_.file_system->OpenForReading(PathOf(number));
+  return file.ok() ? *std::move(file) : nullptr;
+}
+
+std::unique_ptr<DirectFile> KvSegments::OpenDirect(uint64_t number) const {
+  return options_.file_system->OpenDirect(PathOf(number));
+}
+
 Status KvSegments::Remove(uint64_t number) {
   const std::lock_guard<std::mutex> lock(mutex_);
   readers_.erase(number);

@@ -58,6 +58,11 @@ class KvSegments {
   // The segment for reading, kept open for the next call.
   // Errors: kNotFound if it is gone, kCorruption if its header is damaged, kIo.
   Result<std::shared_ptr<const RandomAccessFile>> Reader(uint64_t number);
+  // The segment opened once more, for one sequence of reads; null if that fails, as when the file
+  // was removed, which leaves a Reader readable. Whoever reads from it verifies what comes.
+  std::unique_ptr<RandomAccessFile> OpenStream(uint64_t number) const;
+  // As OpenStream, past the page cache.
+  std::unique_ptr<DirectFile> OpenDirect(uint64_t number) const;
   // Removes the file; a reader that has it open may go on. Errors: kIo.
   Status Remove(uint64_t number);
 

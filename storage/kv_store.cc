@@ -18,6 +18,7 @@ int64_t KvHandle::layer_bytes(int64_t layer) const {
   INTARSIA_CHECK(layer >= 0 && layer < shape().num_layers);
   return pin_->entry->extents[static_cast<size_t>(layer)].num_bytes;
 }
+int64_t KvHandle::DirectBytes(int64_t layer) const { return KvAligned(layer_bytes(layer)); }
 int64_t KvHandle::total_bytes() const { return pin_->entry->payload_bytes(); }
 bool KvHandle::is_live() const { return pin_->slot->is_live.load(); }
 
@@ -34,9 +35,16 @@ Status KvStore::ReadLayer(const KvHandle& handle, int64_t layer, std::span<uint8
   return core_->ReadLayer(handle.pin(), layer, target);
 }
 
-void KvStore::Prefetch(const KvHandle& handle, int64_t layer) const {
+bool KvStore::StartLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target,
+                         AsyncReader* reader, int64_t tag) {
   INTARSIA_CHECK(handle.valid());
-  core_->Prefetch(handle.pin(), layer);
+  return core_->StartLayer(handle.pin(), layer, target, reader, tag);
+}
+
+Status KvStore::FinishLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target,
+                            int64_t num_read) {
+  INTARSIA_CHECK(handle.valid());
+  return core_->FinishLayer(handle.pin(), layer, target, num_read);
 }
 
 Result<int64_t> KvStore::DeleteByDocument(CollectionId collection, DocumentId document) {

@@ -18,6 +18,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/async_reader.h"
 #include "base/hash.h"
 #include "base/result.h"
 #include "storage/ids.h"
@@ -77,6 +78,8 @@ class KvHandle {
   const KvShape& shape() const;
   // Bytes of one layer's payload. REQUIRES: 0 <= layer < shape().num_layers.
   int64_t layer_bytes(int64_t layer) const;
+  // The same with what a read past the page cache brings beside it.
+  int64_t DirectBytes(int64_t layer) const;
   int64_t total_bytes() const;
   // False once the entry was deleted or found damaged. Whoever copies it elsewhere asks again
   // after the copy is in place.
@@ -151,15 +154,25 @@ class KvStore {
   // Whether Find would succeed; counts nothing.
   bool Contains(const Digest& identity) const;
 
-  // Reads layer `layer` into `target` and verifies its checksum.
-  // Errors: kNotFound if the entry was deleted meanwhile, or if its bytes are missing or wrong,
-  // which removes the entry; kInvalidArgument if `layer` or the size of `target`, which is
+  // Reads layer `layer` into `target` and verifies its checksum. Layers that are read in their
+  // order by one handle are one sequence of bytes, for which the system reads ahead. Errors:
+  // kNotFound if the entry was deleted meanwhile, or if its bytes are missing or wrong, which
+  // removes the entry; kInvalidArgument if `layer` or the size of `target`, which is
   // layer_bytes(layer), is wrong; kIo. `target` holds garbage after an error.
   Status ReadLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target);
 
-  // Asks the disk for a layer that will be read soon. Does not wait for it, and a layer that does
-  // not exist is left to ReadLayer.
-  void Prefetch(const KvHandle& handle, int64_t layer) const;
+  // Begins to read a layer from the disk beside the caller, into `target`, which has room for
+  // DirectBytes(layer) and begins at a multiple of AsyncReader::kAlignment. False if there is
+  // nothing to gain, because the layer lies in memory or the page cache, or if the files do not
+  // allow it: nothing was begun then, and ReadLayer reads it.
+  // REQUIRES: !reader->is_full(). The handle and the memory outlive the read.
+  bool StartLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target,
+                  AsyncReader* reader, int64_t tag);
+
+  // Verifies what a read that StartLayer began has brought, `num_read` bytes; reads the layer again
+  // if that is not it. `target` has layer_bytes(layer). Errors: those of ReadLayer.
+  Status FinishLayer(const KvHandle& handle, int64_t layer, std::span<uint8_t> target,
+                     int64_t num_read);
 
   // Deletions return the number of entries that went. An entry with owners elsewhere stays theirs.
   // Errors: kUnsupported if read-only, kIo.

@@ -52,6 +52,7 @@ OWNERS = (  # third party, include pattern, paths that may name it
     ("Unicode", r"(utf8proc|unicode/)", ("base/", "index/", "model/", "query/")),
     ("spdlog and fmt", r"(spdlog|fmt)/", ("base/",)),  # the others log through base/log.h
     ("xxHash", r"xxh(ash|3)", ("base/",)),
+    ("liburing", r"liburing", ("base/",)),
     ("OpenSSL", r"openssl/", ("base/",)),  # SHA-256 of identities
     ("HTML and Markdown", r"(gumbo|md4c|cmark)", ("query/",)),  # text extraction
     ("GoogleTest", r"(gtest|gmock)/", ()),

@@ -22,6 +22,7 @@ build_packages=(
   librocksdb-dev                 # catalog
   libssl-dev libxxhash-dev       # identities and checksums
   libutf8proc-dev                # Unicode
+  liburing-dev                   # reads beside the computation
   nlohmann-json3-dev
 )
 developer_packages=(clang-format clang-tidy)

@@ -21,7 +21,13 @@ class StoredKv : public engine::KvSource {
   Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
     return store_->ReadLayer(handle_, layer, target);
   }
-  void Prefetch(int32_t layer) const override { store_->Prefetch(handle_, layer); }
+  bool StartLayer(int32_t layer, std::span<uint8_t> target, AsyncReader* reader,
+                  int64_t tag) const override {
+    return store_->StartLayer(handle_, layer, target, reader, tag);
+  }
+  Status FinishLayer(int32_t layer, std::span<uint8_t> target, int64_t num_read) const override {
+    return store_->FinishLayer(handle_, layer, target, num_read);
+  }
 
  private:
   storage::KvStore* const store_;

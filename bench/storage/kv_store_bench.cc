@@ -5,17 +5,15 @@
 // store. The cases follow one another within each round, so that a ratio compares neighbours; the
 // best and the median of the rounds count, because other programs can only add to a time.
 //   warm: the file lies in the page cache. The plain read is pread and XXH3-128, as the store does.
-//   cold: the pages are dropped before each case. The store's caller asks ahead from a thread of
-//         its own, as LayerLoader does. The direct read goes past the page cache, 1 MiB at a time.
+//   cold: the pages are dropped before each case. The direct read goes past the page cache, 1 MiB
+//         at a time.
 // A program and not a Google Benchmark, because its figures are ratios between cases.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -229,18 +227,7 @@ class KvStoreBench {
     const std::vector<std::string> blobs = FilesBelow(scratch_.path() + "/blobs");
     const auto drop = [this] { Require(DropFromPageCache({segment()})); };
     std::vector<Case> cases = {
-        {"KvStore, asked ahead", drop,
-         [&] {
-           const std::jthread asking([this] {
-             for (int64_t cache = 0; cache < arguments_.num_caches; ++cache) {
-               const KvHandle handle = Require(store()->Find(IdentityOf(cache)));
-               for (int64_t layer = 0; layer < arguments_.num_layers; ++layer) {
-                 store()->Prefetch(handle, layer);
-               }
-             }
-           });
-           ReadThroughStore();
-         }},
+        {"KvStore", drop, [&] { ReadThroughStore(); }},
         {"plain read and XXH3-128", drop, [&] { ReadPlain(File(segment(), O_RDONLY)); }},
         {"RocksDB blob files", [&] { Require(DropFromPageCache(blobs)); }, [&] { ReadBlobs(); }},
     };

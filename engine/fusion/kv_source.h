@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/async_reader.h"
 #include "base/status.h"
 #include "kernels/kv_codec.h"
 
@@ -32,8 +33,17 @@ class KvSource {
   // The payload where it lies in memory, aligned to 4 bytes and valid as long as the source; empty
   // if it has to be read. Either all layers are resident or none.
   virtual std::span<const uint8_t> Resident(int32_t /*layer*/) const { return {}; }
-  // Asks the disk for a layer that will be read soon, without waiting for it. May do nothing.
-  virtual void Prefetch(int32_t /*layer*/) const {}
+
+  // Begins to read a layer beside the caller into `target`, which holds what ReadLayer wants and
+  // ends with a whole page; false if ReadLayer should read it. See storage::KvStore::StartLayer.
+  virtual bool StartLayer(int32_t /*layer*/, std::span<uint8_t> /*target*/, AsyncReader* /*reader*/,
+                          int64_t /*tag*/) const {
+    return false;
+  }
+  // Takes over what a read that StartLayer began has brought. Errors: those of ReadLayer.
+  virtual Status FinishLayer(int32_t layer, std::span<uint8_t> target, int64_t /*num_read*/) const {
+    return ReadLayer(layer, target);
+  }
 
   // One layer's payload where it already lies, 64-byte aligned and valid as long as this source:
   // on the device that computes, or in pinned memory, which it copies from by itself. Null where it

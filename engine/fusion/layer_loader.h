@@ -1,11 +1,13 @@
 // LayerLoader: reads the cached layers of a prompt, each when it is needed.
 //
-// A thread of its own asks the disk for everything ahead, and does nothing else. Copying and
-// verifying is work for a processor, so the threads of the pool share it when a layer is needed: a
-// reading thread beside a pool that has all cores would take turns with it, and every loop of the
-// pool would wait for whoever lost its core. A payload that lies in memory is used in place. One
-// whose parameters make no sense counts as a cache that is gone. All layers stay in memory until
-// the loader goes, because propagation needs the cached values once more after the question's pass.
+// Copying and verifying is work for a processor, so the threads of the pool share it when a layer
+// is needed: a reading thread beside a pool that has all cores would take turns with it, and every
+// loop of the pool would wait for whoever lost its core. What has to come from the disk comes
+// beside the computation, straight into the loader's memory, by a thread that only starts reads and
+// waits for them (docs/decisions/0006-reading-caches.md); where that is not possible, the system's
+// own reading ahead has to do. A payload that lies in memory is used in place. One whose parameters
+// make no sense counts as a cache that is gone. All layers stay in memory until the loader goes,
+// because propagation needs the cached values once more after the question's pass.
 //
 // Thread safety: owned by one thread, which shares the work with the pool.
 // Lifetime: the prompt, its KvSources and the transformer must outlive it.
@@ -15,10 +17,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <thread>
 #include <vector>
 
 #include "base/aligned_array.h"
+#include "base/async_reader.h"
 #include "base/result.h"
 #include "engine/fusion/prompt.h"
 #include "model/transformer.h"
@@ -27,10 +31,10 @@ namespace intarsia::engine {
 
 class LayerLoader {
  public:
-  // Starts asking the disk. Errors: kResourceExhausted if the payloads do not fit into memory.
+  // Begins to read. Errors: kResourceExhausted if the payloads do not fit into memory.
   static Result<std::unique_ptr<LayerLoader>> Create(const Prompt& prompt,
                                                      const model::Transformer& transformer);
-  // Waits for a call to the system at most.
+  // Waits for the reads that are in flight.
   ~LayerLoader();
   LayerLoader(const LayerLoader&) = delete;
   LayerLoader& operator=(const LayerLoader&) = delete;
@@ -53,10 +57,16 @@ class LayerLoader {
  private:
   LayerLoader(const Prompt& prompt, const model::Transformer& transformer);
 
-  void AskAhead() const;
+  void ReadBeside();
+  // Passes on what became of reads that are done.
+  void Settle();
   Status LoadSegment(int32_t layer, size_t segment);
+  size_t IndexOf(int32_t layer, size_t segment) const {
+    return static_cast<size_t>(layer) * sizes_.size() + segment;
+  }
+  std::span<uint8_t> RoomFor(int32_t layer, size_t segment) const;
   const uint8_t*& PayloadAt(int32_t layer, size_t segment) {
-    return payloads_[static_cast<size_t>(layer) * sizes_.size() + segment];
+    return payloads_[IndexOf(layer, segment)];
   }
 
   // Immutable after construction.
@@ -67,15 +77,21 @@ class LayerLoader {
   std::vector<int64_t> sizes_;    // [segments]
   int64_t bytes_per_layer_ = 0;
 
-  AlignedArray<uint8_t> memory_;          // [num_layers, bytes_per_layer]; written once
+  AlignedArray<uint8_t> memory_;
+  uint8_t* rooms_ = nullptr;              // [num_layers, bytes_per_layer] in memory_; written once
   std::vector<const uint8_t*> payloads_;  // [num_layers, segments]
   std::vector<bool> is_loaded_;           // [num_layers]
   std::optional<size_t> failed_segment_;
   double load_seconds_ = 0.0;
   double wait_seconds_ = 0.0;
 
+  // What the thread has found out about each read: the bytes that it brought, or what is below 0.
+  static constexpr int64_t kPending = -1;
+  static constexpr int64_t kLeft = -2;       // for ReadLayer
+  std::vector<std::atomic<int64_t>> reads_;  // [num_layers, segments]; empty: all are left
   std::atomic<bool> is_stopping_{false};
-  std::thread thread_;  // asks ahead; not started if nothing has to be read
+  std::unique_ptr<AsyncReader> reader_;  // null: there is none; else the thread's
+  std::thread thread_;                   // not started if nothing has to be read
 };
 
 }  // namespace intarsia::engine
