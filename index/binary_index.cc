@@ -271,26 +271,35 @@ double BinaryIndex::RoundQuery(Query* query) const {
   return rounding_square;
 }
 
-BinaryIndex::Query BinaryIndex::MakeQuery(std::vector<float> vector, int32_t query_bits) const {
+BinaryIndex::Query BinaryIndex::RotateQuery(std::vector<float> vector) const {
   Query query;
-  query.num_planes = query_bits;
   query.rotated.resize(static_cast<size_t>(num_bits_));
   Subtract(vector, center_, &query.rotated);
   double base = 0.0;
   for (size_t i = 0; i < center_.size(); ++i) base += static_cast<double>(vector[i]) * center_[i];
-  const double square = SquareOf(query.rotated);
+  query.whole_error_factor =
+      static_cast<float>(std::sqrt(SquareOf(query.rotated) / static_cast<double>(num_bits_ - 1)));
   Rotate(rotation_signs_, &query.rotated);
+  query.base = static_cast<float>(base);
+  query.vector = std::move(vector);
+  return query;
+}
+
+float BinaryIndex::ErrorFactor(float whole_error_factor, double rounding_square) const {
+  // The code's own error, and what the rounding of the query adds: both grow with errors_[slot].
+  const double loss = bits_ == 2 ? kTwoBitLoss : kOneBitLoss;
+  const double whole = static_cast<double>(whole_error_factor) * whole_error_factor;
+  return static_cast<float>(
+      std::sqrt(whole + rounding_square / (static_cast<double>(num_bits_) * loss)));
+}
+
+BinaryIndex::Query BinaryIndex::MakeQuery(std::vector<float> vector, int32_t query_bits) const {
+  Query query = RotateQuery(std::move(vector));
+  query.num_planes = query_bits;
   double rounding_square = RoundQuery(&query);
   // What one bit takes away is not independent of the code of a vector near the query.
   if (query_bits == 1) rounding_square *= kOneBitQueryExcess;
-  // The code's own error, and what the rounding of the query adds: both grow with errors_[slot].
-  const auto num_bits = static_cast<double>(num_bits_);
-  const double loss = bits_ == 2 ? kTwoBitLoss : kOneBitLoss;
-  const double whole = square / (num_bits - 1.0);
-  query.whole_error_factor = static_cast<float>(std::sqrt(whole));
-  query.error_factor = static_cast<float>(std::sqrt(whole + rounding_square / (num_bits * loss)));
-  query.base = static_cast<float>(base);
-  query.vector = std::move(vector);
+  query.error_factor = ErrorFactor(query.whole_error_factor, rounding_square);
   return query;
 }
 

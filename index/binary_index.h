@@ -29,6 +29,7 @@
 #include "base/thread_pool.h"
 #include "index/flat_index.h"
 #include "index/prospect_list.h"
+#include "kernels/binary_batch_scan.h"
 #include "kernels/binary_scan.h"
 
 namespace intarsia::index {
@@ -45,6 +46,14 @@ struct BinarySearchOptions {
   int32_t query_bits = 4;
   // At most this many vectors are compared exactly, those with the best prospects; at least k are.
   int64_t candidates_max = 20'000;
+};
+
+// Many queries over the same rows.
+struct BatchSearchParams {
+  std::span<const float> queries = {};  // [num_queries, dim]
+  int64_t k = 10;                       // in [1, 1,000,000]
+  SlotFilter filter = {};               // of all queries; as in SearchParams
+  ThreadPool* pool = nullptr;           // null: on the calling thread
 };
 
 struct BinarySearchResult {
@@ -84,6 +93,14 @@ class BinaryIndex {
   Result<BinarySearchResult> Search(const FlatIndex& rows, const SearchParams& params,
                                     const BinarySearchOptions& options) const;
 
+  // Searches for many queries at once, with 8 bits of each: every code is unpacked once for dozens
+  // of queries, so a query costs a fraction of a Search(). `query_bits` is not looked at. Returns
+  // the hits of each query, as Search() would [num_queries]. Errors: as Search(); kInvalidArgument,
+  // with the number of the query, if one cannot be compared.
+  Result<std::vector<std::vector<SearchHit>>> SearchBatch(const FlatIndex& rows,
+                                                          const BatchSearchParams& params,
+                                                          const BinarySearchOptions& options) const;
+
   // Estimates <query, row> for all slots, and the standard error of each; for tests and
   // calibration. Errors: those of FlatIndex::PrepareQuery(); kInvalidArgument for `query_bits`.
   struct Estimates {
@@ -117,6 +134,9 @@ class BinaryIndex {
     float whole_error_factor = 0.0F;  // the same if the query is not rounded
   };
 
+  // Queries of a batch as the scan wants them, in groups of 16.
+  struct Batch;
+
   BinaryIndex() = default;
   void SetGeometry(int64_t dim, int32_t bits, uint64_t seed);
   void SetCenter(std::span<const float> center);
@@ -125,7 +145,11 @@ class BinaryIndex {
   size_t WordAt(int64_t slot, int64_t word) const;
   void Encode(std::span<const float> row, int64_t slot, std::vector<float>* scratch);
   void EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool);
-  Query MakeQuery(std::vector<float> query, int32_t query_bits) const;
+  // A query without its planes.
+  Query RotateQuery(std::vector<float> vector) const;
+  // What a standard error is by the factor of a query in full, if rounding takes away so much.
+  float ErrorFactor(float whole_error_factor, double rounding_square) const;
+  Query MakeQuery(std::vector<float> vector, int32_t query_bits) const;
   // Rounds `query->rotated` to planes. Returns the square of what rounding takes away.
   double RoundQuery(Query* query) const;
   // The blocks [begin, end) as the kernel wants them.
@@ -134,6 +158,14 @@ class BinaryIndex {
   // Estimates all slots that pass the filter, and keeps those that may be among the k best.
   std::vector<Prospect> ScanAll(const Query& query, const SearchParams& params, float error_bound,
                                 int64_t* num_scanned) const;
+  // Queries [begin, end) of a batch, rounded to 8 bits.
+  Result<Batch> MakeBatch(const FlatIndex& rows, std::span<const float> queries, int64_t begin,
+                          int64_t end) const;
+  kernels::BinaryBatchScanParams BatchScanParams(const Batch& batch, int64_t block_begin,
+                                                 int64_t block_end) const;
+  // What ScanAll leaves, for each query of the batch.
+  std::vector<std::vector<Prospect>> ScanBatch(const Batch& batch, const BatchSearchParams& params,
+                                               float error_bound) const;
   // What is left of them when the query is not rounded.
   std::vector<Prospect> Refine(const Query& query, const std::vector<Prospect>& prospects,
                                int64_t k, float error_bound) const;

@@ -4,112 +4,23 @@
 // that can no longer enter. No step depends on the number of threads.
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
-#include <functional>
-#include <limits>
 #include <numeric>
 #include <utility>
 
 #include "base/check.h"
 #include "base/stopwatch.h"
 #include "index/binary_index.h"
+#include "index/scan_parts.h"
 #include "kernels/binary_scan.h"
-#include "kernels/dot_rows.h"
 
 namespace intarsia::index {
 namespace {
 
 constexpr int64_t kBlock = kernels::kBinaryBlockCodes;
-constexpr int64_t kWordBlocks = 64 / kBlock;  // blocks that one word of a filter speaks for
-// Slots searched by one thread at a time, a multiple of 64.
-constexpr int64_t kRangeSlots = 16'384;
 // Blocks scanned by one call of the kernel, whose scores stay in the first cache.
 constexpr int64_t kTileBlocks = 64;
-// Vectors compared exactly before the stop rule is asked again.
-constexpr int64_t kBatch = 64;
 constexpr float kErrorBoundMax = 100.0F;
-
-// Calls body(range, worker) for all ranges of slots.
-void ForRanges(int64_t num_slots, ThreadPool* pool,
-               const std::function<void(int64_t range, int worker)>& body) {
-  const int64_t num_ranges = (num_slots + kRangeSlots - 1) / kRangeSlots;
-  if (pool != nullptr && num_ranges > 1) {
-    pool->ParallelFor(num_ranges, body);
-  } else {
-    for (int64_t range = 0; range < num_ranges; ++range) body(range, 0);
-  }
-}
-
-// The slots of block `block` that pass `filter`, as bits.
-uint32_t PassingSlots(SlotFilter filter, int64_t block, int64_t num_slots) {
-  uint32_t bits = 0xFF;
-  if (!filter.empty()) {
-    const uint64_t word = filter[static_cast<size_t>(block / kWordBlocks)];
-    bits = static_cast<uint32_t>(word >> (block % kWordBlocks * kBlock)) & 0xFF;
-  }
-  const int64_t rest = num_slots - block * kBlock;
-  return rest >= kBlock ? bits : bits & ((1U << rest) - 1);
-}
-
-// The highest threshold of all threads, so that each drops what any knows to be too low.
-class SharedThreshold {
- public:
-  float value() const { return value_.load(std::memory_order_relaxed); }
-  void RaiseTo(float value) {
-    float now = value_.load(std::memory_order_relaxed);
-    while (now < value && !value_.compare_exchange_weak(now, value, std::memory_order_relaxed)) {
-    }
-  }
-
- private:
-  std::atomic<float> value_ = -std::numeric_limits<float>::infinity();
-};
-
-// Compares vectors exactly and keeps the best.
-class Rescorer {
- public:
-  Rescorer(const FlatIndex& rows, const std::vector<float>& query, int64_t k)
-      : rows_(rows), query_(query), best_(k) {}
-
-  // Compares `prospects`, the most promising first, until none can enter. Returns how many it
-  // compared.
-  int64_t Run(std::span<const Prospect> prospects) {
-    std::array<int64_t, kBatch> slots{};
-    size_t done = 0;
-    while (done < prospects.size() && prospects[done].limit >= best_.threshold()) {
-      size_t count = 0;
-      for (; count < slots.size() && done + count < prospects.size(); ++count) {
-        slots[count] = prospects[done + count].slot;
-      }
-      Add({slots.data(), count});
-      done += count;
-    }
-    return static_cast<int64_t>(done);
-  }
-  float threshold() const { return best_.threshold(); }
-  std::vector<SearchHit> Take() { return best_.Take(); }
-
- private:
-  void Add(std::span<const int64_t> slots) {
-    std::array<float, kBatch> scores{};
-    kernels::DotRowsParams params;
-    params.query = query_.data();
-    params.rows = rows_.row(0).data();
-    params.row_index = slots.data();
-    params.num_rows = static_cast<int64_t>(slots.size());
-    params.dim = rows_.dim();
-    params.scores = scores.data();
-    INTARSIA_CHECK(kernels::DotRows(params).ok());
-    for (size_t i = 0; i < slots.size(); ++i) {
-      best_.Push({rows_.ids()[static_cast<size_t>(slots[i])], scores[i]});
-    }
-  }
-
-  const FlatIndex& rows_;
-  const std::vector<float>& query_;
-  TopK best_;
-};
 
 // Products of a vector with planes of signs: for each eight dimensions the sums of all patterns.
 class SignProducts {
@@ -256,7 +167,6 @@ Status BinaryIndex::CheckQueryBits(int32_t query_bits) {
 Status BinaryIndex::CheckSearch(const FlatIndex& rows, const SearchParams& params,
                                 const BinarySearchOptions& options) const {
   INTARSIA_RETURN_IF_ERROR(rows.CheckParams(params));
-  INTARSIA_RETURN_IF_ERROR(CheckQueryBits(options.query_bits));
   if (rows.dim() != dim_ || rows.size() != size()) {
     return Status(StatusCode::kInvalidArgument,
                   "binary index is not in step with its vectors: dim=" + std::to_string(dim_) +
@@ -279,6 +189,7 @@ Status BinaryIndex::CheckSearch(const FlatIndex& rows, const SearchParams& param
 Result<BinarySearchResult> BinaryIndex::Search(const FlatIndex& rows, const SearchParams& params,
                                                const BinarySearchOptions& options) const {
   INTARSIA_RETURN_IF_ERROR(CheckSearch(rows, params, options));
+  INTARSIA_RETURN_IF_ERROR(CheckQueryBits(options.query_bits));
   INTARSIA_ASSIGN_OR_RETURN(std::vector<float> vector, rows.PrepareQuery(params.query));
   BinarySearchResult result;
   if (size() == 0) return result;

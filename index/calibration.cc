@@ -21,6 +21,8 @@ constexpr int64_t kBuckets = 64;
 // The number of vectors compared exactly grows with the collection, but slower than it: twice the
 // vectors need this many times the comparisons. Measured on MiniLM embeddings.
 constexpr double kRescoredGrowth = 1.4;
+// Standard errors that the scan may be off which a graph is compared with: it misses nothing.
+constexpr float kTruthErrorBound = 4.0F;
 
 double EntropyOf(double p) {
   if (p <= 0.0 || p >= 1.0) return 0.0;
@@ -186,6 +188,64 @@ Result<Calibration> Calibrate(const FlatIndex& sample, const CalibrationOptions&
   INTARSIA_ASSIGN_OR_RETURN(calibration.neighbour_information,
                             NeighbourInformation(sample, chosen, truth));
   return calibration;
+}
+
+Result<GraphMeasure> MeasureGraph(const GraphMeasureParams& params, ThreadPool* pool) {
+  const FlatIndex& rows = *params.rows;
+  std::vector<int64_t> slots;
+  for (int64_t slot = 0; slot < std::min(rows.size(), params.graph->size()); ++slot) {
+    const bool passes = params.filter.empty() ||
+                        (params.filter[static_cast<size_t>(slot / 64)] >> (slot % 64) & 1) != 0;
+    if (passes) slots.push_back(slot);
+  }
+  if (std::ssize(slots) < kSampleMin || params.num_queries < 1) {
+    return Status(
+        StatusCode::kInvalidArgument,
+        "too few vectors to measure a graph: num_vectors=" + std::to_string(slots.size()) +
+            " num_queries=" + std::to_string(params.num_queries));
+  }
+  std::vector<float> queries;
+  std::vector<uint64_t> ids;
+  for (const int64_t at : SampleRows(std::ssize(slots), params.num_queries, params.seed)) {
+    const int64_t slot = slots[static_cast<size_t>(at)];
+    const std::span<const float> row = rows.row(slot);
+    queries.insert(queries.end(), row.begin(), row.end());
+    ids.push_back(rows.ids()[static_cast<size_t>(slot)]);
+  }
+  const auto query_of = [&](size_t i) {
+    const auto dim = static_cast<size_t>(rows.dim());
+    return std::span<const float>(queries).subspan(i * dim, dim);
+  };
+  std::vector<std::vector<SearchHit>> expected(ids.size());
+  if (params.codes != nullptr) {
+    INTARSIA_ASSIGN_OR_RETURN(
+        expected,
+        params.codes->SearchBatch(
+            rows, {.queries = queries, .k = kNeighbours + 1, .filter = params.filter, .pool = pool},
+            {.error_bound = kTruthErrorBound}));
+  }
+  GraphMeasure measure;
+  measure.num_queries = std::ssize(ids);
+  int64_t num_found = 0;
+  int64_t num_wanted = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const SearchParams search = {
+        .query = query_of(i), .k = kNeighbours + 1, .filter = params.filter};
+    if (params.codes == nullptr) {
+      INTARSIA_ASSIGN_OR_RETURN(expected[i], rows.Search(search));
+    }
+    const Stopwatch stopwatch;
+    INTARSIA_ASSIGN_OR_RETURN(GraphSearchResult found,
+                              params.graph->Search(search, {.breadth = params.breadth}));
+    measure.search_us += 1e3 * stopwatch.milliseconds() / static_cast<double>(ids.size());
+    const std::vector<SearchHit> hits = WithoutSelf(std::move(found.hits), ids[i]);
+    for (const SearchHit& hit : WithoutSelf(std::move(expected[i]), ids[i])) {
+      ++num_wanted;
+      num_found += std::count(hits.begin(), hits.end(), hit);
+    }
+  }
+  measure.recall = static_cast<double>(num_found) / static_cast<double>(num_wanted);
+  return measure;
 }
 
 }  // namespace intarsia::index

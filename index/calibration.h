@@ -18,6 +18,7 @@
 #include "base/thread_pool.h"
 #include "index/binary_index.h"
 #include "index/flat_index.h"
+#include "index/graph_index.h"
 
 namespace intarsia::index {
 
@@ -50,6 +51,27 @@ struct Calibration {
   double bit_entropy_min = 0.0;
   double neighbour_information = 0.0;  // in [0, 1]: 1 if the estimate decides who is a neighbour
 };
+
+// What a graph is measured on.
+struct GraphMeasureParams {
+  const FlatIndex* rows = nullptr;
+  const BinaryIndex* codes = nullptr;  // of the same rows; null: they are compared one by one
+  const GraphIndex* graph = nullptr;
+  SlotFilter filter = {};  // slots that are there
+  int64_t breadth = 128;   // as in GraphSearchOptions
+  int64_t num_queries = 128;
+  uint64_t seed = 1;
+};
+
+struct GraphMeasure {
+  int64_t num_queries = 0;
+  double recall = 0.0;     // recall@10 against the scan
+  double search_us = 0.0;  // a query, on one thread
+};
+
+// Searches the graph for vectors of its own, each without itself, and a scan for all of them at
+// once. Errors: kInvalidArgument if fewer than 32 slots pass, or what the searches return.
+Result<GraphMeasure> MeasureGraph(const GraphMeasureParams& params, ThreadPool* pool);
 
 // The rows of a sample of at most `num_max` among `num_rows`, ascending.
 std::vector<int64_t> SampleRows(int64_t num_rows, int64_t num_max, uint64_t seed);

@@ -279,5 +279,79 @@ TEST(BinaryIndexTest, BadOptionsAreRefused) {
   EXPECT_EQ(BinaryIndex::Build(**empty, {}, nullptr).status().code(), StatusCode::kInvalidArgument);
 }
 
+// What many queries find at once, beside the same queries one by one.
+TEST(BinaryIndexTest, ABatchFindsWhatItsQueriesFindAlone) {
+  for (const int32_t bits : {1, 2}) {
+    // More queries than one pass takes, and no whole number of groups.
+    Indexes made = MakeIndexes(3'001, 100, 77, bits);
+    std::vector<uint64_t> few;
+    for (size_t i = 0; i < made.data.ids.size(); i += 37) few.push_back(made.data.ids[i]);
+    const std::vector<uint64_t> filter = made.flat->FilterOf(few);
+    ThreadPool pool(3);
+    const BinarySearchOptions options = {.error_bound = 100.0F};  // so that nothing is missed
+    for (const SlotFilter passing : {SlotFilter(), SlotFilter(filter)}) {
+      const BatchSearchParams params = {.queries = made.data.queries, .k = 7, .filter = passing};
+      const auto alone = made.binary->SearchBatch(*made.flat, params, options);
+      ASSERT_TRUE(alone.ok()) << alone.status();
+      ASSERT_EQ(alone->size(), 77u);
+      for (size_t i = 0; i < alone->size(); ++i) {
+        const auto exact = made.flat->Search(
+            {.query = made.data.query(static_cast<int64_t>(i)), .k = 7, .filter = passing});
+        EXPECT_EQ((*alone)[i], *exact) << "query " << i;
+      }
+      BatchSearchParams shared = params;
+      shared.pool = &pool;
+      EXPECT_EQ(*made.binary->SearchBatch(*made.flat, shared, options), *alone);
+    }
+  }
+}
+
+TEST(BinaryIndexTest, ABatchHasTheRecallOfASearch) {
+  const Indexes made = MakeIndexes(20'000, 384, 50, 1);
+  const auto found = made.binary->SearchBatch(*made.flat, {.queries = made.data.queries}, {});
+  ASSERT_TRUE(found.ok()) << found.status();
+  int64_t num_found = 0;
+  for (size_t i = 0; i < found->size(); ++i) {
+    const auto exact = made.flat->Search({.query = made.data.query(static_cast<int64_t>(i))});
+    for (const SearchHit& hit : *exact) {
+      num_found += std::count((*found)[i].begin(), (*found)[i].end(), hit);
+    }
+  }
+  EXPECT_GE(num_found, 495);
+}
+
+TEST(BinaryIndexTest, ABatchFollowsDeletes) {
+  Indexes made = MakeIndexes(500, 64, 20, 2);
+  for (size_t i = 0; i < 480; ++i) {
+    const auto slot = made.flat->Remove(made.data.ids[i]);
+    ASSERT_TRUE(slot.ok() && made.binary->RemoveSlot(*slot).ok());
+  }
+  const auto found = made.binary->SearchBatch(*made.flat, {.queries = made.data.queries, .k = 30},
+                                              {.error_bound = 100.0F});
+  ASSERT_TRUE(found.ok()) << found.status();
+  for (size_t i = 0; i < found->size(); ++i) {
+    EXPECT_EQ((*found)[i],
+              *made.flat->Search({.query = made.data.query(static_cast<int64_t>(i)), .k = 30}));
+  }
+}
+
+TEST(BinaryIndexTest, ABadBatchIsRefused) {
+  const Indexes made = MakeIndexes(100, 64, 3, 1);
+  const auto code_of = [&](const BatchSearchParams& params) {
+    return made.binary->SearchBatch(*made.flat, params, {}).status();
+  };
+  EXPECT_TRUE(made.binary->SearchBatch(*made.flat, {}, {})->empty());
+  const std::span<const float> queries = made.data.queries;
+  EXPECT_EQ(code_of({.queries = queries.first(65)}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.queries = queries, .k = 0}).code(), StatusCode::kInvalidArgument);
+  std::vector<float> spoilt = made.data.queries;
+  spoilt[2 * 64 + 5] = std::numeric_limits<float>::quiet_NaN();
+  const Status status = code_of({.queries = spoilt});
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(status.ToString().find("query=2"), std::string::npos) << status;
+  std::fill(spoilt.begin(), spoilt.end(), 0.0F);
+  EXPECT_EQ(code_of({.queries = spoilt}).code(), StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace intarsia::index

@@ -78,5 +78,47 @@ TEST(CalibrationTest, BadOptionsAreRefused) {
             StatusCode::kInvalidArgument);
 }
 
+TEST(CalibrationTest, AGraphIsMeasuredAgainstTheScan) {
+  const ClusteredVectors data = MakeClusteredVectors(3'000, 64, 1, /*seed=*/5);
+  const auto flat = *FlatIndex::Create({.dim = 64});
+  ASSERT_TRUE(flat->Add(data.ids, data.rows).ok());
+  const auto codes = *BinaryIndex::Build(*flat, {}, nullptr);
+  const auto graph = *GraphIndex::Create(flat.get(), {});
+  ASSERT_TRUE(graph->Append(flat->size(), /*num_threads=*/1).ok());
+  std::vector<uint64_t> filter(static_cast<size_t>((flat->size() + 63) / 64), ~uint64_t{0});
+  filter[0] = 0;  // These slots are gone.
+  const GraphMeasureParams params = {.rows = flat.get(),
+                                     .codes = codes.get(),
+                                     .graph = graph.get(),
+                                     .filter = filter,
+                                     .num_queries = 50};
+  const auto measure = MeasureGraph(params, nullptr);
+  ASSERT_TRUE(measure.ok()) << measure.status();
+  EXPECT_EQ(measure->num_queries, 50);
+  EXPECT_GT(measure->recall, 0.9);
+  EXPECT_LE(measure->recall, 1.0);
+  EXPECT_GT(measure->search_us, 0.0);
+  // Without codes the truth is that of the flat scan, which is the same.
+  GraphMeasureParams uncoded = params;
+  uncoded.codes = nullptr;
+  const auto same = MeasureGraph(uncoded, nullptr);
+  ASSERT_TRUE(same.ok()) << same.status();
+  EXPECT_NEAR(same->recall, measure->recall, 0.01);
+  // A narrow walk finds no more.
+  GraphMeasureParams narrow = params;
+  narrow.breadth = 11;
+  EXPECT_LE(MeasureGraph(narrow, nullptr)->recall, measure->recall);
+}
+
+TEST(CalibrationTest, AGraphOfTooFewVectorsIsNotMeasured) {
+  const ClusteredVectors data = MakeClusteredVectors(31, 64, 1, /*seed=*/5);
+  const auto flat = *FlatIndex::Create({.dim = 64});
+  ASSERT_TRUE(flat->Add(data.ids, data.rows).ok());
+  const auto graph = *GraphIndex::Create(flat.get(), {});
+  ASSERT_TRUE(graph->Append(flat->size(), /*num_threads=*/1).ok());
+  EXPECT_EQ(MeasureGraph({.rows = flat.get(), .graph = graph.get()}, nullptr).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace intarsia::index
