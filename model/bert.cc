@@ -180,15 +180,18 @@ class Bert::Run {
         up_(num_rows_ * config_.ffn_size),
         up_rounded_(weights_.compute == ComputeType::kBf16 ? num_rows_ * config_.ffn_size : 0) {}
 
-  Status Embed(std::span<const int32_t> ids) {
+  Status Embed(const BertInput& input) {
+    const std::span<const int32_t> ids = input.ids;
     const int64_t dim = config_.hidden_size;
     pool_->ParallelFor(static_cast<int64_t>(row_begins_.size()) - 1, [&](int64_t text, int) {
       const int64_t begin = row_begins_[static_cast<size_t>(text)];
       const int64_t end = row_begins_[static_cast<size_t>(text) + 1];
+      const int64_t second =
+          input.second_begins.empty() ? end : input.second_begins[static_cast<size_t>(text)];
       for (int64_t row = begin; row < end; ++row) {
         const float* const word = weights_.words.data() + ids[static_cast<size_t>(row)] * dim;
         const float* const position = weights_.positions.data() + (row - begin) * dim;
-        const float* const segment = weights_.segments.data();
+        const float* const segment = weights_.segments.data() + (row < second ? 0 : dim);
         for (int64_t i = 0; i < dim; ++i) {
           hidden_[row * dim + i] = word[i] + segment[i] + position[i];
         }
@@ -278,11 +281,17 @@ Result<std::unique_ptr<Bert>> Bert::Load(const SafetensorsFile& file, const Bert
   return std::unique_ptr<Bert>(new Bert(config, std::move(weights)));
 }
 
-Status Bert::Forward(std::span<const int32_t> ids, std::span<const int64_t> row_begins,
-                     float* hidden, ThreadPool* pool) const {
+Status Bert::Forward(const BertInput& input, float* hidden, ThreadPool* pool) const {
+  const std::span<const int32_t> ids = input.ids;
+  const std::span<const int64_t> row_begins = input.row_begins;
   INTARSIA_CHECK(!row_begins.empty() && row_begins.front() == 0);
   INTARSIA_CHECK(row_begins.back() == static_cast<int64_t>(ids.size()));
+  INTARSIA_CHECK(input.second_begins.empty() ||
+                 input.second_begins.size() + 1 == row_begins.size());
   if (ids.empty()) return Status::Ok();
+  if (!input.second_begins.empty() && config_.num_segments < 2) {
+    return {StatusCode::kInvalidArgument, "model knows one segment only, and there are two texts"};
+  }
   for (size_t text = 1; text < row_begins.size(); ++text) {
     const int64_t length = row_begins[text] - row_begins[text - 1];
     INTARSIA_CHECK(length >= 0);
@@ -300,7 +309,7 @@ Status Bert::Forward(std::span<const int32_t> ids, std::span<const int64_t> row_
     }
   }
   Run run(*this, row_begins, hidden, pool);
-  INTARSIA_RETURN_IF_ERROR(run.Embed(ids));
+  INTARSIA_RETURN_IF_ERROR(run.Embed(input));
   for (const Layer& layer : weights_->layers) INTARSIA_RETURN_IF_ERROR(run.RunLayer(layer));
   return Status::Ok();
 }

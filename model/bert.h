@@ -32,6 +32,15 @@ struct BertConfig {
   kernels::Activation activation = kernels::Activation::kGeluErf;
 };
 
+// Text i has the rows [row_begins[i], row_begins[i + 1]) of `ids`, the last element being
+// ids.size(); its tokens sit at positions 0, 1, ... They belong to segment 0, but to segment 1 from
+// row second_begins[i] on, if that is given.
+struct BertInput {
+  std::span<const int32_t> ids;
+  std::span<const int64_t> row_begins;
+  std::span<const int64_t> second_begins = {};  // empty, or one for each text
+};
+
 class Bert {
  public:
   // Packs the weights, whose tensors have the names of the transformers library, with or without a
@@ -46,13 +55,10 @@ class Bert {
 
   const BertConfig& config() const { return config_; }
 
-  // Writes the last layer's states to `hidden` [num_rows, hidden_size]. Text i has the rows
-  // [row_begins[i], row_begins[i + 1]) of `ids`, the last element being ids.size(); its tokens sit
-  // at positions 0, 1, ... and belong to segment 0. `hidden` is 64-byte aligned.
-  // Errors: kInvalidArgument for an id outside the vocabulary or a text longer than num_positions;
-  // kResourceExhausted.
-  Status Forward(std::span<const int32_t> ids, std::span<const int64_t> row_begins, float* hidden,
-                 ThreadPool* pool) const;
+  // Writes the last layer's states to `hidden` [num_rows, hidden_size], which is 64-byte aligned.
+  // Errors: kInvalidArgument for an id outside the vocabulary or a text longer than num_positions,
+  // or for second texts if the model knows one segment only; kResourceExhausted.
+  Status Forward(const BertInput& input, float* hidden, ThreadPool* pool) const;
 
  private:
   class Weights;

@@ -128,7 +128,8 @@ class BertEmbedder final : public Embedder {
   Status EmbedBatch(const Batch& batch, float* vectors) const {
     const int64_t dim = dimension();
     AlignedArray<float> hidden(static_cast<int64_t>(batch.ids.size()) * dim);
-    INTARSIA_RETURN_IF_ERROR(bert_->Forward(batch.ids, batch.row_begins, hidden.data(), pool_));
+    INTARSIA_RETURN_IF_ERROR(
+        bert_->Forward({.ids = batch.ids, .row_begins = batch.row_begins}, hidden.data(), pool_));
     for (size_t i = 0; i < batch.texts.size(); ++i) {
       const int64_t begin = batch.row_begins[i];
       const int64_t num_rows =

@@ -82,15 +82,29 @@ class TinyBert {
     return std::move(writer).TakeBytes();
   }
 
-  // The states [ids.size()][kHidden] behind the last layer.
-  std::vector<std::vector<double>> Forward(const std::vector<int32_t>& ids, bool is_tanh) const {
+  // Makes it a cross-encoder: a pooler, and a classifier of one output.
+  void AddHead() {
+    AddDense("pooler.dense", kHidden, kHidden);
+    AddDense("classifier", 1, kHidden);
+  }
+  // The classifier's output for ids of which those from `num_first` on are of the second text.
+  double Score(const std::vector<int32_t>& ids, size_t num_first) const {
+    Rows pooled = Dense("pooler.dense", {Forward(ids, /*is_tanh=*/false, num_first)[0]});
+    for (double& value : pooled[0]) value = std::tanh(value);
+    return Dense("classifier", pooled)[0][0];
+  }
+
+  // The states [ids.size()][kHidden] behind the last layer. Ids from `num_first` on are of a second
+  // text.
+  std::vector<std::vector<double>> Forward(const std::vector<int32_t>& ids, bool is_tanh,
+                                           size_t num_first = ~size_t{0}) const {
     Rows x(ids.size(), std::vector<double>(kHidden));
     for (size_t row = 0; row < ids.size(); ++row) {
       for (size_t i = 0; i < kHidden; ++i) {
         x[row][i] =
             double{At("embeddings.word_embeddings.weight", static_cast<size_t>(ids[row]), i)} +
             double{At("embeddings.position_embeddings.weight", row, i)} +
-            double{At("embeddings.token_type_embeddings.weight", 0, i)};
+            double{At("embeddings.token_type_embeddings.weight", row < num_first ? 0 : 1, i)};
       }
     }
     x = Norm("embeddings.LayerNorm", x);
