@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "base/stopwatch.h"
@@ -179,8 +180,11 @@ void Answerer::FitContext(Job* job) const {
   for (const Passage& passage : job->passages) num_tokens += std::ssize(passage.tokens);
   std::string left_out;
   while (num_tokens > context_length && !chunks.empty()) {
-    const auto worst =
-        std::ranges::min_element(chunks, {}, [](const RetrievedChunk& hit) { return hit.score; });
+    // Those that were ranked again come before the others.
+    const auto worst = std::ranges::min_element(chunks, {}, [](const RetrievedChunk& hit) {
+      return std::pair(hit.rerank_score.value_or(-std::numeric_limits<double>::infinity()),
+                       hit.score);
+    });
     const auto index = worst - chunks.begin();
     left_out += (left_out.empty() ? "" : ", ") + worst->document.source + " chunk " +
                 std::to_string(worst->chunk.ordinal);

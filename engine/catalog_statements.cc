@@ -15,13 +15,28 @@ using query::ValueKind;
 
 constexpr std::string_view kDefaultGenerate = "default_generate";
 constexpr std::string_view kDefaultEmbedding = "default_embedding";
+constexpr std::string_view kDefaultRerank = "default_rerank";
 
 std::string_view DefaultSettingOf(storage::ModelType type) {
+  if (type == storage::ModelType::kRerank) return kDefaultRerank;
   return type == storage::ModelType::kEmbedding ? kDefaultEmbedding : kDefaultGenerate;
 }
 
 std::string_view TypeName(storage::ModelType type) {
+  if (type == storage::ModelType::kRerank) return "rerank";
   return type == storage::ModelType::kEmbedding ? "embedding" : "generate";
+}
+
+// What a model does: "model m is now the default to <this>".
+std::string_view VerbOf(storage::ModelType type) {
+  if (type == storage::ModelType::kRerank) return "rerank";
+  return type == storage::ModelType::kEmbedding ? "embed" : "generate";
+}
+
+storage::ModelType StoredType(query::ModelType type) {
+  if (type == query::ModelType::kRerank) return storage::ModelType::kRerank;
+  return type == query::ModelType::kEmbedding ? storage::ModelType::kEmbedding
+                                              : storage::ModelType::kGenerate;
 }
 
 std::string OptionOr(const storage::Options& options, const std::string& name,
@@ -62,8 +77,7 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
   const bool is_folder = std::filesystem::is_directory(statement.path.text, error);
   storage::ModelType type =
       is_folder ? storage::ModelType::kEmbedding : storage::ModelType::kGenerate;
-  if (statement.type == query::ModelType::kGenerate) type = storage::ModelType::kGenerate;
-  if (statement.type == query::ModelType::kEmbedding) type = storage::ModelType::kEmbedding;
+  if (statement.type != query::ModelType::kUnspecified) type = StoredType(statement.type);
   const std::string path = std::filesystem::absolute(statement.path.text, error).string();
   Result<storage::ModelInfo> inspected = engine_.models()->Inspect(path, type);
   if (!inspected.ok()) {
@@ -75,15 +89,15 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
   info.name = statement.name.text;
   if (options.is_given("dim") &&
       OptionOr(info.parameters, "dimension", "") != std::to_string(options.GetInteger("dim"))) {
-    return query::BinderError(statement.path.range,
-                              "the model has another dimension than dim: " +
-                                  OptionOr(info.parameters, "dimension", "none, it generates"));
+    return query::BinderError(statement.path.range, "the model has another dimension than dim: " +
+                                                        OptionOr(info.parameters, "dimension",
+                                                                 "none, it does not embed"));
   }
   if (options.is_given("context_tokens")) {
     info.parameters["context_tokens"] = std::to_string(options.GetInteger("context_tokens"));
   }
   if (options.is_given("compute")) {
-    if (type == storage::ModelType::kEmbedding) {
+    if (type != storage::ModelType::kGenerate) {
       return query::BinderError(statement.path.range,
                                 "compute is an option of models that generate");
     }
@@ -96,7 +110,7 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
   if (!database.Read().GetSetting(setting).ok()) {
     INTARSIA_RETURN_IF_ERROR(database.PutSetting(setting, info.name));
     result.notices.push_back("model " + info.name + " is now the default to " +
-                             (type == storage::ModelType::kEmbedding ? "embed" : "generate"));
+                             std::string(VerbOf(type)));
   }
   if (info.parameters.contains("notice")) result.notices.push_back(info.parameters["notice"]);
   return result;
@@ -154,8 +168,7 @@ query::Outcome<ResultSet> Session::Run(const query::ShowModels&) {
 
 query::Outcome<ResultSet> Session::Run(const query::SetDefaultModel& statement) {
   INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo info, FindModel(statement.name));
-  const bool wants_embedding = statement.type == query::ModelType::kEmbedding;
-  if ((info.type == storage::ModelType::kEmbedding) != wants_embedding) {
+  if (info.type != StoredType(statement.type)) {
     return query::BinderError(statement.name.range, "model \"" + info.name + "\" is of type " +
                                                         std::string(TypeName(info.type)));
   }

@@ -182,6 +182,11 @@ class Selection {
   query::Failure Bind() {
     for (const query::SelectItem& item : statement_.items) {
       if (item.kind == query::SelectItem::Kind::kCount) is_count_ = true;
+      if (item.kind == query::SelectItem::Kind::kFunction) {
+        return query::BinderError(
+            item.column.range, item.column.text + "() needs a search to be about",
+            "SELECT ... FROM collection SEARCH MATCH TEXT (content, 'text').");
+      }
       if (item.kind == query::SelectItem::Kind::kStar) {
         for (int64_t i = 0; i < std::ssize(schema_.columns()); ++i) columns_.push_back(i);
       }
@@ -289,6 +294,7 @@ class Selection {
 
 query::Outcome<ResultSet> Session::Run(const query::Select& statement,
                                        const StatementContext& context) {
+  if (statement.search.has_value()) return RunSearch(statement, context);
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                           FindCollection(statement.collection));
   Selection selection(statement, collection);

@@ -17,6 +17,8 @@ constexpr int64_t kFileBytesMax = int64_t{1} << 40;
 // A file is written again when it lacks more than one vector in this many: the next opening adds
 // the others in a moment.
 constexpr int64_t kVectorsPerUnsaved = 10;
+// Of fewer vectors a measurement says nothing.
+constexpr int64_t kMeasuredMin = 200;
 
 }  // namespace
 
@@ -116,8 +118,27 @@ Result<bool> GraphBuilder::Step(Job* job) {
       return true;
     }
   }
+  INTARSIA_RETURN_IF_ERROR(Measure(index.get()));
   INTARSIA_RETURN_IF_ERROR(Save(*job, index.get()));
   return false;
+}
+
+Status GraphBuilder::Measure(CollectionIndex* index) {
+  int64_t num_builds = 0;
+  index::GraphMeasure measure;
+  {
+    const std::shared_lock reading(index->mutex);
+    const VectorIndex& vectors = index->vectors;
+    if (vectors.graph() == nullptr || vectors.graph_measure().has_value() ||
+        vectors.num_vectors(index->rows) < kMeasuredMin) {
+      return Status::Ok();
+    }
+    num_builds = vectors.num_builds();
+    INTARSIA_ASSIGN_OR_RETURN(measure, vectors.MeasureGraph(index->rows));
+  }
+  const std::unique_lock writing(index->mutex);
+  if (index->vectors.num_builds() == num_builds) index->vectors.SetGraphMeasure(measure);
+  return Status::Ok();
 }
 
 Result<bool> GraphBuilder::BuildStep(Job* job, CollectionIndex* index) {

@@ -1,9 +1,9 @@
 // GraphBuilder: makes graphs over vectors in the background, on a thread of its own.
 //
 // A graph grows by small steps, between which searches and changes of the collection go on. When it
-// holds all vectors, it is given to the collection and written to a file, so that the next opening
-// need not make it again. The file is a cache: it is used only if it is about exactly the vectors
-// that are there, and whatever is wrong with it, the graph is made anew.
+// holds all vectors, it is given to the collection, measured, and written to a file, so that the
+// next opening need not make it again. The file is a cache: it is used only if it is about exactly
+// the vectors that are there, and whatever is wrong with it, the graph is made anew.
 //
 // Thread safety: thread-safe.
 #pragma once
@@ -60,6 +60,8 @@ class GraphBuilder {
   // One step of a job. Returns whether there is more to do.
   Result<bool> Step(Job* job);
   Result<bool> BuildStep(Job* job, CollectionIndex* index);
+  // Measures a complete graph that was not measured yet.
+  Status Measure(CollectionIndex* index);
   Status Save(const Job& job, CollectionIndex* index);
   std::string PathOf(storage::CollectionId id) const;
 

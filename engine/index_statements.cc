@@ -70,6 +70,11 @@ IndexRow GraphRow(const IndexReport& report) {
   if (report.num_in_graph > 0) {
     row.state = "ready";
     row.settings.push_back({.name = "graph_us", .value = Value(Rounded(report.rates.graph_us))});
+    if (report.graph_measure.has_value()) {
+      const index::GraphMeasure& measure = *report.graph_measure;
+      row.settings.push_back({.name = "measured_recall", .value = Value(Rounded(measure.recall))});
+      row.settings.push_back({.name = "queries", .value = Value(measure.num_queries)});
+    }
   } else if (report.wants_graph) {
     row.state = "building";
   }

@@ -75,6 +75,14 @@ Result<storage::ModelInfo> ModelRegistry::Inspect(const std::string& path,
     info.parameters["max_tokens"] = std::to_string(embedder->max_tokens());
     return info;
   }
+  if (type == storage::ModelType::kRerank) {
+    INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<model::CrossEncoder> encoder,
+                              model::CrossEncoder::Load(path, {.pool = pool_}));
+    info.weights_digest = encoder->digest();
+    info.architecture = "bert";
+    info.parameters["max_tokens"] = std::to_string(encoder->max_tokens());
+    return info;
+  }
   INTARSIA_ASSIGN_OR_RETURN(const GeneratorParts parts, OpenGenerator(path));
   INTARSIA_ASSIGN_OR_RETURN(const model::ModelConfig config,
                             model::ModelConfig::FromGguf(*parts.file));
@@ -132,6 +140,22 @@ Result<std::shared_ptr<const EmbeddingModel>> ModelRegistry::GetEmbedder(
   return std::shared_ptr<const EmbeddingModel>(std::move(embedding));
 }
 
+Result<std::shared_ptr<const RerankModel>> ModelRegistry::GetReranker(
+    const storage::ModelInfo& info) {
+  const std::scoped_lock lock(mutex_);
+  if (const auto found = rerankers_.find(info.id); found != rerankers_.end()) {
+    return found->second;
+  }
+  auto loaded = model::CrossEncoder::Load(info.path, {.pool = pool_});
+  if (!loaded.ok()) return WithRemedy(loaded.status(), info);
+  INTARSIA_RETURN_IF_ERROR(CheckDigest((*loaded)->digest(), info));
+  auto reranker = std::make_shared<RerankModel>();
+  reranker->info = info;
+  reranker->encoder = *std::move(loaded);
+  rerankers_[info.id] = reranker;
+  return std::shared_ptr<const RerankModel>(std::move(reranker));
+}
+
 Result<std::shared_ptr<const model::Tokenizer>> ModelRegistry::GetTokenizer(
     const storage::ModelInfo& info) {
   const std::scoped_lock lock(mutex_);
@@ -153,6 +177,7 @@ void ModelRegistry::Forget(storage::ModelId id) {
   const std::scoped_lock lock(mutex_);
   generators_.erase(id);
   embedders_.erase(id);
+  rerankers_.erase(id);
   tokenizers_.erase(id);
 }
 

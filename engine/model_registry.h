@@ -20,6 +20,7 @@
 #include "base/thread_pool.h"
 #include "kernels/packed_matrix.h"
 #include "model/chat_format.h"
+#include "model/cross_encoder.h"
 #include "model/embedder.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
@@ -42,6 +43,11 @@ struct EmbeddingModel {
   std::unique_ptr<model::Embedder> embedder;
 };
 
+struct RerankModel {
+  storage::ModelInfo info;
+  std::unique_ptr<model::CrossEncoder> encoder;
+};
+
 // How a model's products are computed: its option `compute`, `auto` without one.
 // Errors: kUnsupported if this CPU gains nothing from int8, with the remedy.
 Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info);
@@ -51,13 +57,16 @@ class ModelRegistry {
   explicit ModelRegistry(ThreadPool* pool) : pool_(pool) {}
 
   // What a model file or folder is, without keeping it: for CREATE MODEL. Name and id are empty.
-  // Errors: those of GgufFile::Open, ModelConfig::FromGguf, LoadTokenizer, Embedder::Load.
+  // Errors: those of GgufFile::Open, ModelConfig::FromGguf, LoadTokenizer, Embedder::Load,
+  // CrossEncoder::Load.
   Result<storage::ModelInfo> Inspect(const std::string& path, storage::ModelType type) const;
 
   // Errors: kNotFound, with the path, if the file is gone; kCorruption if it is no longer the one
   // that was registered; what loading returns.
   Result<std::shared_ptr<const Generator>> GetGenerator(const storage::ModelInfo& info);
   Result<std::shared_ptr<const EmbeddingModel>> GetEmbedder(const storage::ModelInfo& info);
+
+  Result<std::shared_ptr<const RerankModel>> GetReranker(const storage::ModelInfo& info);
 
   // The tokenizer of a generator, without loading its weights.
   Result<std::shared_ptr<const model::Tokenizer>> GetTokenizer(const storage::ModelInfo& info);
@@ -75,6 +84,7 @@ class ModelRegistry {
   // Guarded by mutex_.
   std::map<storage::ModelId, std::shared_ptr<const Generator>> generators_;
   std::map<storage::ModelId, std::shared_ptr<const EmbeddingModel>> embedders_;
+  std::map<storage::ModelId, std::shared_ptr<const RerankModel>> rerankers_;
   std::map<storage::ModelId, std::shared_ptr<const model::Tokenizer>> tokenizers_;
 };
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <shared_mutex>
+#include <span>
 #include <utility>
 
 #include "base/log.h"
 #include "base/stopwatch.h"
 #include "engine/collection_index.h"
+#include "engine/embedded_passage.h"
 
 namespace intarsia::engine {
 namespace {
@@ -14,9 +16,6 @@ namespace {
 // Commits may come as fast as their changes are taken up. After so many turns the search keeps
 // writers of the index out until it is done.
 constexpr int kTurnsMax = 2;
-
-// Hits of each leg that a fusion looks at, at least: a chunk that is tenth in both may be the best.
-constexpr int64_t kFusionDepth = 100;
 
 }  // namespace
 
@@ -135,6 +134,7 @@ Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collectio
   if (vectors.graph() != nullptr) {
     report.num_in_graph = vectors.graph()->size();
     report.graph_bytes = vectors.graph()->memory_bytes();
+    report.graph_measure = vectors.graph_measure();
   }
   return report;
 }
@@ -153,9 +153,13 @@ struct Retriever::Job {
   bool uses_text() const { return params.mode != SearchMode::kVector; }
   bool uses_vectors() const { return params.mode != SearchMode::kText; }
   const storage::ReadView& view() const { return *result.view; }
-  // Hits of a leg that fusion looks at.
-  int64_t depth() const {
-    return params.mode == SearchMode::kHybrid ? std::max(params.limit, kFusionDepth) : params.limit;
+  // Chunks that the legs are to find together, of which a reranker may leave some out.
+  int64_t num_candidates() const {
+    return params.reranker == nullptr ? params.limit : std::max(params.limit, params.rerank_top);
+  }
+  // Hits of a leg that fusion looks at: a chunk that is tenth in both may be the best.
+  int64_t DepthOf(int64_t top) const {
+    return params.mode == SearchMode::kHybrid ? std::max(num_candidates(), top) : num_candidates();
   }
 };
 
@@ -189,6 +193,7 @@ query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
   if (job.uses_vectors()) INTARSIA_FAIL_IF(SearchVectors(&job));
   if (job.uses_text()) INTARSIA_RETURN_IF_ERROR(SearchWords(&job));
   INTARSIA_RETURN_IF_ERROR(Collect(&job));
+  INTARSIA_RETURN_IF_ERROR(Rerank(&job));
   return std::move(job.result);
 }
 
@@ -242,14 +247,15 @@ query::Failure Retriever::SearchVectors(Job* job) {
   Retrieval& result = job->result;
   const Stopwatch embed;
   std::vector<float> vector(static_cast<size_t>(embedder.dimension()));
-  const std::string_view texts[] = {job->params.text};
+  const std::string_view texts[] = {job->params.vector_text.empty() ? job->params.text
+                                                                    : job->params.vector_text};
   const Status embedded =
       embedder.Embed(texts, model::TextRole::kQuery, vector.data(), job->cancel);
   if (!embedded.ok()) return query::FromStatus(embedded);
   result.embed_ms = embed.milliseconds();
   const Stopwatch search;
   auto found = job->access.vectors().Search({.vector = vector,
-                                             .k = job->depth(),
+                                             .k = job->DepthOf(job->params.vector_top),
                                              .rows = job->rows.has_value() ? &*job->rows : nullptr,
                                              .scan = job->params.scan},
                                             job->access.rows(), pool_);
@@ -258,6 +264,9 @@ query::Failure Retriever::SearchVectors(Job* job) {
   result.num_rescored = found->num_rescored;
   result.predicted_ms = found->predicted_ms;
   result.profile = job->access.vectors().profile();
+  if (found->path == AccessPath::kGraph) {
+    result.graph_measure = job->access.vectors().graph_measure();
+  }
   if (job->params.scan == VectorScan::kGraph && job->access.vectors().graph() == nullptr) {
     result.notices.push_back("the graph of collection " + job->params.collection.name +
                              " is being built; a scan answered instead");
@@ -272,7 +281,9 @@ query::Failure Retriever::SearchVectors(Job* job) {
 Status Retriever::SearchWords(Job* job) {
   Retrieval& result = job->result;
   const Stopwatch stopwatch;
-  TextLegParams leg = {.text = job->params.text, .syntax = job->params.syntax, .k = job->depth()};
+  TextLegParams leg = {.text = job->params.text,
+                       .syntax = job->params.syntax,
+                       .k = job->DepthOf(job->params.text_top)};
   if (job->ids.has_value()) leg.filter = *job->ids;
   INTARSIA_ASSIGN_OR_RETURN(TextMatches matches,
                             text_.Search(job->view(), job->params.collection, leg, job->cancel));
@@ -302,7 +313,7 @@ Status Retriever::Collect(Job* job) {
     const query::RankedLeg legs[] = {
         {.hits = job->text_hits, .weight = params.text_weight, .least_score = 0.0},
         {.hits = job->vector_hits, .weight = params.vector_weight, .least_score = -1.0}};
-    hits = query::FuseRanks(legs, params.fusion, params.limit);
+    hits = query::FuseRanks(legs, params.fusion, job->num_candidates());
   } else {
     const bool is_text = params.mode == SearchMode::kText;
     for (const index::SearchHit& hit : is_text ? job->text_hits : job->vector_hits) {
@@ -329,6 +340,35 @@ Status Retriever::Collect(Job* job) {
                               : result.is_constrained ? "WHERE and the words behind + and -"
                                                       : "WHERE"));
   }
+  return Status::Ok();
+}
+
+Status Retriever::Rerank(Job* job) const {
+  const RetrieveParams& params = job->params;
+  if (params.reranker == nullptr) return Status::Ok();
+  Retrieval& result = job->result;
+  const Stopwatch stopwatch;
+  result.num_reranked = std::min(params.rerank_top, std::ssize(result.chunks));
+  const std::span<RetrievedChunk> best =
+      std::span(result.chunks).first(static_cast<size_t>(result.num_reranked));
+  std::vector<std::string> passages;
+  for (const RetrievedChunk& hit : best) {
+    INTARSIA_ASSIGN_OR_RETURN(const std::string text,
+                              job->view().GetTextRange(hit.document.text_digest,
+                                                       hit.chunk.byte_begin, hit.chunk.byte_end));
+    passages.push_back(EmbeddedPassage(hit.document.title, hit.chunk.heading_path, text));
+  }
+  const std::string_view question = params.rerank_text.empty() ? params.text : params.rerank_text;
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<float> scores,
+                            params.reranker->Score(question, passages, job->cancel));
+  for (size_t i = 0; i < best.size(); ++i) best[i].rerank_score = scores[i];
+  // Ties keep the order that they had.
+  std::ranges::stable_sort(best, std::ranges::greater(),
+                           [](const RetrievedChunk& hit) { return *hit.rerank_score; });
+  if (std::ssize(result.chunks) > params.limit) {
+    result.chunks.resize(static_cast<size_t>(params.limit));
+  }
+  result.rerank_ms = stopwatch.milliseconds();
   return Status::Ok();
 }
 

@@ -25,6 +25,7 @@
 #include "base/result.h"
 #include "engine/graph_builder.h"
 #include "engine/model_registry.h"
+#include "engine/reranker.h"
 #include "engine/text_search.h"
 #include "engine/vector_index.h"
 #include "query/ast.h"
@@ -49,15 +50,23 @@ struct RetrieveParams {
   query::RankFusionOptions fusion;
   double text_weight = 1.0;
   double vector_weight = 1.0;
+  int64_t text_top = 100;  // hits of a leg that are joined, at least
+  int64_t vector_top = 100;
+  std::string_view vector_text;  // what vectors are compared with; empty: `text`
+  // Reads the question with the best chunks and ranks these again; null: nobody does.
+  std::shared_ptr<const Reranker> reranker;
+  int64_t rerank_top = 20;
+  std::string_view rerank_text;  // the question; empty: `text`
 };
 
 struct RetrievedChunk {
   storage::Chunk chunk;
   storage::Document document;
-  double score = 0.0;  // what it is ranked by: a leg's score or that of the fusion
+  double score = 0.0;  // a leg's or that of the fusion; what it is ranked by unless reranked
   // Of the legs that found it: BM25, and the cosine.
   std::optional<double> text_score;
   std::optional<double> vector_score;
+  std::optional<double> rerank_score;  // of those that were ranked again
 };
 
 struct Retrieval {
@@ -85,6 +94,10 @@ struct Retrieval {
   // is none. All zero if vectors were not compared.
   std::array<double, kNumAccessPaths> predicted_ms = {};
   std::optional<VectorProfile> profile;  // of the vectors that were searched, if there is one
+  // Of the graph, if it was searched and is measured.
+  std::optional<index::GraphMeasure> graph_measure;
+  int64_t num_reranked = 0;
+  double rerank_ms = 0.0;
   double filter_ms = 0.0;
   double embed_ms = 0.0;
   double search_ms = 0.0;  // of vectors
@@ -112,6 +125,7 @@ struct IndexReport {
   bool wants_graph = false;
   int64_t num_in_graph = 0;
   int64_t graph_bytes = 0;
+  std::optional<index::GraphMeasure> graph_measure;
 };
 
 class Retriever {
@@ -157,6 +171,8 @@ class Retriever {
   Status SearchWords(Job* job);
   // Joins what the legs found.
   Status Collect(Job* job);
+  // Ranks the best again, if somebody does, and leaves as many as are asked for.
+  Status Rerank(Job* job) const;
 
   storage::Database* const database_;
   ThreadPool* const pool_;

@@ -117,7 +117,9 @@ query::Outcome<std::shared_ptr<const Generator>> Session::GetGenerator(
     INTARSIA_ASSIGN_OR_FAIL(info, FindModel(*name));
     if (info.type != storage::ModelType::kGenerate) {
       return query::BinderError(name->range, "model \"" + info.name + "\" does not generate text",
-                                "It is an embedding model.");
+                                info.type == storage::ModelType::kRerank
+                                    ? "It is a model that reranks."
+                                    : "It is an embedding model.");
     }
   } else {
     const storage::ReadView view = engine_.database()->Read();
@@ -159,6 +161,34 @@ query::Outcome<std::shared_ptr<const EmbeddingModel>> Session::EmbedderOf(
   }
   INTARSIA_ASSIGN_OR_RETURN(auto embedder, engine_.models()->GetEmbedder(*info));
   return embedder;
+}
+
+query::Outcome<std::shared_ptr<const Reranker>> Session::RerankerOf(
+    const query::BoundOptions& options) {
+  std::string name = options.GetText("rerank");
+  if (query::EqualsIgnoringCase(name, "off")) return std::shared_ptr<const Reranker>();
+  if (query::EqualsIgnoringCase(name, "auto")) {
+    const storage::ReadView view = engine_.database()->Read();
+    Result<std::string> chosen = view.GetSetting("default_rerank");
+    if (!chosen.ok()) chosen = view.GetSetting("default_generate");
+    if (!chosen.ok()) {
+      return query::CatalogError(
+          {}, "there is no model to rerank by",
+          "Register one: CREATE MODEL ce TYPE RERANK FROM 'folder', or a generator.");
+    }
+    name = *std::move(chosen);
+  }
+  INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo info, FindModel({.text = name, .range = {}}));
+  if (info.type == storage::ModelType::kEmbedding) {
+    return query::BinderError({}, "model \"" + info.name + "\" embeds and does not rerank",
+                              "rerank takes a model of TYPE RERANK or GENERATE, 'auto' or 'off'.");
+  }
+  if (info.type == storage::ModelType::kRerank) {
+    INTARSIA_ASSIGN_OR_RETURN(auto model, engine_.models()->GetReranker(info));
+    return MakeReranker(std::move(model));
+  }
+  INTARSIA_ASSIGN_OR_RETURN(auto generator, engine_.models()->GetGenerator(info));
+  return MakeReranker(std::move(generator));
 }
 
 std::shared_ptr<const model::Tokenizer> Session::DefaultTokenizer() {

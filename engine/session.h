@@ -18,6 +18,8 @@
 #include "engine/answerer.h"
 #include "engine/engine.h"
 #include "engine/progress.h"
+#include "engine/reranker.h"
+#include "engine/retriever.h"
 #include "query/ast.h"
 #include "query/diagnostic.h"
 #include "query/options.h"
@@ -31,6 +33,20 @@ struct StatementContext {
   const CancelToken* cancel = nullptr;
   ProgressSink* progress = nullptr;
   TokenSink* tokens = nullptr;  // receives answers while they are generated
+};
+
+// Texts of a search that are not the one that words are looked for in; empty: that one.
+struct SearchTexts {
+  std::string_view vector;
+  std::string_view rerank;
+};
+
+// A search that was run.
+struct SearchRun {
+  query::BoundOptions options{query::OptionTable::kSearch};
+  std::shared_ptr<const EmbeddingModel> embedder;  // null if words alone were looked for
+  RetrieveParams params;                           // without its texts and WHERE
+  Retrieval found;
 };
 
 class Session {
@@ -59,8 +75,9 @@ class Session {
   Rows Run(const query::Insert& statement, const StatementContext& context);
   Rows Run(const query::Delete& statement, const StatementContext& context);
   Rows Run(const query::Select& statement, const StatementContext& context);
-  // answer_statements.cc
+  // search_statements.cc
   Rows Run(const query::Search& statement, const StatementContext& context);
+  // answer_statements.cc
   Rows Run(const query::Answer& statement, const StatementContext& context);
   Rows Run(const query::Explain& statement, const StatementContext& context);
   // index_statements.cc
@@ -89,6 +106,8 @@ class Session {
       const std::optional<query::Name>& name);
   query::Outcome<std::shared_ptr<const EmbeddingModel>> EmbedderOf(
       const storage::CollectionInfo& collection);
+  // What an option `rerank` names; null for 'off'. Errors: kCatalog, with how to register a model.
+  query::Outcome<std::shared_ptr<const Reranker>> RerankerOf(const query::BoundOptions& options);
   // The default generator's tokenizer, or null if there is no default.
   std::shared_ptr<const model::Tokenizer> DefaultTokenizer();
 
@@ -97,6 +116,16 @@ class Session {
                                             const storage::CollectionInfo& collection,
                                             const query::BoundOptions& options,
                                             std::shared_ptr<const EmbeddingModel>* embedder);
+  // What finds chunks, as `options` of SEARCH or ANSWER say.
+  query::Failure BindRetrieval(const query::BoundOptions& options, RetrieveParams* params);
+  query::Outcome<SearchRun> RunRetrieval(const query::Search& statement, const SearchTexts& texts,
+                                         const StatementContext& context);
+  query::Outcome<SearchRun> RunRetrieval(const query::Select& statement,
+                                         const StatementContext& context);
+  // SELECT with SEARCH.
+  query::Outcome<query::ResultSet> RunSearch(const query::Select& statement,
+                                             const StatementContext& context);
+  static query::ResultSet PlanOf(const SearchRun& run, bool is_run);
   query::Outcome<AnswerParams> BindAnswer(const query::Answer& statement,
                                           const EmbeddingModel* embedder);
   // What kv_cache = 'eager' does behind new documents; adds notices to `result`.

@@ -40,6 +40,7 @@ void VectorIndex::Clear() {
   flat_.reset();
   binary_.reset();
   graph_.reset();
+  graph_measure_.reset();
   missing_ = index::RowSet();
 }
 
@@ -182,6 +183,26 @@ Result<std::unique_ptr<index::GraphIndex>> VectorIndex::StartGraph(std::string_v
 
 Status VectorIndex::GrowGraph(int64_t num_rows, int num_threads) {
   return graph_->Append(std::min(flat_->size(), graph_->size() + num_rows), num_threads);
+}
+
+Result<index::GraphMeasure> VectorIndex::MeasureGraph(const RowIndex& rows) const {
+  index::RowSet there = index::RowSet::FromWords(rows.live_words());
+  there.AndNot(missing_);
+  const std::vector<uint64_t> words = there.ToWords(flat_->size());
+  const bool is_coded = binary_ != nullptr && binary_->size() == flat_->size();
+  return index::MeasureGraph({.rows = flat_.get(),
+                              .codes = is_coded ? binary_.get() : nullptr,
+                              .graph = graph_.get(),
+                              .filter = words,
+                              .breadth = kGraphBreadth},
+                             /*pool=*/nullptr);
+}
+
+void VectorIndex::SetGraphMeasure(const index::GraphMeasure& measure) {
+  graph_measure_ = measure;
+  SearchRates rates = costs_.rates();
+  rates.graph_us = measure.search_us;
+  costs_.Set(rates);
 }
 
 Status VectorIndex::MakeSmallGraph() {

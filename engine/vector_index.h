@@ -101,6 +101,11 @@ class VectorIndex {
   Result<std::unique_ptr<index::GraphIndex>> StartGraph(std::string_view bytes) const;
   // Takes a graph that was started at this num_builds().
   void SetGraph(std::unique_ptr<index::GraphIndex> graph) { graph_ = std::move(graph); }
+  // What the graph that is here finds and takes; not set before it was measured.
+  const std::optional<index::GraphMeasure>& graph_measure() const { return graph_measure_; }
+  // Measures it on vectors of rows that are there. Errors: those of index::MeasureGraph.
+  Result<index::GraphMeasure> MeasureGraph(const RowIndex& rows) const;
+  void SetGraphMeasure(const index::GraphMeasure& measure);
   // Adds at most `num_rows` to the graph that is here. Errors: those of GraphIndex::Append.
   Status GrowGraph(int64_t num_rows, int num_threads);
   // Makes the graph at once if that is quick. Errors: as GrowGraph.
@@ -140,6 +145,7 @@ class VectorIndex {
   std::unique_ptr<index::FlatIndex> flat_;      // null while there are no vectors
   std::unique_ptr<index::BinaryIndex> binary_;  // null for few vectors
   std::unique_ptr<index::GraphIndex> graph_;    // null if there is none yet
+  std::optional<index::GraphMeasure> graph_measure_;
   bool wants_graph_ = false;
   std::optional<VectorProfile> profile_;  // not set for few vectors
   index::RowSet missing_;                 // rows without a vector

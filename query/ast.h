@@ -121,7 +121,7 @@ inline bool Junction::operator==(const Junction& other) const {
 }
 inline bool Negation::operator==(const Negation& other) const { return term == other.term; }
 
-enum class ModelType : uint8_t { kUnspecified, kGenerate, kEmbedding };
+enum class ModelType : uint8_t { kUnspecified, kGenerate, kEmbedding, kRerank };
 
 struct CreateModel {
   Name name;
@@ -210,12 +210,6 @@ struct Answer {
   bool operator==(const Answer&) const = default;
 };
 
-struct Explain {
-  bool is_analyze = false;
-  std::variant<Search, Answer> statement;
-  bool operator==(const Explain&) const = default;
-};
-
 struct CacheCollection {
   Name collection;
   std::optional<Predicate> where;
@@ -283,10 +277,47 @@ struct Delete {
   bool operator==(const Delete&) const = default;
 };
 
+// `name => value` in the parentheses of a clause.
+using Argument = Option;
+
+// One way to look for chunks, as a clause of SELECT: MATCH TEXT (content, 'text', topn => 100), or
+// MATCH VECTOR (embedding, EMBED('text'), topn => 100).
+struct MatchClause {
+  enum class Kind : uint8_t { kText, kVector };
+  Kind kind = Kind::kText;
+  Text text;
+  std::vector<Argument> arguments;
+  SourceRange range;  // Of TEXT or VECTOR.
+  bool operator==(const MatchClause&) const = default;
+};
+
+// FUSION rrf (k => 60, weights => [1, 1]).
+struct FusionClause {
+  Name method;
+  std::vector<Argument> arguments;
+  bool operator==(const FusionClause&) const = default;
+};
+
+// SEARCH MATCH ..., MATCH ..., FUSION ...
+struct SearchClause {
+  std::vector<MatchClause> matches;  // Not empty.
+  std::optional<FusionClause> fusion;
+  bool operator==(const SearchClause&) const = default;
+};
+
+// RERANK ['text' ON content] USING model [TOP n].
+struct RerankClause {
+  std::optional<Text> text;
+  Name model;
+  std::optional<int64_t> top;
+  bool operator==(const RerankClause&) const = default;
+};
+
 struct SelectItem {
-  enum class Kind : uint8_t { kStar, kCount, kColumn };
+  // A function is SCORE(), TEXT_SCORE(), VECTOR_SCORE(), RERANK_SCORE() or SNIPPET(content).
+  enum class Kind : uint8_t { kStar, kCount, kColumn, kFunction };
   Kind kind = Kind::kColumn;
-  Name column;  // Of kColumn only.
+  Name column;  // Of kColumn; of kFunction its name in upper case.
   bool operator==(const SelectItem&) const = default;
 };
 
@@ -299,11 +330,19 @@ struct OrderTerm {
 struct Select {
   std::vector<SelectItem> items;  // Not empty.
   Name collection;
+  std::optional<SearchClause> search;
   std::optional<Predicate> where;
+  std::optional<RerankClause> rerank;  // Only with `search`.
   std::vector<OrderTerm> order_by;
   std::optional<int64_t> limit;
   std::optional<int64_t> offset;
   bool operator==(const Select&) const = default;
+};
+
+struct Explain {
+  bool is_analyze = false;
+  std::variant<Search, Answer, Select> statement;
+  bool operator==(const Explain&) const = default;
 };
 
 using Statement =

@@ -92,6 +92,7 @@ std::string Count(std::string_view keyword, const std::optional<int64_t>& count)
 }
 
 std::string_view ModelTypeText(ModelType type) {
+  if (type == ModelType::kRerank) return "RERANK";
   return type == ModelType::kEmbedding ? "EMBEDDING" : "GENERATE";
 }
 
@@ -166,11 +167,6 @@ std::string Print(const Answer& s) {
          Where(s.where) + NameClause("USING", s.model) + Options("WITH", s.options);
 }
 
-std::string Print(const Explain& s) {
-  return std::string("EXPLAIN ") + (s.is_analyze ? "ANALYZE " : "") +
-         std::visit([](const auto& inner) { return Print(inner); }, s.statement);
-}
-
 std::string Print(const CacheCollection& s) {
   return "CACHE COLLECTION " + QuoteName(s.collection.text) + Where(s.where) +
          NameClause("USING", s.model);
@@ -211,6 +207,34 @@ std::string Print(const Delete& s) {
   return "DELETE FROM " + QuoteName(s.collection.text) + " WHERE " + ToSql(s.where);
 }
 
+// `, name => value` for each argument.
+std::string Arguments(const std::vector<Argument>& arguments) {
+  std::string text;
+  for (const Argument& argument : arguments) {
+    text += ", " + OptionName(argument.name.text) + " => " + ToSql(argument.value);
+  }
+  return text;
+}
+
+std::string Print(const SearchClause& s) {
+  std::string text = " SEARCH " + Join(s.matches, [](const MatchClause& match) {
+                       const std::string quoted = QuoteText(match.text.text);
+                       return (match.kind == MatchClause::Kind::kText
+                                   ? "MATCH TEXT (content, " + quoted
+                                   : "MATCH VECTOR (embedding, EMBED(" + quoted + ")") +
+                              Arguments(match.arguments) + ")";
+                     });
+  if (!s.fusion.has_value()) return text;
+  text += ", FUSION " + QuoteName(s.fusion->method.text);
+  const std::string arguments = Arguments(s.fusion->arguments);
+  return arguments.empty() ? text : text + " (" + arguments.substr(2) + ")";
+}
+
+std::string Print(const RerankClause& s) {
+  return " RERANK" + (s.text.has_value() ? " " + QuoteText(s.text->text) + " ON content" : "") +
+         " USING " + QuoteName(s.model.text) + Count("TOP", s.top);
+}
+
 std::string Print(const Select& s) {
   std::string order = Join(s.order_by, [](const OrderTerm& term) {
     return QuoteName(term.column.text) + (term.is_descending ? " DESC" : "");
@@ -221,10 +245,19 @@ std::string Print(const Select& s) {
               [](const SelectItem& item) -> std::string {
                 if (item.kind == SelectItem::Kind::kStar) return "*";
                 if (item.kind == SelectItem::Kind::kCount) return "COUNT(*)";
+                if (item.kind == SelectItem::Kind::kFunction) {
+                  return item.column.text + (item.column.text == "SNIPPET" ? "(content)" : "()");
+                }
                 return QuoteName(item.column.text);
               }) +
-         " FROM " + QuoteName(s.collection.text) + Where(s.where) + order +
+         " FROM " + QuoteName(s.collection.text) + (s.search.has_value() ? Print(*s.search) : "") +
+         Where(s.where) + (s.rerank.has_value() ? Print(*s.rerank) : "") + order +
          Count("LIMIT", s.limit) + Count("OFFSET", s.offset);
+}
+
+std::string Print(const Explain& s) {
+  return std::string("EXPLAIN ") + (s.is_analyze ? "ANALYZE " : "") +
+         std::visit([](const auto& inner) { return Print(inner); }, s.statement);
 }
 
 // A term of AND, OR or NOT: in parentheses if it is a junction itself.

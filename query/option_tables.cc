@@ -67,7 +67,7 @@ constexpr std::array<OptionSpec, 4> kCopy = {{
     {"file_bytes_max", T::kBytes, "67108864", "Larger files are errors.", 1, kBytesMax},
 }};
 
-constexpr std::array<OptionSpec, 7> kSearch = {{
+constexpr std::array<OptionSpec, 11> kSearch = {{
     {"mode", T::kChoice, "hybrid", "What finds chunks: vectors, words or both.", 0, 0, kModes},
     {"rank_fusion", T::kChoice, "rrf", "How a hybrid search joins its two rankings.", 0, 0,
      kRankFusions},
@@ -75,6 +75,15 @@ constexpr std::array<OptionSpec, 7> kSearch = {{
      1e6},
     {"text_weight", T::kDouble, "1", "Weight of the words in a hybrid search.", 0, 1e6},
     {"vector_weight", T::kDouble, "1", "Weight of the vectors in a hybrid search.", 0, 1e6},
+    {"text_top", T::kInteger, "100", "Chunks that words give to a hybrid search, at least.", 1,
+     1'000'000},
+    {"vector_top", T::kInteger, "100", "Chunks that vectors give to a hybrid search, at least.", 1,
+     1'000'000},
+    {"rerank", T::kName, "off",
+     "Model that reads the question with the best chunks and ranks them again; 'auto': the default "
+     "RERANK model, else the default generator.",
+     0, 0},
+    {"rerank_top", T::kInteger, "20", "Chunks that are ranked again.", 1, 1000},
     {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
     {"snippet_chars", T::kInteger, "160", "Length of the snippet; 0: all of the chunk.", 0, 10000},
 }};
@@ -87,7 +96,7 @@ constexpr std::array<std::string_view, 2> kProbes = {"with_rows", "with_question
 constexpr std::array<std::string_view, 3> kOrders = {"score", "reverse", "document"};
 constexpr std::array<std::string_view, 2> kNoEvidence = {"refuse", "answer"};
 constexpr std::array<std::string_view, 3> kReuses = {"chunks", "prefix", "none"};
-constexpr std::array<OptionSpec, 21> kAnswer = {{
+constexpr std::array<OptionSpec, 25> kAnswer = {{
     {"k", T::kInteger, "8", "Chunks that the answer is made from.", 1, 256},
     {"mode", T::kChoice, "hybrid", "What finds chunks: vectors, words or both.", 0, 0, kModes},
     {"rank_fusion", T::kChoice, "rrf", "How a hybrid search joins its two rankings.", 0, 0,
@@ -96,6 +105,15 @@ constexpr std::array<OptionSpec, 21> kAnswer = {{
      1e6},
     {"text_weight", T::kDouble, "1", "Weight of the words in a hybrid search.", 0, 1e6},
     {"vector_weight", T::kDouble, "1", "Weight of the vectors in a hybrid search.", 0, 1e6},
+    {"text_top", T::kInteger, "100", "Chunks that words give to a hybrid search, at least.", 1,
+     1'000'000},
+    {"vector_top", T::kInteger, "100", "Chunks that vectors give to a hybrid search, at least.", 1,
+     1'000'000},
+    {"rerank", T::kName, "off",
+     "Model that reads the question with the best chunks and ranks them again; 'auto': the default "
+     "RERANK model, else the default generator.",
+     0, 0},
+    {"rerank_top", T::kInteger, "20", "Chunks that are ranked again.", 1, 1000},
     {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
     {"order", T::kChoice, "score", "Order of the chunks in the prompt.", 0, 0, kOrders},
     {"on_no_evidence", T::kChoice, "refuse", "What to do if no chunk supports an answer.", 0, 0,

@@ -144,8 +144,8 @@ std::string_view TableNoun(OptionTable table) {
 }
 
 std::string_view TableName(OptionTable table) {
-  static constexpr std::array<std::string_view, 6> kNames = {
-      "CREATE MODEL", "CREATE COLLECTION", "COPY", "SEARCH", "ANSWER", "SET"};
+  static constexpr std::array<std::string_view, 7> kNames = {
+      "CREATE MODEL", "CREATE COLLECTION", "COPY", "SEARCH", "ANSWER", "BACKUP", "SET"};
   return kNames[static_cast<size_t>(table)];
 }
 

@@ -7,12 +7,13 @@
 #include "query/parser.h"
 #include "query/parser_clauses.h"
 #include "query/parser_maintenance.h"
+#include "query/parser_search.h"
 #include "query/suggest.h"
 
 namespace intarsia::query {
 namespace {
 
-constexpr std::array<std::string_view, 2> kModelTypes = {"GENERATE", "EMBEDDING"};
+constexpr std::array<std::string_view, 3> kModelTypes = {"GENERATE", "EMBEDDING", "RERANK"};
 
 Outcome<bool> ParseIfExists(TokenCursor* cursor) {
   if (!cursor->AcceptWord("IF")) return false;
@@ -30,6 +31,7 @@ Outcome<bool> ParseIfNotExists(TokenCursor* cursor) {
 Outcome<ModelType> ParseModelType(TokenCursor* cursor) {
   if (cursor->AcceptWord("GENERATE")) return ModelType::kGenerate;
   if (cursor->AcceptWord("EMBEDDING")) return ModelType::kEmbedding;
+  if (cursor->AcceptWord("RERANK")) return ModelType::kRerank;
   return cursor->UnexpectedKeyword(kModelTypes);
 }
 
@@ -244,24 +246,6 @@ Outcome<Statement> ParseInsert(TokenCursor* cursor) {
   return Statement(std::move(statement));
 }
 
-Outcome<Search> ParseSearch(TokenCursor* cursor) {
-  Search statement;
-  INTARSIA_ASSIGN_OR_FAIL(statement.text, cursor->ReadText("the text to search in single quotes"));
-  if (!cursor->AcceptWord("IN")) {
-    static constexpr std::array<std::string_view, 1> kNext = {"IN"};
-    return cursor->Unexpected(
-        "IN", kNext,
-        cursor->IsWord("FROM") ? "SEARCH 'text' IN collection; ANSWER takes FROM." : "");
-  }
-  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
-  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParseWhere(cursor));
-  INTARSIA_ASSIGN_OR_FAIL(statement.limit, ParseCount(cursor, "LIMIT"));
-  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
-  static constexpr std::array<std::string_view, 3> kLast = {"WHERE", "LIMIT", "WITH"};
-  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
-  return statement;
-}
-
 Outcome<Answer> ParseAnswer(TokenCursor* cursor) {
   Answer statement;
   INTARSIA_ASSIGN_OR_FAIL(statement.question, cursor->ReadText("the question in single quotes"));
@@ -293,6 +277,7 @@ Outcome<Statement> Widen(Outcome<T> outcome) {
 
 Outcome<Statement> ParseSearchStatement(TokenCursor* cursor) { return Widen(ParseSearch(cursor)); }
 Outcome<Statement> ParseAnswerStatement(TokenCursor* cursor) { return Widen(ParseAnswer(cursor)); }
+Outcome<Statement> ParseSelectStatement(TokenCursor* cursor) { return Widen(ParseSelect(cursor)); }
 
 Outcome<Statement> ParseExplain(TokenCursor* cursor) {
   Explain statement;
@@ -305,8 +290,20 @@ Outcome<Statement> ParseExplain(TokenCursor* cursor) {
     INTARSIA_ASSIGN_OR_FAIL(statement.statement, ParseAnswer(cursor));
     return Statement(std::move(statement));
   }
-  static constexpr std::array<std::string_view, 3> kNext = {"SEARCH", "ANSWER", "ANALYZE"};
-  return cursor->UnexpectedKeyword({kNext.data(), statement.is_analyze ? size_t{2} : size_t{3}});
+  if (cursor->IsWord("SELECT")) {
+    const SourceRange place = cursor->range();
+    cursor->Advance();
+    INTARSIA_ASSIGN_OR_FAIL(Select select, ParseSelect(cursor));
+    if (!select.search.has_value()) {
+      return ParserError(place, "only a SELECT with SEARCH has a plan to explain",
+                         "SELECT ... FROM collection SEARCH MATCH TEXT (content, 'text').");
+    }
+    statement.statement = std::move(select);
+    return Statement(std::move(statement));
+  }
+  static constexpr std::array<std::string_view, 4> kNext = {"SEARCH", "ANSWER", "SELECT",
+                                                            "ANALYZE"};
+  return cursor->UnexpectedKeyword({kNext.data(), statement.is_analyze ? size_t{3} : size_t{4}});
 }
 
 Outcome<Statement> ParseCache(TokenCursor* cursor) {
@@ -344,57 +341,6 @@ Outcome<Statement> ParseDelete(TokenCursor* cursor) {
   return Statement(std::move(statement));
 }
 
-Outcome<SelectItem> ParseSelectItem(TokenCursor* cursor) {
-  if (cursor->Accept(TokenKind::kStar)) return SelectItem{SelectItem::Kind::kStar, {}};
-  if (cursor->IsWord("COUNT") && cursor->next().kind == TokenKind::kLeftParen) {
-    cursor->Advance();
-    cursor->Advance();
-    INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kStar, "*"));
-    INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kRightParen, ")"));
-    return SelectItem{SelectItem::Kind::kCount, {}};
-  }
-  INTARSIA_ASSIGN_OR_FAIL(Name column, cursor->ReadName("a column, * or COUNT(*)"));
-  return SelectItem{SelectItem::Kind::kColumn, std::move(column)};
-}
-
-Outcome<std::vector<OrderTerm>> ParseOrderBy(TokenCursor* cursor) {
-  std::vector<OrderTerm> terms;
-  if (!cursor->AcceptWord("ORDER")) return terms;
-  INTARSIA_FAIL_IF(cursor->ExpectWord("BY"));
-  do {
-    if (static_cast<int64_t>(terms.size()) == kOptionsMax) {
-      return ParserError(cursor->range(),
-                         "more than " + std::to_string(kOptionsMax) + " columns in ORDER BY");
-    }
-    OrderTerm term;
-    INTARSIA_ASSIGN_OR_FAIL(term.column, cursor->ReadName("a column name"));
-    term.is_descending = cursor->AcceptWord("DESC");
-    if (!term.is_descending) cursor->AcceptWord("ASC");
-    terms.push_back(std::move(term));
-  } while (cursor->Accept(TokenKind::kComma));
-  return terms;
-}
-
-Outcome<Statement> ParseSelect(TokenCursor* cursor) {
-  Select statement;
-  do {
-    if (static_cast<int64_t>(statement.items.size()) == kOptionsMax) {
-      return ParserError(cursor->range(), "more than " + std::to_string(kOptionsMax) + " columns");
-    }
-    INTARSIA_ASSIGN_OR_FAIL(SelectItem item, ParseSelectItem(cursor));
-    statement.items.push_back(std::move(item));
-  } while (cursor->Accept(TokenKind::kComma));
-  INTARSIA_FAIL_IF(cursor->ExpectWord("FROM"));
-  INTARSIA_ASSIGN_OR_FAIL(statement.collection, ReadCollection(cursor));
-  INTARSIA_ASSIGN_OR_FAIL(statement.where, ParseWhere(cursor));
-  INTARSIA_ASSIGN_OR_FAIL(statement.order_by, ParseOrderBy(cursor));
-  INTARSIA_ASSIGN_OR_FAIL(statement.limit, ParseCount(cursor, "LIMIT"));
-  INTARSIA_ASSIGN_OR_FAIL(statement.offset, ParseCount(cursor, "OFFSET"));
-  static constexpr std::array<std::string_view, 4> kLast = {"WHERE", "ORDER BY", "LIMIT", "OFFSET"};
-  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
-  return Statement(std::move(statement));
-}
-
 struct StatementRow {
   std::string_view word;
   Outcome<Statement> (*parse)(TokenCursor* cursor);
@@ -416,7 +362,7 @@ constexpr std::array<StatementRow, 18> kStatements = {{
     {"REPAIR", ParseRepair},
     {"RESTORE", ParseRestore},
     {"SEARCH", ParseSearchStatement},
-    {"SELECT", ParseSelect},
+    {"SELECT", ParseSelectStatement},
     {"SET", ParseSet},
     {"SHOW", ParseShow},
 }};

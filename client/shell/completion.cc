@@ -12,16 +12,16 @@ namespace {
 
 using query::OptionTable;
 
-constexpr std::array<std::string_view, 59> kKeywords = {
-    "ANALYZE",  "AND",      "ANSWER",    "AS",        "ASC",        "BACKUP",      "BETWEEN",
-    "BOOLEAN",  "CACHE",    "CHECK",     "CLEAR",     "COLLECTION", "COLLECTIONS", "CONTAINS",
-    "COPY",     "COUNT(*)", "CREATE",    "DATABASE",  "DEFAULT",    "DELETE",      "DESC",
-    "DESCRIBE", "DOUBLE",   "DROP",      "EMBEDDING", "EMPTY",      "EXISTS",      "EXPLAIN",
-    "FROM",     "GENERATE", "IF",        "INSERT",    "INT",        "INTO",        "IS",
-    "LIKE",     "LIMIT",    "METADATA",  "MODEL",     "MODELS",     "NOT",         "NULL",
-    "OFFSET",   "ORDER",    "REPAIR",    "RESTORE",   "SEARCH",     "SELECT",      "SET",
-    "SETTINGS", "SHOW",     "TIMESTAMP", "TO",        "USING",      "VALUES",      "VARCHAR",
-    "WHERE",    "WITH"};
+constexpr std::array<std::string_view, 61> kKeywords = {
+    "ANALYZE",  "AND",      "ANSWER",   "AS",        "ASC",        "BACKUP",      "BETWEEN",
+    "BOOLEAN",  "CACHE",    "CHECK",    "CLEAR",     "COLLECTION", "COLLECTIONS", "CONTAINS",
+    "COPY",     "COUNT(*)", "CREATE",   "DATABASE",  "DEFAULT",    "DELETE",      "DESC",
+    "DESCRIBE", "DOUBLE",   "DROP",     "EMBEDDING", "EMPTY",      "EXISTS",      "EXPLAIN",
+    "FROM",     "FUSION",   "GENERATE", "IF",        "INSERT",     "INT",         "INTO",
+    "IS",       "LIKE",     "LIMIT",    "MATCH",     "METADATA",   "MODEL",       "MODELS",
+    "NOT",      "NULL",     "OFFSET",   "ORDER",     "REPAIR",     "RERANK",      "RESTORE",
+    "SEARCH",   "SELECT",   "SET",      "SETTINGS",  "SHOW",       "TIMESTAMP",   "TO",
+    "USING",    "VALUES",   "VARCHAR",  "WHERE",     "WITH"};
 
 constexpr std::array<OptionTable, 7> kTables = {
     OptionTable::kCreateModel, OptionTable::kCreateCollection, OptionTable::kCopy,

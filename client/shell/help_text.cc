@@ -34,7 +34,11 @@ constexpr std::array<Topic, 16> kTopics = {{
      OptionTable::kSearch},
     {"select", "Shows chunks and their columns.",
      "SELECT column, ... | * | COUNT(*) FROM collection [WHERE condition]\n  [ORDER BY column "
-     "[ASC|DESC], ...] [LIMIT n] [OFFSET n];",
+     "[ASC|DESC], ...] [LIMIT n] [OFFSET n];\n"
+     "SELECT column, ... | SCORE() | SNIPPET(content) FROM collection\n"
+     "  SEARCH MATCH TEXT (content, 'text'), MATCH VECTOR (embedding, EMBED('text')),\n"
+     "         FUSION rrf (k => 60, weights => [1, 1])\n"
+     "  [WHERE condition] [RERANK USING model TOP n] [LIMIT n] [OFFSET n];",
      std::nullopt},
     {"copy", "Reads files into a collection.",
      "COPY collection FROM 'path or pattern', ... [METADATA (column = value, ...)]\n  [WITH "
@@ -50,8 +54,9 @@ constexpr std::array<Topic, 16> kTopics = {{
      "  TYPE: VARCHAR, INT, DOUBLE, BOOLEAN, TIMESTAMP, or one of them with []",
      OptionTable::kCreateCollection},
     {"create model", "Registers a model file.",
-     "CREATE MODEL [IF NOT EXISTS] name [TYPE GENERATE|EMBEDDING] FROM 'path'\n  [WITH (option = "
-     "value, ...)];\nSET DEFAULT GENERATE|EMBEDDING model;",
+     "CREATE MODEL [IF NOT EXISTS] name [TYPE GENERATE|EMBEDDING|RERANK] FROM 'path'\n  [WITH "
+     "(option = "
+     "value, ...)];\nSET DEFAULT GENERATE|EMBEDDING|RERANK model;",
      OptionTable::kCreateModel},
     {"drop", "Removes a model or a collection with its documents.",
      "DROP MODEL [IF EXISTS] name;\nDROP COLLECTION [IF EXISTS] name;", std::nullopt},
@@ -71,7 +76,7 @@ constexpr std::array<Topic, 16> kTopics = {{
     {"check", "Reads everything and says what is damaged; REPAIR makes good what it can.",
      "CHECK DATABASE;\nREPAIR DATABASE;", std::nullopt},
     {"explain", "Shows how a statement runs; ANALYZE runs it.",
-     "EXPLAIN [ANALYZE] SEARCH ... | ANSWER ...;", std::nullopt},
+     "EXPLAIN [ANALYZE] SEARCH ... | ANSWER ... | SELECT ... SEARCH ...;", std::nullopt},
     {"where", "Conditions on columns.",
      "column = != < <= > >= value    column [NOT] BETWEEN a AND b\n"
      "column [NOT] IN (a, b, ...)    column [NOT] LIKE 'pattern with % and _'\n"

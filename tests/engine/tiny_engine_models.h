@@ -80,8 +80,8 @@ inline std::string TinyGeneratorBytes(const TinyGeneratorOptions& options) {
   return builder.Build();
 }
 
-// Writes a folder in the manner of sentence-transformers.
-inline void WriteTinyEmbedder(const std::string& folder, uint32_t seed = 1) {
+// A random BERT that knows TinyWords(), letters and signs.
+inline model::TinyBert MakeTinyEncoder(uint32_t seed) {
   constexpr int kPositions = 128;
   std::string vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
   int64_t size = 5;
@@ -113,12 +113,30 @@ inline void WriteTinyEmbedder(const std::string& folder, uint32_t seed = 1) {
       std::to_string(size) + R"(, "max_position_embeddings": 128, "type_vocab_size": 2,
           "layer_norm_eps": 1e-12, "hidden_act": "gelu"})";
   bert.files.at("sentence_bert_config.json") = R"({"max_seq_length": 128, "do_lower_case": false})";
+  return bert;
+}
+
+inline void WriteTinyEncoder(const model::TinyBert& bert, const std::string& folder) {
   for (const auto& [name, text] : bert.files) {
     const std::filesystem::path path = std::filesystem::path(folder) / name;
     std::filesystem::create_directories(path.parent_path());
     storage::WriteFile(path, text);
   }
   storage::WriteFile(folder + "/model.safetensors", bert.Safetensors());
+}
+
+// Writes a folder in the manner of sentence-transformers.
+inline void WriteTinyEmbedder(const std::string& folder, uint32_t seed = 1) {
+  WriteTinyEncoder(MakeTinyEncoder(seed), folder);
+}
+
+// Writes a cross-encoder. Its scores mean nothing.
+inline void WriteTinyReranker(const std::string& folder, uint32_t seed = 1) {
+  model::TinyBert bert = MakeTinyEncoder(seed);
+  bert.AddHead();
+  bert.files.erase("modules.json");
+  bert.files.erase("1_Pooling/config.json");
+  WriteTinyEncoder(bert, folder);
 }
 
 }  // namespace intarsia::engine

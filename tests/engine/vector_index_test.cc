@@ -179,6 +179,11 @@ TEST_F(VectorIndexTest, AGraphIsBuiltInTheBackgroundAndKeptInAFile) {
       database_path() + "/index/graph-" + std::to_string(collection.id) + ".gidx";
   EXPECT_TRUE(std::filesystem::exists(path));
   EXPECT_TRUE(Run(ask).notices.empty());
+  const auto shown = Run("SHOW INDEXES FOR many");
+  ASSERT_NE(shown.rows[2][5].Find("measured_recall"), nullptr);
+  EXPECT_GT(shown.rows[2][5].Find("measured_recall")->AsDouble(), 0.0);
+  EXPECT_EQ(shown.rows[2][5].Find("queries")->AsInteger(), 128);
+  EXPECT_NE(Plan("EXPLAIN " + ask).find("-> GRAPH: recall@10 "), std::string::npos);
   // A later opening takes the file and adds what came since.
   Insert(300, 320);
   Reopen(/*graph_at_once_max=*/0);

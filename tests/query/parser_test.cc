@@ -37,7 +37,7 @@ struct Pair {
   std::string_view canonical;  // Empty: the same.
 };
 
-constexpr std::array<Pair, 57> kStatements = {{
+constexpr std::array<Pair, 61> kStatements = {{
     {"check database", "CHECK DATABASE;"},
     {"REPAIR DATABASE;", ""},
     {"backup database to 'a' with (base='b')", "BACKUP DATABASE TO 'a' WITH (base = 'b');"},
@@ -107,6 +107,15 @@ constexpr std::array<Pair, 57> kStatements = {{
      "SELECT source, count FROM docs ORDER BY source DESC, page LIMIT 10 OFFSET 20;"},
     {"/* a */ SELECT *, \"order\" -- b\n FROM docs ;;", "SELECT *, \"order\" FROM docs;"},
     {"SELECT größe FROM 名前;", ""},
+    {"SELECT source, SCORE(), SNIPPET(content) FROM docs SEARCH MATCH TEXT (content, 'a', topn => "
+     "50), MATCH VECTOR (embedding, EMBED('b')), FUSION rrf (k => 60, weights => [1, 2]) WHERE "
+     "lang = 'en' RERANK 'c' ON content USING ce TOP 30 LIMIT 8 OFFSET 2;",
+     ""},
+    {"select * from docs search match vector (embedding, 'it''s') rerank using \"my ce\"",
+     "SELECT * FROM docs SEARCH MATCH VECTOR (embedding, EMBED('it''s')) RERANK USING \"my ce\";"},
+    {"EXPLAIN ANALYZE SELECT rerank_score() FROM docs SEARCH MATCH TEXT (content, 'a')",
+     "EXPLAIN ANALYZE SELECT RERANK_SCORE() FROM docs SEARCH MATCH TEXT (content, 'a');"},
+    {"SET DEFAULT RERANK ce;", ""},
     {"DESCRIBE \"a\"\"b\";", ""},
 }};
 
