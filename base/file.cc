@@ -252,8 +252,19 @@ class PosixFileSystem : public FileSystem {
 
   Status CreateDirectories(const std::string& path) override {
     std::error_code error;
+    std::vector<std::filesystem::path> missing;
+    for (std::filesystem::path level = path;
+         !level.empty() && !std::filesystem::exists(level, error); level = level.parent_path()) {
+      missing.push_back(level);
+    }
     std::filesystem::create_directories(path, error);
-    return error ? ErrnoStatus(error.value(), "create", path) : Status::Ok();
+    if (error) return ErrnoStatus(error.value(), "create", path);
+    for (const std::filesystem::path& level : missing) {
+      const std::string parent = level.parent_path().string();
+      // A folder that may be written but not read cannot be synced, and is used all the same.
+      SyncDirectory(parent.empty() ? "." : parent).IgnoreError();
+    }
+    return Status::Ok();
   }
 
   Result<std::vector<DirectoryEntry>> List(const std::string& path) override {

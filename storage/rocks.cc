@@ -88,13 +88,23 @@ class ErrorLog : public rocksdb::Logger {
 };
 
 // Keeps RocksDB from waiting by itself until a full disk has room: Rocks::Write tries again when
-// there is something to write, and says so if it cannot.
-class NoSelfRecovery : public rocksdb::EventListener {
+// there is something to write, and says so if it cannot. Takes note of logs that could not be
+// written.
+class FailureListener : public rocksdb::EventListener {
  public:
   void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason /*reason*/, rocksdb::Status /*error*/,
                             bool* auto_recovery) override {
     *auto_recovery = false;
   }
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason,
+                         rocksdb::Status* /*error*/) override {
+    if (reason == rocksdb::BackgroundErrorReason::kWriteCallback) has_log_failed_.store(true);
+  }
+  // Whether the log has failed since the last call.
+  bool TakeLogFailure() { return has_log_failed_.exchange(false); }
+
+ private:
+  std::atomic<bool> has_log_failed_{false};
 };
 
 rocksdb::ColumnFamilyOptions OptionsOf(Family family,
@@ -127,9 +137,10 @@ rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
   result.info_log = std::make_shared<ErrorLog>();
   // A database has a handful of table files; sixteen threads per family cost more than they open.
   result.max_file_opening_threads = 1;
-  result.listeners.push_back(std::make_shared<NoSelfRecovery>());
   result.max_total_wal_size = uint64_t{128} << 20;
   result.bytes_per_sync = uint64_t{1} << 20;
+  // What is not in the log need not be kept; see KeepFlushable.
+  result.avoid_flush_during_shutdown = true;
   return result;
 }
 
@@ -142,7 +153,9 @@ struct Rocks::State {
   std::array<std::atomic<rocksdb::ColumnFamilyHandle*>, kNumFamilies + 1> families{};
   std::mutex mutex;
   std::vector<rocksdb::ColumnFamilyHandle*> replaced;  // Guarded by mutex; owned.
+  const std::shared_ptr<FailureListener> failures = std::make_shared<FailureListener>();
   std::atomic<bool> has_failed{false};
+  std::atomic<uint64_t> failed_log{0};  // the number of the log that could not be written, or 0
 
   State() = default;
   State(const State&) = delete;
@@ -161,6 +174,32 @@ struct Rocks::State {
   }
   std::vector<rocksdb::ColumnFamilyHandle*> Handles() const {
     return {families.begin(), families.end()};
+  }
+  // The number of the log that takes the writes, or 0.
+  uint64_t LogNumber() const {
+    std::unique_ptr<rocksdb::LogFile> log;
+    return db->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
+  }
+  // Sees to it that there is something to flush. A log that could not be written may not be written
+  // again, and RocksDB begins another one only together with a flush. The row stands in memory and
+  // in the default family, which holds nothing else.
+  rocksdb::Status KeepFlushable() const {
+    rocksdb::WriteOptions options;
+    options.disableWAL = true;
+    return db->Put(options, families.back().load(), "w", rocksdb::Slice());
+  }
+  void NoteFailure() {
+    has_failed.store(true);
+    if (failures->TakeLogFailure()) failed_log.store(LogNumber());
+  }
+  // Makes writes possible again after one that failed.
+  rocksdb::Status Resume() {
+    if (const rocksdb::Status status = db->Resume(); !status.ok()) return status;
+    if (const uint64_t failed = failed_log.load(); failed != 0 && failed == LogNumber()) {
+      return rocksdb::Status::IOError("the log is damaged, and nothing was there to flush");
+    }
+    failed_log.store(0);
+    return KeepFlushable();
   }
 };
 
@@ -246,7 +285,9 @@ Status CheckFamilies(const rocksdb::DBOptions& options, const std::string& path)
 }  // namespace
 
 Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksOptions& options) {
-  const rocksdb::DBOptions db_options = DatabaseOptionsOf(options);
+  auto state = std::make_unique<State>();
+  rocksdb::DBOptions db_options = DatabaseOptionsOf(options);
+  db_options.listeners.push_back(state->failures);
   INTARSIA_RETURN_IF_ERROR(CheckFamilies(db_options, path));
   const std::shared_ptr<rocksdb::Cache> cache =
       rocksdb::NewLRUCache(static_cast<size_t>(options.block_cache_bytes_max));
@@ -259,7 +300,6 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
 
   // Beside a writer, files may go between reading their names and opening them.
   const int num_tries = options.mode == RocksOptions::Mode::kReadOnly ? 5 : 1;
-  auto state = std::make_unique<State>();
   state->path = path;
   std::vector<rocksdb::ColumnFamilyHandle*> families;
   rocksdb::Status status;
@@ -275,6 +315,9 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
   }
   if (!status.ok()) return FromRocks(status, "open " + path);
   std::ranges::copy(families, state->families.begin());
+  if (options.mode != RocksOptions::Mode::kReadOnly) {
+    INTARSIA_RETURN_IF_ERROR(FromRocks(state->KeepFlushable(), "open " + path));
+  }
   return std::make_unique<Rocks>(std::move(state));
 }
 
@@ -327,8 +370,8 @@ Status Rocks::Write(RowBatch* batch, Durability durability) {
   rocksdb::Status status;
   for (int i = 0; i < 2; ++i) {
     if (state_->has_failed.exchange(false)) {
-      if (const rocksdb::Status resumed = state_->db->Resume(); !resumed.ok()) {
-        state_->has_failed = true;
+      if (const rocksdb::Status resumed = state_->Resume(); !resumed.ok()) {
+        state_->NoteFailure();
         return FromRocks(resumed,
                          resumed.IsNoSpace()
                              ? "write " + state_->path
@@ -336,8 +379,9 @@ Status Rocks::Write(RowBatch* batch, Durability durability) {
       }
     }
     status = state_->db->Write(options, &batch->state()->batch);
-    if (status.ok()) break;
-    state_->has_failed = true;
+    // Other errors are about the batch and not about the disk.
+    if (!status.IsIOError() && !status.IsCorruption()) break;
+    state_->NoteFailure();
   }
   return FromRocks(status, "write " + state_->path);
 }
@@ -395,7 +439,9 @@ Status Rocks::Checkpoint(const std::string& path) const {
   const rocksdb::Status status = rocksdb::Checkpoint::Create(state_->db.get(), &created);
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(created);
   INTARSIA_RETURN_IF_ERROR(FromRocks(status, "prepare a checkpoint of " + state_->path));
-  return FromRocks(checkpoint->CreateCheckpoint(path), "make a checkpoint of " + state_->path);
+  INTARSIA_RETURN_IF_ERROR(
+      FromRocks(checkpoint->CreateCheckpoint(path), "make a checkpoint of " + state_->path));
+  return FromRocks(state_->KeepFlushable(), "write " + state_->path);
 }
 
 Result<int64_t> Rocks::Compact() {
@@ -419,6 +465,7 @@ Result<int64_t> Rocks::Compact() {
     INTARSIA_RETURN_IF_ERROR(FromRocks(state_->db->CompactRange(options, family, nullptr, nullptr),
                                        "compact " + state_->path));
   }
+  INTARSIA_RETURN_IF_ERROR(FromRocks(state_->KeepFlushable(), "write " + state_->path));
   return std::max<int64_t>(0, bytes_before - table_bytes());
 }
 
