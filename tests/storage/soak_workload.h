@@ -9,18 +9,24 @@
 // Thread safety: owned by one thread.
 #pragma once
 
+#include <chrono>
+#include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <random>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "storage/backup.h"
@@ -45,6 +51,9 @@ enum class OperationKind : uint8_t {
   kRestore,  // of the backup before
   kCheck
 };
+
+inline constexpr const char* kOperationNames[] = {"put",     "delete",  "cache",   "clear",
+                                                  "compact", "back up", "restore", "check"};
 
 struct Operation {
   OperationKind kind = OperationKind::kPut;
@@ -272,6 +281,83 @@ inline int Verify(const std::string& folder, uint64_t seed, int64_t count, After
   VerifyBackups(folder, seed, count);
   VerifyRestored(folder, seed, count);
   return state;
+}
+
+// What a run of kills does, each step in a process of its own.
+struct SoakSteps {
+  std::function<void()> make;                                // the database with its collection
+  std::function<void(int64_t first, int acknowledge)> work;  // until it is killed
+  std::function<int(int64_t count)> verify;                  // as Verify
+};
+
+// Kills the work `num_kills` times at moments that follow from the seed, verifies what is there
+// after each, and prints the totals of all runs of this program.
+inline void RunKills(uint64_t seed, int num_kills, const SoakSteps& steps) {
+  static int64_t num_killed = 0;
+  static int64_t num_acknowledged = 0;
+  static int64_t num_finished_unacknowledged = 0;
+  static std::map<OperationKind, int64_t> num_killed_in;
+  std::mt19937_64 random(seed);
+  const auto wait_for = [](pid_t child) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  if (const pid_t child = ::fork(); child == 0) {
+    steps.make();
+    ::_exit(0);
+  } else {
+    ASSERT_EQ(wait_for(child), 0);
+  }
+  int64_t count = 0;  // operations that are known to be done
+  for (int kill = 0; kill < num_kills; ++kill) {
+    int acknowledgements[2];
+    ASSERT_EQ(::pipe(acknowledgements), 0);
+    const pid_t worker = ::fork();
+    if (worker == 0) {
+      steps.work(count, acknowledgements[1]);
+      ::_exit(0);
+    }
+    ::close(acknowledgements[1]);
+    int64_t number = 0;
+    for (uint64_t wanted = random() % 40; wanted > 0; --wanted) {
+      if (::read(acknowledgements[0], &number, sizeof(number)) != sizeof(number)) break;
+      count = number + 1;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 5'000));
+    ::kill(worker, SIGKILL);
+    ASSERT_EQ(wait_for(worker), -1) << "the worker ended by itself: operation=" << count;
+    while (::read(acknowledgements[0], &number, sizeof(number)) == sizeof(number)) {
+      count = number + 1;
+    }
+    ::close(acknowledgements[0]);
+    ++num_killed_in[OperationOf(seed, count).kind];
+    const pid_t verifier = ::fork();
+    if (verifier == 0) {
+      const int state = steps.verify(count);
+      std::fflush(stdout);
+      ::_exit(testing::Test::HasFailure() ? 1 : state);
+    }
+    const int state = wait_for(verifier);
+    ASSERT_TRUE(state == kIsBefore || state == kIsAfter) << "state=" << state << " kill=" << kill;
+    if (state == kIsAfter) {
+      ++count;
+      ++num_finished_unacknowledged;
+    }
+    ++num_killed;
+  }
+  num_acknowledged += count;
+  std::string killed_in;
+  for (const auto& [kind, num_kills_in] : num_killed_in) {
+    killed_in += std::string(killed_in.empty() ? "" : ", ") +
+                 kOperationNames[static_cast<size_t>(kind)] + " " + std::to_string(num_kills_in);
+  }
+  std::printf(
+      "%lld kills (%s), %lld operations, of these %lld finished without being "
+      "acknowledged: 0 lost, 0 resurrected, 0 wrong\n",
+      static_cast<long long>(num_killed), killed_in.c_str(),
+      static_cast<long long>(num_acknowledged),
+      static_cast<long long>(num_finished_unacknowledged));
 }
 
 }  // namespace intarsia::storage
