@@ -22,6 +22,30 @@ Status Damaged(const std::string& path, const std::string& what) {
                 "the list of a backup is damaged (" + what + "); take the backup again: " + path);
 }
 
+constexpr size_t kChecksumBytes = 16;
+
+// Whether the checksum at the end is that of what stands before it.
+bool IsWhole(std::string_view bytes) {
+  if (bytes.size() < kChecksumBytes) return false;
+  const std::string_view checked = bytes.substr(0, bytes.size() - kChecksumBytes);
+  ByteReader tail(bytes.substr(checked.size()));
+  const auto low = tail.Read<uint64_t>();
+  const auto high = tail.Read<uint64_t>();
+  return ChecksumOf(checked) == Checksum{.low = low, .high = high};
+}
+
+// Whether only the version differs from what this program writes: a flipped bit, since a newer
+// program's bytes do not have the checksum of this version.
+bool IsDamagedVersion(std::string_view bytes) {
+  ByteWriter writer;
+  writer.WriteBytes(kMagic);
+  writer.Write(kBackupVersion);
+  const size_t at = writer.bytes().size();
+  if (bytes.size() < at) return false;
+  writer.WriteBytes(bytes.substr(at));
+  return IsWhole(writer.bytes());
+}
+
 Result<BackupFile> ReadFile(ByteReader* reader, const std::string& path) {
   BackupFile file;
   file.name = reader->ReadString();
@@ -94,20 +118,12 @@ Result<BackupManifest> DecodeBackupManifest(const std::string& path, std::string
   }
   const auto version = reader.Read<uint32_t>();
   // Looked at before the checksum, because a newer version may check differently.
-  if (!reader.failed() && version > kBackupVersion) {
+  if (!reader.failed() && version > kBackupVersion && !IsDamagedVersion(bytes)) {
     return Status(StatusCode::kUnsupported,
                   "the backup was written by a newer program; use that one: " + path + " version=" +
                       std::to_string(version) + " known=" + std::to_string(kBackupVersion));
   }
-  constexpr size_t kChecksumBytes = 16;
-  if (bytes.size() < kChecksumBytes) return Damaged(path, "too short");
-  const std::string_view checked = bytes.substr(0, bytes.size() - kChecksumBytes);
-  ByteReader tail(bytes.substr(checked.size()), path);
-  const auto low = tail.Read<uint64_t>();
-  const auto high = tail.Read<uint64_t>();
-  if (ChecksumOf(checked) != Checksum{.low = low, .high = high} || version == 0) {
-    return Damaged(path, "checksum mismatch");
-  }
+  if (!IsWhole(bytes) || version == 0) return Damaged(path, "checksum mismatch");
   BackupManifest manifest;
   INTARSIA_ASSIGN_OR_RETURN(manifest.format, DecodeDirectoryFormat(path, reader.ReadString()));
   manifest.commit = reader.Read<uint64_t>();
