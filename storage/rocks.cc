@@ -139,8 +139,6 @@ rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
   result.max_file_opening_threads = 1;
   result.max_total_wal_size = uint64_t{128} << 20;
   result.bytes_per_sync = uint64_t{1} << 20;
-  // What is not in the log need not be kept; see KeepFlushable.
-  result.avoid_flush_during_shutdown = true;
   return result;
 }
 
@@ -180,26 +178,19 @@ struct Rocks::State {
     std::unique_ptr<rocksdb::LogFile> log;
     return db->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
   }
-  // Sees to it that there is something to flush. A log that could not be written may not be written
-  // again, and RocksDB begins another one only together with a flush. The row stands in memory and
-  // in the default family, which holds nothing else.
-  rocksdb::Status KeepFlushable() const {
-    rocksdb::WriteOptions options;
-    options.disableWAL = true;
-    return db->Put(options, families.back().load(), "w", rocksdb::Slice());
-  }
   void NoteFailure() {
     has_failed.store(true);
     if (failures->TakeLogFailure()) failed_log.store(LogNumber());
   }
-  // Makes writes possible again after one that failed.
+  // Makes writes possible again after one that failed. RocksDB may go on with a log that failed,
+  // if there is nothing in memory that it can flush; such a log is not written again.
   rocksdb::Status Resume() {
     if (const rocksdb::Status status = db->Resume(); !status.ok()) return status;
     if (const uint64_t failed = failed_log.load(); failed != 0 && failed == LogNumber()) {
-      return rocksdb::Status::IOError("the log is damaged, and nothing was there to flush");
+      return rocksdb::Status::IOError("the log could not be written before");
     }
     failed_log.store(0);
-    return KeepFlushable();
+    return rocksdb::Status::OK();
   }
 };
 
@@ -315,9 +306,6 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
   }
   if (!status.ok()) return FromRocks(status, "open " + path);
   std::ranges::copy(families, state->families.begin());
-  if (options.mode != RocksOptions::Mode::kReadOnly) {
-    INTARSIA_RETURN_IF_ERROR(FromRocks(state->KeepFlushable(), "open " + path));
-  }
   return std::make_unique<Rocks>(std::move(state));
 }
 
@@ -372,7 +360,8 @@ Status Rocks::Write(RowBatch* batch, Durability durability) {
     if (state_->has_failed.exchange(false)) {
       if (const rocksdb::Status resumed = state_->Resume(); !resumed.ok()) {
         state_->NoteFailure();
-        return FromRocks(resumed,
+        // The error of the write itself says more than that of going on.
+        return FromRocks(status.ok() ? resumed : status,
                          resumed.IsNoSpace()
                              ? "write " + state_->path
                              : "write until the database is opened again, " + state_->path);
@@ -439,9 +428,7 @@ Status Rocks::Checkpoint(const std::string& path) const {
   const rocksdb::Status status = rocksdb::Checkpoint::Create(state_->db.get(), &created);
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(created);
   INTARSIA_RETURN_IF_ERROR(FromRocks(status, "prepare a checkpoint of " + state_->path));
-  INTARSIA_RETURN_IF_ERROR(
-      FromRocks(checkpoint->CreateCheckpoint(path), "make a checkpoint of " + state_->path));
-  return FromRocks(state_->KeepFlushable(), "write " + state_->path);
+  return FromRocks(checkpoint->CreateCheckpoint(path), "make a checkpoint of " + state_->path);
 }
 
 Result<int64_t> Rocks::Compact() {
@@ -465,7 +452,6 @@ Result<int64_t> Rocks::Compact() {
     INTARSIA_RETURN_IF_ERROR(FromRocks(state_->db->CompactRange(options, family, nullptr, nullptr),
                                        "compact " + state_->path));
   }
-  INTARSIA_RETURN_IF_ERROR(FromRocks(state_->KeepFlushable(), "write " + state_->path));
   return std::max<int64_t>(0, bytes_before - table_bytes());
 }
 
