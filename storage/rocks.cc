@@ -22,8 +22,10 @@
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "storage/record.h"
+#include "storage/rocks_tables.h"
 
 #ifdef __SANITIZE_THREAD__
 // RocksDB comes as a library that was built without the thread sanitizer, which therefore cannot
@@ -276,6 +278,7 @@ Status CheckFamilies(const rocksdb::DBOptions& options, const std::string& path)
 }  // namespace
 
 Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksOptions& options) {
+  INTARSIA_RETURN_IF_ERROR(CheckTableProperties(FileSystem::Local(), path));
   auto state = std::make_unique<State>();
   rocksdb::DBOptions db_options = DatabaseOptionsOf(options);
   db_options.listeners.push_back(state->failures);

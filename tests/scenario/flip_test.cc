@@ -250,6 +250,7 @@ class FlipTest : public testing::Test {
   // it.
   template <typename Body>
   static int InChild(const Body& body) {
+    std::fflush(stdout);
     const pid_t child = ::fork();
     if (child == 0) {
       ::alarm(kHangSeconds);

@@ -198,6 +198,32 @@ TEST_F(DatabaseCheckTest, TablesThatCannotBeReadAreToldAndThoseOfVectorsEmptied)
   Must(database_->Compact());
 }
 
+TEST_F(DatabaseCheckTest, ATableWhosePropertiesClaimAnIndexIsRefused) {
+  Must(database_->Compact());
+  database_.reset();
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "kb/rocksdb")) {
+    if (entry.path().extension() != ".sst") continue;
+    const std::string whole = ReadFile(entry.path());
+    // The list of blocks, whose offset stands in the footer, is behind the properties, which end
+    // with a type of one byte and a checksum of four.
+    int64_t offset = 0;
+    for (size_t at = whole.size() - 52, shift = 0;; ++at, shift += 7) {
+      offset |= static_cast<int64_t>(whole[at] & 0x7f) << shift;
+      if ((whole[at] & 0x80) == 0) break;
+    }
+    FlipBit(entry.path(), (offset - 5) * 8 - 1);
+    for (const AccessMode access : {AccessMode::kReadOnly, AccessMode::kReadWrite}) {
+      const Status status = Database::Open(folder_ / "kb", {.access = access}).status();
+      EXPECT_EQ(status.code(), StatusCode::kCorruption) << status;
+      EXPECT_NE(status.message().find(entry.path().string()), std::string_view::npos) << status;
+      EXPECT_NE(status.message().find("restore a backup"), std::string_view::npos) << status;
+    }
+    WriteFile(entry.path(), whole);
+  }
+  Open();
+  EXPECT_EQ(Check().num_findings, 0);
+}
+
 TEST_F(DatabaseCheckTest, ACancelledRepairHasChangedNothing) {
   CollectionStats stats = Must(database_->Read().GetStats(docs_));
   stats.num_chunks += 1;
