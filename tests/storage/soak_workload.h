@@ -108,6 +108,14 @@ inline std::string RestoredIn(const std::string& folder, int64_t number) {
   return folder + "/rs" + std::to_string(number);
 }
 
+// Makes way for the backup of an operation that may have been in flight when a process was ended.
+// False if it is whole already: then the one before may be gone, and this one has to stay.
+inline bool PrepareBackup(const std::string& folder, int64_t number) {
+  if (CheckBackup(BackupIn(folder, number), {}).ok()) return false;
+  std::filesystem::remove_all(BackupIn(folder, number));
+  return true;
+}
+
 inline std::unique_ptr<Database> OpenSmall(const std::string& path) {
   DatabaseOptions options;
   options.kv_bytes_max = kBudget;
@@ -172,9 +180,7 @@ class Worker {
     const int64_t before = LastOf(seed_, OperationKind::kBackUp, number);
     BackupOptions options;
     if (is_incremental && before >= 0) options.base = BackupIn(folder_, before);
-    // What this very operation left when it was in flight and the process ended.
-    std::filesystem::remove_all(BackupIn(folder_, number));
-    Must(database_->BackUp(BackupIn(folder_, number), options));
+    if (PrepareBackup(folder_, number)) Must(database_->BackUp(BackupIn(folder_, number), options));
     if (before >= 0) std::filesystem::remove_all(BackupIn(folder_, before));
   }
   void Restore(int64_t number) {
