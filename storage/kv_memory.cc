@@ -2,15 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <utility>
 
 namespace intarsia::storage {
 namespace {
 
 constexpr int64_t kLayerAlignment = AlignedArray<uint8_t>::kAlignment;
-// A half-life in uses for each cache that is held: long enough for a rank among them, short enough
-// to follow questions that move on (bench/storage/kv_eviction_bench).
-constexpr double kHalfLifePerEntry = 8.0;
+// Half-lives in uses for each cache that is held (bench/storage/kv_eviction_bench).
+constexpr std::array<double, 3> kHalfLivesPerEntry = {2.0, 6.0, 20.0};
+// What a half-life was right about counts this much less with each use.
+constexpr double kForgetting = 0.99;
+// No half-life weighs less, so that each can come back.
+constexpr double kWeightMin = 0.001;
+// Everything may be asked for, however cold it is.
+constexpr double kRateMin = 1e-5;
 constexpr double kEntriesMin = 16.0;
 // Caches that are not held and whose heat is remembered.
 constexpr size_t kRememberedMax = 16'384;
@@ -50,14 +56,44 @@ void KvMemoryEntry::Keep(int64_t layer, std::span<const uint8_t> payload) {
   to.state.store(kFilled, std::memory_order_release);
 }
 
-double KvMemory::HeatNow(const Heat& heat) const {
-  const double half_life =
-      kHalfLifePerEntry * std::max(kEntriesMin, static_cast<double>(held_.size()));
-  return heat.uses * std::exp2(-static_cast<double>(clock_ - heat.last_use) / half_life);
+double KvMemory::HalfLife(size_t index) const {
+  return kHalfLivesPerEntry[index] * std::max(kEntriesMin, static_cast<double>(held_.size()));
+}
+
+std::array<double, KvMemory::kNumHalfLives> KvMemory::UsesNow(const Heat& heat) const {
+  std::array<double, kNumHalfLives> uses = heat.uses;
+  const auto age = static_cast<double>(clock_ - heat.last_use);
+  for (size_t i = 0; i < uses.size(); ++i) uses[i] *= std::exp2(-age / HalfLife(i));
+  return uses;
+}
+
+double KvMemory::RateNow(const Heat& heat) const {
+  const std::array<double, kNumHalfLives> uses = UsesNow(heat);
+  double rate = 0.0;
+  for (size_t i = 0; i < uses.size(); ++i) rate += weights_[i] * uses[i] / HalfLife(i);
+  return rate;
 }
 
 void KvMemory::Touch(Heat* heat) const {
-  *heat = {.uses = HeatNow(*heat) + 1.0, .last_use = clock_};
+  heat->uses = UsesNow(*heat);
+  for (double& uses : heat->uses) uses += 1.0;
+  heat->last_use = clock_;
+}
+
+void KvMemory::Learn(const Heat& heat) {
+  // A cache that is asked for once in T uses has a heat of T's inverse times half-life / ln 2.
+  const std::array<double, kNumHalfLives> uses = UsesNow(heat);
+  for (size_t i = 0; i < uses.size(); ++i) {
+    const double rate = std::numbers::ln2 * uses[i] / HalfLife(i);
+    log_likelihoods_[i] = kForgetting * log_likelihoods_[i] + std::log(rate + kRateMin);
+  }
+  const double best = std::ranges::max(log_likelihoods_);
+  double sum = 0.0;
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    weights_[i] = std::exp(log_likelihoods_[i] - best) + kWeightMin;
+    sum += weights_[i];
+  }
+  for (double& weight : weights_) weight /= sum;
 }
 
 std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
@@ -66,12 +102,14 @@ std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
   ++clock_;
   if (const auto found = held_.find(entry.identity); found != held_.end()) {
     ++counters_.hits;
+    Learn(found->second.heat);
     Touch(&found->second.heat);
     return found->second.entry;
   }
   ++counters_.misses;
   const auto before = remembered_.find(entry.identity);
   Heat heat = before == remembered_.end() ? Heat() : before->second;
+  if (before != remembered_.end()) Learn(heat);
   Touch(&heat);
   int64_t num_bytes = 0;
   for (const KvExtent& extent : entry.extents) num_bytes += Aligned(extent.num_bytes);
@@ -80,7 +118,7 @@ std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
                                 static_cast<double>(entry.shape.num_layers) /
                                 static_cast<double>(std::max<int64_t>(1, num_bytes));
   if (before == remembered_.end() || num_bytes > bytes_max_ ||
-      !MakeRoom(num_bytes, heat.uses * saved_per_byte)) {
+      !MakeRoom(num_bytes, RateNow(heat) * saved_per_byte)) {
     Remember(entry.identity, heat);
     return nullptr;
   }
@@ -104,7 +142,7 @@ bool KvMemory::MakeRoom(int64_t num_bytes, double worth) {
   for (const auto& [identity, slot] : held_) {
     // New uses are given out under the lock only, so what is unused here stays unused.
     if (slot.entry.use_count() > 1) continue;
-    const double worth_now = HeatNow(slot.heat) * slot.saved_per_byte;
+    const double worth_now = RateNow(slot.heat) * slot.saved_per_byte;
     if (worth_now < worth) candidates.push_back({worth_now, identity, slot.entry->num_bytes()});
   }
   std::ranges::sort(candidates, {},
@@ -130,7 +168,7 @@ void KvMemory::Remember(const Digest& identity, const Heat& heat) {
   if (remembered_.size() <= kRememberedMax) return;
   // A half at once, the coldest: a sweep for every new one would cost more than it is worth.
   std::vector<std::pair<double, Digest>> rows;
-  for (const auto& [other, its_heat] : remembered_) rows.emplace_back(HeatNow(its_heat), other);
+  for (const auto& [other, its_heat] : remembered_) rows.emplace_back(RateNow(its_heat), other);
   std::ranges::nth_element(rows, rows.begin() + kRememberedMax / 2);
   for (size_t i = 0; i < kRememberedMax / 2; ++i) remembered_.erase(rows[i].second);
 }

@@ -1,15 +1,20 @@
 // KvMemory: the KV caches that are worth their memory, between the segments on disk and a request.
 //
-// A cache is held once it was asked for twice, if it is worth more than what goes for it: its heat,
-// the uses that count half as much after each half-life, times the time that loading it saves, by
-// bytes. What is not held keeps its heat for a while, so that it does not begin anew. Layers come
-// in as they are read and verified; the store reads the others from disk. Invariants:
+// A cache is held once it was asked for twice, if it is worth more than what goes for it: how soon
+// it is asked for again, times the time that loading it saves, by bytes. How soon is said by its
+// heat, the uses that count half as much after each half-life. A short half-life follows questions
+// that move on, a long one knows the favourites of questions that do not; so there are three, which
+// weigh as much as they were right about what was asked for lately (a mixture by likelihood that
+// forgets: Herbster and Warmuth, "Tracking the best expert", 1998, section 5). What is not held
+// keeps its heat for a while, so that it does not begin anew, and counts for the weights too.
+// Layers come in as they are read and verified; the store reads the others from disk. Invariants:
 //   1. The bytes of all held caches never exceed the budget; what is in use counts and stays.
 //   2. A layer is served only after a reader has verified and kept it.
 //
 // Thread safety: thread-safe.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -58,7 +63,9 @@ class KvMemoryEntry {
 class KvMemory {
  public:
   // `bytes_max` 0 holds nothing.
-  explicit KvMemory(int64_t bytes_max) : bytes_max_(bytes_max) {}
+  explicit KvMemory(int64_t bytes_max) : bytes_max_(bytes_max) {
+    weights_.fill(1.0 / static_cast<double>(kNumHalfLives));
+  }
 
   // Counts a use of the cache. Returns where its layers are held or go now, or null if it is not to
   // be held. It stays while the pointer lives, unless it is removed.
@@ -78,8 +85,9 @@ class KvMemory {
       return hash;
     }
   };
+  static constexpr size_t kNumHalfLives = 3;
   struct Heat {
-    double uses = 0.0;  // as of last_use
+    std::array<double, kNumHalfLives> uses = {};  // as of last_use, by half-life
     uint64_t last_use = 0;
   };
   struct Slot {
@@ -89,8 +97,13 @@ class KvMemory {
   };
 
   // These are called with mutex_ held.
-  double HeatNow(const Heat& heat) const;
+  double HalfLife(size_t index) const;
+  std::array<double, kNumHalfLives> UsesNow(const Heat& heat) const;
+  // How often it is asked for, as the half-lives say by their weights.
+  double RateNow(const Heat& heat) const;
   void Touch(Heat* heat) const;
+  // Weighs the half-lives anew when a cache is asked for whose heat is known.
+  void Learn(const Heat& heat);
   // Makes room for `num_bytes` by what is worth less than `worth`; false if that is not enough, and
   // then nothing went.
   bool MakeRoom(int64_t num_bytes, double worth);
@@ -101,6 +114,9 @@ class KvMemory {
   int64_t bytes_max_;
   int64_t num_bytes_ = 0;
   uint64_t clock_ = 0;  // uses so far
+  // By half-life: the logarithm of how likely it found what was asked for, and the weight.
+  std::array<double, kNumHalfLives> log_likelihoods_ = {};
+  std::array<double, kNumHalfLives> weights_;
   std::unordered_map<Digest, Slot, DigestHash> held_;
   std::unordered_map<Digest, Heat, DigestHash> remembered_;
   KvMemoryStats counters_;

@@ -70,6 +70,7 @@ TEST(KvMemoryTest, WhatIsHotStaysWhenAScanComesBy) {
   }
   for (int i = 100; i < 120; ++i) {
     memory.Use(EntryOf(i));
+    memory.Use(EntryOf(i % 4));
     memory.Use(EntryOf(i));
   }
   int num_held = 0;
@@ -96,6 +97,21 @@ TEST(KvMemoryTest, WhatIsInUseIsNotGivenUp) {
   for (int i = 0; i < 10; ++i) EXPECT_EQ(memory.Use(EntryOf(2)), nullptr);
   held.reset();
   EXPECT_NE(memory.Use(EntryOf(2)), nullptr);
+}
+
+TEST(KvMemoryTest, FavouritesThatMoveOnAreFollowed) {
+  // Ten favourites among forty others; then ten others are the favourites.
+  KvMemory memory(10 * kEntryBytes);
+  std::mt19937 random(5);
+  for (int period = 0; period < 4; ++period) {
+    for (int i = 0; i < 3'000; ++i) {
+      const int favourite = period * 10 + static_cast<int>(random() % 10);
+      memory.Use(EntryOf(i % 4 == 0 ? 100 + static_cast<int>(random() % 40) : favourite));
+    }
+    const int64_t hits = memory.stats().hits;
+    for (int i = 0; i < 10; ++i) memory.Use(EntryOf(period * 10 + i));
+    EXPECT_GE(memory.stats().hits - hits, 8) << period;
+  }
 }
 
 class KvMemoryStoreTest : public KvStoreFixture {
