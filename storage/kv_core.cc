@@ -36,6 +36,21 @@ Status CheckExtents(const KvEntry& entry, const std::map<uint64_t, int64_t>& fil
   return Status::Ok();
 }
 
+// The use of an entry. Both kinds of rows are sorted by identity, so `row` only moves on. An entry
+// whose row is missing or damaged counts as never used.
+Result<KvUseRecord> UseOf(const Digest& identity, RowCursor* row) {
+  for (; row->Valid(); row->Next()) {
+    INTARSIA_ASSIGN_OR_RETURN(const Digest other, IdentityInKey(row->key()));
+    if (other < identity) continue;
+    if (other != identity) break;
+    const Result<std::string_view> body = row->Body();
+    Result<KvUseRecord> use = body.ok() ? DecodeKvUse(*body) : body.status();
+    return use.ok() ? *use : KvUseRecord();
+  }
+  INTARSIA_RETURN_IF_ERROR(row->status());
+  return KvUseRecord();
+}
+
 // Errors: kInvalidArgument.
 Status CheckTarget(const KvEntry& entry, int64_t layer, int64_t target_bytes) {
   if (layer < 0 || layer >= entry.shape.num_layers) {
@@ -107,16 +122,7 @@ Status KvCore::Load() {
 }
 
 Status KvCore::LoadEntries() {
-  std::map<Digest, KvUseRecord> uses;
   RowCursor use_row = options_.rocks->ScanPrefix(Family::kKvIndex, "u", nullptr);
-  for (; use_row.Valid(); use_row.Next()) {
-    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(use_row.key()));
-    const Result<std::string_view> body = use_row.Body();
-    if (!body.ok()) continue;  // The entry then counts as never used.
-    if (const auto use = DecodeKvUse(*body); use.ok()) uses[identity] = *use;
-  }
-  INTARSIA_RETURN_IF_ERROR(use_row.status());
-
   const std::map<uint64_t, int64_t> files = segments_->FileBytes();
   RowBatch batch(options_.rocks);
   KvRefRemoval removal(options_.rocks, &batch);
@@ -133,7 +139,8 @@ Status KvCore::LoadEntries() {
       status = CheckExtents(*entry, files);
     }
     if (status.ok()) {
-      table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), uses[identity]);
+      INTARSIA_ASSIGN_OR_RETURN(const KvUseRecord use, UseOf(identity, &use_row));
+      table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), use);
       continue;
     }
     // One line for all of them: a directory that lost its segments has thousands.

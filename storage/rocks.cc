@@ -19,6 +19,7 @@
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
+#include <rocksdb/transaction_log.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
@@ -144,10 +145,15 @@ rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
   return result;
 }
 
+// Bytes of log that are left behind when a database is closed. To read them again takes some tens
+// of milliseconds; to write tables for less would cost more files than it is worth.
+constexpr uint64_t kLogLeftMax = uint64_t{8} << 20;
+
 }  // namespace
 
 struct Rocks::State {
   std::string path;
+  bool is_read_only = false;
   std::unique_ptr<rocksdb::DB> db;
   // By Family, then the default one; owned. One that is replaced lives on for those who use it.
   std::array<std::atomic<rocksdb::ColumnFamilyHandle*>, kNumFamilies + 1> families{};
@@ -161,8 +167,19 @@ struct Rocks::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
+    FlushLargeLog();
     for (const auto& family : families) Release(family.load());
     for (rocksdb::ColumnFamilyHandle* family : replaced) Release(family);
+  }
+  // So that the next Open need not read a large log again. A failure costs it that time only.
+  void FlushLargeLog() {
+    if (db == nullptr || is_read_only || has_failed.load()) return;
+    rocksdb::VectorLogPtr files;
+    if (!db->GetSortedWalFiles(files).ok()) return;
+    uint64_t num_bytes = 0;
+    for (const auto& file : files) num_bytes += file->SizeFileBytes();
+    if (num_bytes < kLogLeftMax) return;
+    db->Flush(rocksdb::FlushOptions(), Handles()).PermitUncheckedError();
   }
   void Release(rocksdb::ColumnFamilyHandle* family) const {
     if (family == nullptr) return;
@@ -295,6 +312,7 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
   // Beside a writer, files may go between reading their names and opening them.
   const int num_tries = options.mode == RocksOptions::Mode::kReadOnly ? 5 : 1;
   state->path = path;
+  state->is_read_only = options.mode == RocksOptions::Mode::kReadOnly;
   std::vector<rocksdb::ColumnFamilyHandle*> families;
   rocksdb::Status status;
   for (int i = 0; i < num_tries; ++i) {
