@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/collection_rows.h"
+#include "engine/kv_gate.h"
 #include "engine/session.h"
 
 namespace intarsia::engine {
@@ -45,6 +46,12 @@ std::string OptionOr(const storage::Options& options, const std::string& name,
   return found == options.end() ? fallback : found->second;
 }
 
+// Prompts of CREATE MODEL's gate by its option.
+int64_t GatePromptsOf(std::string_view gate) {
+  if (gate == "off") return 0;
+  return gate == "full" ? kFullGatePrompts : kQuickGatePrompts;
+}
+
 // What is embedded of a chunk ends where the embedder stops reading, so a default chunk is no
 // larger than that, with room for its title and headings.
 int64_t DefaultChunkTokens(const storage::ModelInfo& embedder) {
@@ -58,7 +65,8 @@ int64_t DefaultChunkTokens(const storage::ModelInfo& embedder) {
 
 }  // namespace
 
-query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
+query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement,
+                                       const StatementContext& context) {
   storage::Database& database = *engine_.database();
   if (database.Read().FindModel(statement.name.text).ok()) {
     if (!statement.if_not_exists) {
@@ -104,7 +112,10 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
     info.parameters["compute"] = options.GetText("compute");
     INTARSIA_RETURN_IF_ERROR(ComputeOf(info).status());
   }
-  INTARSIA_RETURN_IF_ERROR(database.CreateModel(info).status());
+  if (options.is_given("kv_gate") && type != storage::ModelType::kGenerate) {
+    return query::BinderError(statement.path.range, "kv_gate is an option of models that generate");
+  }
+  INTARSIA_ASSIGN_OR_RETURN(info.id, database.CreateModel(info));
   ResultSet result;
   const std::string setting(DefaultSettingOf(type));
   if (!database.Read().GetSetting(setting).ok()) {
@@ -113,6 +124,9 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement) {
                              std::string(VerbOf(type)));
   }
   if (info.parameters.contains("notice")) result.notices.push_back(info.parameters["notice"]);
+  if (type == storage::ModelType::kGenerate) {
+    GateNewModel(info, GatePromptsOf(options.GetText("kv_gate")), context, &result);
+  }
   return result;
 }
 

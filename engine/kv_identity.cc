@@ -1,6 +1,7 @@
 #include "engine/kv_identity.h"
 
 #include "engine/fusion/kv_builder.h"
+#include "engine/kv_gate.h"
 
 namespace intarsia::engine {
 namespace {
@@ -24,16 +25,16 @@ std::string_view BytesOf(std::span<const int32_t> tokens) {
 
 }  // namespace
 
-KvPayloadType KvTypeOf(const storage::CollectionInfo& collection) {
+KvPayloadType KvTypeOf(const storage::CollectionInfo& collection, const storage::ModelInfo& model) {
   const auto option = collection.options.find("kv_dtype");
   if (option == collection.options.end()) return KvPayloadType::kInt8;
-  if (option->second == "bf16") return KvPayloadType::kBf16;
-  return option->second == "int4" ? KvPayloadType::kInt4 : KvPayloadType::kInt8;
+  if (option->second == "auto") return KvFormOf(model);
+  return KvFormNamed(option->second).value_or(KvPayloadType::kInt8);
 }
 
 KvFamily KvFamilyOf(const Generator& generator, std::span<const int32_t> header,
                     const storage::CollectionInfo& collection) {
-  const KvPayloadType type = KvTypeOf(collection);
+  const KvPayloadType type = KvTypeOf(collection, generator.info);
   Digest digest = DigestBuilder()
                       .Add("intarsia kv family")
                       .Add(kSchemaVersion)

@@ -16,8 +16,9 @@
 
 namespace intarsia::engine {
 
-// How the caches of a collection are kept at rest: its option kv_dtype, int8 without one.
-KvPayloadType KvTypeOf(const storage::CollectionInfo& collection);
+// How the caches of a collection are kept at rest for a model: its option kv_dtype, int8 without
+// one; with 'auto' the form that was chosen for the model.
+KvPayloadType KvTypeOf(const storage::CollectionInfo& collection, const storage::ModelInfo& model);
 
 // What all caches of one model, header, collection and type share. The collection keeps tenants
 // apart: equal text in two of them has two caches.

@@ -104,6 +104,11 @@ Result<std::shared_ptr<const Generator>> ModelRegistry::GetGenerator(
     const storage::ModelInfo& info) {
   const std::scoped_lock lock(mutex_);
   if (const auto found = generators_.find(info.id); found != generators_.end()) {
+    if (found->second->info != info) {
+      auto renewed = std::make_shared<Generator>(*found->second);
+      renewed->info = info;
+      found->second = std::move(renewed);
+    }
     return found->second;
   }
   auto parts = OpenGenerator(info.path);

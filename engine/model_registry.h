@@ -29,13 +29,14 @@
 
 namespace intarsia::engine {
 
-// A language model with all that turns text into its tokens and back.
+// A language model with all that turns text into its tokens and back. When the catalog says
+// something new about a model, a new Generator shares what is loaded with the old one.
 struct Generator {
   storage::ModelInfo info;
-  std::unique_ptr<model::GgufFile> file;
-  std::unique_ptr<model::Tokenizer> tokenizer;
-  std::unique_ptr<model::ChatFormat> chat;
-  std::unique_ptr<model::Transformer> transformer;
+  std::shared_ptr<model::GgufFile> file;
+  std::shared_ptr<model::Tokenizer> tokenizer;
+  std::shared_ptr<model::ChatFormat> chat;
+  std::shared_ptr<model::Transformer> transformer;
 };
 
 struct EmbeddingModel {

@@ -22,7 +22,8 @@ template <typename Kind>
 constexpr bool kIsWrite =
     kIsOneOf<Kind, query::CreateModel, query::DropModel, query::SetDefaultModel,
              query::CreateCollection, query::DropCollection, query::Copy, query::Insert,
-             query::Delete, query::CacheCollection, query::ClearCache, query::RepairDatabase>;
+             query::Delete, query::CheckModel, query::CacheCollection, query::ClearCache,
+             query::RepairDatabase>;
 
 CancelToken::Clock::time_point DeadlineOf(const query::Settings& settings) {
   const int64_t timeout_ms = settings.GetInteger(kTimeout);

@@ -28,6 +28,8 @@
 
 namespace intarsia::engine {
 
+struct KvGateReport;
+
 // What a statement may call back while it runs; each may be null.
 struct StatementContext {
   const CancelToken* cancel = nullptr;
@@ -62,7 +64,7 @@ class Session {
   Rows Dispatch(const query::Statement& statement, const StatementContext& context);
 
   // catalog_statements.cc
-  Rows Run(const query::CreateModel& statement);
+  Rows Run(const query::CreateModel& statement, const StatementContext& context);
   Rows Run(const query::DropModel& statement);
   Rows Run(const query::ShowModels& statement);
   Rows Run(const query::SetDefaultModel& statement);
@@ -86,6 +88,14 @@ class Session {
   Rows Run(const query::CacheCollection& statement, const StatementContext& context);
   Rows Run(const query::ShowCache& statement);
   Rows Run(const query::ClearCache& statement);
+  // kv_gate_statements.cc
+  Rows Run(const query::CheckModel& statement, const StatementContext& context);
+  // Measures the forms of a new model's caches with `num_prompts` prompts and keeps the result; 0
+  // does nothing. Not to have it is no error: the model can be used.
+  void GateNewModel(const storage::ModelInfo& info, int64_t num_prompts,
+                    const StatementContext& context, query::ResultSet* result);
+  Result<KvGateReport> Gate(const storage::ModelInfo& info, int64_t num_prompts,
+                            const StatementContext& context);
   // maintenance_statements.cc
   Rows Run(const query::CheckDatabase& statement, const StatementContext& context);
   Rows Run(const query::RepairDatabase& statement, const StatementContext& context);

@@ -7,6 +7,11 @@
 //           token and group of 64 channels
 //   kInt4   K 4 bits with a minimum and a step for each channel and group of 64 tokens; V the same
 //           for each token and group of 64 channels: 4.5 bits a number
+//   kRot4   K and V 4 bits: the mean of each channel is taken off, a group of 64 channels of a
+//   token
+//           is rotated by a Hadamard transform, which makes its numbers alike, and each is kept as
+//           the nearest of 16 centroids of a normal distribution, times a scale for each token and
+//           group: 4.3 bits a number (kernels/kv_rotation.h)
 // Parameters are fp16. The minimum is rounded down and the step up, so that both ends stay within
 // the codes and the error of a number is at most half a step; a step is at least 2^-14, fp16's
 // smallest normal number, so that a constant group does not divide by zero.
@@ -23,7 +28,7 @@
 namespace intarsia::kernels {
 
 // The value is part of a cache's identity and of its record.
-enum class KvPayloadType : uint8_t { kBf16 = 1, kF32 = 2, kInt8 = 3, kInt4 = 4 };
+enum class KvPayloadType : uint8_t { kBf16 = 1, kF32 = 2, kInt8 = 3, kInt4 = 4, kRot4 = 5 };
 
 // The type with that number, or nothing.
 std::optional<KvPayloadType> KvPayloadTypeOf(uint32_t number);
@@ -40,6 +45,9 @@ inline constexpr int64_t kKvNibbleChannels = 32;
 //   key codes         [num_tokens, row_bytes]
 //   value parameters  fp16 [value_groups, value_parameters, num_tokens]: step; kInt4: minimum, step
 //   value codes       [num_tokens, row_bytes]
+// In kRot4 the parameters of either half are
+//   centres           fp16 [width]
+//   scales            fp16 [value_groups, num_tokens], scale_offset behind the centres' begin
 struct KvPayloadLayout {
   int64_t key_parameters = 0;
   int64_t key_codes = 0;
@@ -51,6 +59,7 @@ struct KvPayloadLayout {
   int64_t num_key_groups = 0;
   int64_t num_value_groups = 0;
   int64_t num_value_parameters = 0;  // 1 or 2
+  int64_t scale_offset = 0;          // kRot4 alone
 };
 
 // Errors: kInvalidArgument for an unknown type, num_tokens or width below 1 or above 2^24, or a

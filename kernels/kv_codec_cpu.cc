@@ -11,6 +11,7 @@
 #include "kernels/convert.h"
 #include "kernels/half_float.h"
 #include "kernels/kv_codec.h"
+#include "kernels/kv_rotation.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/kv_codec_cpu.cc"
@@ -531,7 +532,10 @@ Status EncodeKv(const EncodeKvParams& params) {
     return Status::Ok();
   }
   std::memset(params.payload, 0, static_cast<size_t>(layout.num_bytes));
-  if (HWY_DYNAMIC_DISPATCH(Encode)(params, layout)) return Status::Ok();
+  const bool is_encoded = params.type == KvPayloadType::kRot4
+                              ? EncodeRotatedKv(params, layout)
+                              : HWY_DYNAMIC_DISPATCH(Encode)(params, layout);
+  if (is_encoded) return Status::Ok();
   return {StatusCode::kUnsupported,
           "keys or values that are not finite or beyond 65504 cannot be quantised: tokens=" +
               std::to_string(params.num_tokens) + " width=" + std::to_string(params.width)};
@@ -540,6 +544,10 @@ Status EncodeKv(const EncodeKvParams& params) {
 Status DecodeKv(const DecodeKvParams& params) {
   INTARSIA_ASSIGN_OR_RETURN(const KvPayloadLayout layout, CheckDecodeKv(params));
   if (params.count == 0) return Status::Ok();
+  if (params.type == KvPayloadType::kRot4) {
+    DecodeRotatedKv(params, layout);
+    return Status::Ok();
+  }
   if (layout.num_key_groups != 0) {
     HWY_DYNAMIC_DISPATCH(Decode)(params, layout);
     return Status::Ok();

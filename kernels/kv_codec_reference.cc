@@ -8,6 +8,7 @@
 #include "kernels/convert.h"
 #include "kernels/half_float.h"
 #include "kernels/kv_codec.h"
+#include "kernels/kv_rotation.h"
 
 namespace intarsia::kernels {
 namespace {
@@ -176,7 +177,7 @@ Status EncodeValues(const EncodeKvParams& params, const KvPayloadLayout& layout)
 
 std::optional<KvPayloadType> KvPayloadTypeOf(uint32_t number) {
   if (number < static_cast<uint32_t>(KvPayloadType::kBf16) ||
-      number > static_cast<uint32_t>(KvPayloadType::kInt4)) {
+      number > static_cast<uint32_t>(KvPayloadType::kRot4)) {
     return std::nullopt;
   }
   return static_cast<KvPayloadType>(number);
@@ -198,6 +199,16 @@ Result<KvPayloadLayout> MakeKvPayloadLayout(KvPayloadType type, int64_t num_toke
     layout.row_bytes = width * (type == KvPayloadType::kF32 ? 4 : 2);
     layout.value_codes = num_tokens * layout.row_bytes;
     layout.value_parameters = layout.value_codes;
+  } else if (type == KvPayloadType::kRot4) {
+    layout.num_value_groups = (width + kKvGroupSize - 1) / kKvGroupSize;
+    layout.row_bytes = layout.num_value_groups * (kKvGroupSize / 2);
+    layout.key_group_tokens = num_tokens;
+    layout.num_key_groups = 1;
+    layout.num_value_parameters = 1;
+    layout.scale_offset = Aligned(2 * width);
+    layout.key_codes = layout.scale_offset + Aligned(2 * layout.num_value_groups * num_tokens);
+    layout.value_parameters = layout.key_codes + Aligned(num_tokens * layout.row_bytes);
+    layout.value_codes = layout.value_parameters + layout.key_codes;
   } else {
     const bool is_int4 = type == KvPayloadType::kInt4;
     const int64_t units = (width + kKvNibbleChannels - 1) / kKvNibbleChannels;
@@ -265,10 +276,11 @@ Status CheckKvPayload(KvPayloadType type, const uint8_t* payload, int64_t payloa
                                            .num_tokens = num_tokens,
                                            .width = width}));
   if (layout.num_key_groups == 0) return Status::Ok();
-  // Rows of parameters, of which every second is a minimum unless there is only the step.
-  const auto is_sane = [&](int64_t offset, int64_t num_rows, int64_t row_size, bool has_minimum) {
+  // Rows of parameters, of which every second is a minimum unless there are only steps or none.
+  enum class Rows : uint8_t { kMinimaAndSteps, kSteps, kMinima };
+  const auto is_sane = [&](int64_t offset, int64_t num_rows, int64_t row_size, Rows kind) {
     for (int64_t row = 0; row < num_rows; ++row) {
-      const bool is_step = !has_minimum || row % 2 == 1;
+      const bool is_step = kind == Rows::kSteps || (kind == Rows::kMinimaAndSteps && row % 2 == 1);
       bool is_row_sane = true;
       for (int64_t i = 0; i < row_size; ++i) {
         const uint16_t half = ReadHalf(payload + offset + 2 * (row * row_size + i));
@@ -280,11 +292,21 @@ Status CheckKvPayload(KvPayloadType type, const uint8_t* payload, int64_t payloa
     }
     return true;
   };
-  if (is_sane(layout.key_parameters, 2 * layout.num_key_groups, width, /*has_minimum=*/true) &&
-      is_sane(layout.value_parameters, layout.num_value_groups * layout.num_value_parameters,
-              num_tokens, layout.num_value_parameters == 2)) {
-    return Status::Ok();
+  bool is_good = true;
+  if (type == KvPayloadType::kRot4) {
+    for (const int64_t offset : {layout.key_parameters, layout.value_parameters}) {
+      is_good =
+          is_good && is_sane(offset, 1, width, Rows::kMinima) &&
+          is_sane(offset + layout.scale_offset, layout.num_value_groups, num_tokens, Rows::kSteps);
+    }
+  } else {
+    is_good =
+        is_sane(layout.key_parameters, 2 * layout.num_key_groups, width, Rows::kMinimaAndSteps) &&
+        is_sane(layout.value_parameters, layout.num_value_groups * layout.num_value_parameters,
+                num_tokens,
+                layout.num_value_parameters == 2 ? Rows::kMinimaAndSteps : Rows::kSteps);
   }
+  if (is_good) return Status::Ok();
   return {StatusCode::kCorruption,
           "kv payload: a parameter is not finite or a step is not above 0"};
 }
@@ -298,12 +320,21 @@ Status EncodeKvReference(const EncodeKvParams& params) {
     return Status::Ok();
   }
   std::memset(params.payload, 0, static_cast<size_t>(layout.num_bytes));
+  if (params.type == KvPayloadType::kRot4) {
+    if (EncodeRotatedKvReference(params, layout)) return Status::Ok();
+    return {StatusCode::kUnsupported,
+            "keys or values that are not finite or beyond 65504 cannot be quantised"};
+  }
   INTARSIA_RETURN_IF_ERROR(EncodeKeys(params, layout));
   return EncodeValues(params, layout);
 }
 
 Status DecodeKvReference(const DecodeKvParams& params) {
   INTARSIA_ASSIGN_OR_RETURN(const KvPayloadLayout layout, CheckDecodeKv(params));
+  if (params.type == KvPayloadType::kRot4) {
+    DecodeRotatedKvReference(params, layout);
+    return Status::Ok();
+  }
   const bool is_key = params.half == KvHalf::kKey;
   const uint8_t* const codes = params.payload + (is_key ? layout.key_codes : layout.value_codes);
   const uint8_t* const parameters =

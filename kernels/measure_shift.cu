@@ -83,6 +83,8 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
       case KvPayloadType::kInt4:
         MeasureRows<KvPayloadType::kInt4>(params, chunk, column, sum);
         break;
+      case KvPayloadType::kRot4:
+        break;  // MakePlacedSegment refuses it
     }
   }
   const int warp = static_cast<int>(threadIdx.x) / 32;

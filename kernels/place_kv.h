@@ -50,7 +50,7 @@ struct PlaceTile {
 inline constexpr int32_t kPlaceTileTokens = 128;
 
 // A segment of `num_tokens` tokens at `begin`, without a shift, as its payload lies.
-// Errors: those of MakeKvPayloadLayout.
+// Errors: those of MakeKvPayloadLayout; kUnsupported for kRot4, which has no form on a device.
 Result<PlacedSegment> MakePlacedSegment(KvPayloadType type, int32_t begin, int32_t num_tokens,
                                         int64_t kv_size);
 

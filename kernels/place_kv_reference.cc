@@ -72,6 +72,9 @@ Result<PlacedSegment> MakePlacedSegment(KvPayloadType type, int32_t begin, int32
                                         int64_t kv_size) {
   INTARSIA_ASSIGN_OR_RETURN(const KvPayloadLayout layout,
                             MakeKvPayloadLayout(type, num_tokens, kv_size));
+  if (type == KvPayloadType::kRot4) {
+    return Status(StatusCode::kUnsupported, "place_kv: rot4 payloads are placed on the CPU alone");
+  }
   return PlacedSegment{.begin = begin,
                        .num_tokens = num_tokens,
                        .type = type,
@@ -117,6 +120,8 @@ Status CheckPlaceKv(const PlaceKvParams& params) {
     wrong = "the rotation does not fit";
   } else if (rope.pairing != RopePairing::kHalfSplit && rope.pairing != RopePairing::kInterleaved) {
     wrong = "unknown pairing";
+  } else if (params.type == KvPayloadType::kRot4) {
+    return {StatusCode::kUnsupported, "place_kv: rot4 payloads are placed on the CPU alone"};
   } else if (params.type == KvPayloadType::kInt4 && params.layer.head_dim % 32 != 0) {
     return {StatusCode::kUnsupported, "place_kv: int4 needs heads of a multiple of 32"};
   } else {

@@ -235,6 +235,11 @@ struct ClearCache {
   bool operator==(const ClearCache&) const = default;
 };
 
+struct CheckModel {
+  Name name;
+  bool operator==(const CheckModel&) const = default;
+};
+
 struct CheckDatabase {
   bool operator==(const CheckDatabase&) const = default;
 };
@@ -348,8 +353,8 @@ struct Explain {
 using Statement =
     std::variant<CreateModel, DropModel, ShowModels, SetDefaultModel, CreateCollection,
                  DropCollection, ShowCollections, Describe, Copy, Insert, Search, Answer, Explain,
-                 CacheCollection, ShowIndexes, ShowCache, ClearCache, CheckDatabase, RepairDatabase,
-                 BackupDatabase, CheckBackup, RestoreDatabase, SetSetting, ShowSettings, Delete,
-                 Select>;
+                 CacheCollection, ShowIndexes, ShowCache, ClearCache, CheckModel, CheckDatabase,
+                 RepairDatabase, BackupDatabase, CheckBackup, RestoreDatabase, SetSetting,
+                 ShowSettings, Delete, Select>;
 
 }  // namespace intarsia::query

@@ -181,6 +181,8 @@ std::string Print(const ClearCache& s) {
          NameClause("FOR", s.collection);
 }
 
+std::string Print(const CheckModel& s) { return "CHECK MODEL " + QuoteName(s.name.text); }
+
 std::string Print(const CheckDatabase&) { return "CHECK DATABASE"; }
 
 std::string Print(const RepairDatabase&) { return "REPAIR DATABASE"; }

@@ -15,7 +15,8 @@ constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
 constexpr std::array<std::string_view, 3> kRankFusions = {"rrf", "relative", "linear"};
 
 constexpr std::array<std::string_view, 4> kComputes = {"auto", "bf16", "f32", "int8"};
-constexpr std::array<OptionSpec, 3> kCreateModel = {{
+constexpr std::array<std::string_view, 3> kGates = {"quick", "full", "off"};
+constexpr std::array<OptionSpec, 4> kCreateModel = {{
     {"compute", T::kChoice, "auto",
      "How products with many rows are computed; auto: bf16 where the CPU has it, else f32.", 0, 0,
      kComputes},
@@ -23,6 +24,10 @@ constexpr std::array<OptionSpec, 3> kCreateModel = {{
      128, 1 << 20},
     {"dim", T::kInteger, "", "Expected dimensions of an embedding; another number is an error.", 1,
      65536},
+    {"kv_gate", T::kChoice, "quick",
+     "Whether it is measured in which form attention caches may be kept: with 3 prompts, 12 or "
+     "none.",
+     0, 0, kGates},
 }};
 
 constexpr std::array<std::string_view, 2> kChunkers = {"structure", "fixed"};
@@ -32,7 +37,7 @@ constexpr std::array<std::string_view, 16> kLanguages = {
     "danish",    "dutch",      "english",  "finnish", "french",  "german",  "hungarian", "italian",
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "turkish",   "none"};
 constexpr std::array<std::string_view, 3> kKvPolicies = {"lazy", "eager", "off"};
-constexpr std::array<std::string_view, 3> kKvTypes = {"int8", "bf16", "int4"};
+constexpr std::array<std::string_view, 5> kKvTypes = {"int8", "bf16", "int4", "rot4", "auto"};
 constexpr std::array<OptionSpec, 9> kCreateCollection = {{
     {"embedding", T::kName, "", "Embedding model; default: that of SET DEFAULT EMBEDDING."},
     {"chunker", T::kChoice, "structure", "How documents are cut into chunks.", 0, 0, kChunkers},
@@ -52,7 +57,9 @@ constexpr std::array<OptionSpec, 9> kCreateCollection = {{
      "never.",
      0, 0, kKvPolicies},
     {"kv_dtype", T::kChoice, "int8",
-     "How attention caches are kept: int8 takes half of bf16 and int4 a quarter.", 0, 0, kKvTypes},
+     "How attention caches are kept: int8 takes half of bf16, int4 and rot4 a quarter; auto: as "
+     "CHECK MODEL chose.",
+     0, 0, kKvTypes},
 }};
 
 constexpr std::array<std::string_view, 4> kFormats = {"auto", "text", "markdown", "html"};

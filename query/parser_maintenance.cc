@@ -35,7 +35,13 @@ Outcome<Statement> ParseCheck(TokenCursor* cursor) {
     INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
     return Statement(std::move(statement));
   }
-  static constexpr std::array<std::string_view, 2> kNext = {"DATABASE", "BACKUP"};
+  if (cursor->AcceptWord("MODEL")) {
+    CheckModel statement;
+    INTARSIA_ASSIGN_OR_FAIL(statement.name, cursor->ReadName("a model name"));
+    INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+    return Statement(std::move(statement));
+  }
+  static constexpr std::array<std::string_view, 3> kNext = {"DATABASE", "BACKUP", "MODEL"};
   return cursor->UnexpectedKeyword(kNext);
 }
 

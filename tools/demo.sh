@@ -113,7 +113,7 @@ load() {
 
 create_models() {
   run_sql "CREATE MODEL IF NOT EXISTS qwen TYPE GENERATE
-             FROM 'models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf';
+             FROM 'models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf' WITH (kv_gate = 'off');
            CREATE MODEL IF NOT EXISTS minilm TYPE EMBEDDING
              FROM 'models/all-MiniLM-L6-v2';"
 }

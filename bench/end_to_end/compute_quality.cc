@@ -16,9 +16,9 @@
 
 #include <CLI/CLI.hpp>
 
-#include "bench/end_to_end/quality_metrics.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/sample_tokens.h"
+#include "engine/log_probabilities.h"
 #include "kernels/softmax.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
@@ -59,9 +59,9 @@ std::vector<float> Logits(const model::Transformer& transformer, std::span<const
 
 void Add(std::span<const float> reference, std::span<const float> logits, int32_t next_token,
          Compared* compared) {
-  const std::vector<double> wanted = LogProbabilities(reference);
-  const std::vector<double> got = LogProbabilities(logits);
-  compared->kl.push_back(KlDivergence(wanted, got));
+  const std::vector<double> wanted = engine::LogProbabilities(reference);
+  const std::vector<double> got = engine::LogProbabilities(logits);
+  compared->kl.push_back(engine::KlDivergence(wanted, got));
   compared->loss -= got[static_cast<size_t>(next_token)];
   compared->num_agreeing += kernels::ArgMax(reference.data(), std::ssize(reference)) ==
                             kernels::ArgMax(logits.data(), std::ssize(logits));

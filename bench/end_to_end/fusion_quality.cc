@@ -23,6 +23,8 @@
 #include "bench/end_to_end/quality_metrics.h"
 #include "engine/fusion/fused_prefill.h"
 #include "engine/fusion/kv_builder.h"
+#include "engine/kv_gate.h"
+#include "engine/log_probabilities.h"
 #include "kernels/softmax.h"
 #include "model/chat_format.h"
 #include "model/gguf.h"
@@ -197,7 +199,7 @@ class Evaluation {
   std::vector<std::vector<double>> Force(const std::vector<float>& first,
                                          const std::vector<int32_t>& answer, int64_t position,
                                          model::KvCache* cache) const {
-    std::vector<std::vector<double>> rows = {LogProbabilities(first)};
+    std::vector<std::vector<double>> rows = {engine::LogProbabilities(first)};
     if (answer.size() < 2) return rows;
     const std::span<const int32_t> tokens(answer.data(), answer.size() - 1);
     std::vector<int32_t> positions(tokens.size());
@@ -209,7 +211,7 @@ class Evaluation {
                                       cache));
     const auto vocab = static_cast<size_t>(transformer_->config().vocab_size);
     for (size_t row = 0; row < tokens.size(); ++row) {
-      rows.push_back(LogProbabilities({logits.data() + row * vocab, vocab}));
+      rows.push_back(engine::LogProbabilities({logits.data() + row * vocab, vocab}));
     }
     return rows;
   }
@@ -273,9 +275,7 @@ class Evaluation {
   }
 
   engine::KvPayloadType TypeOf(const std::string& kv_dtype) const {
-    if (kv_dtype == "bf16") return engine::KvPayloadType::kBf16;
-    if (kv_dtype == "int8") return engine::KvPayloadType::kInt8;
-    if (kv_dtype == "int4") return engine::KvPayloadType::kInt4;
+    if (const auto form = engine::KvFormNamed(kv_dtype); form.has_value()) return *form;
     return engine::PayloadTypeOf(*transformer_);
   }
 
@@ -289,14 +289,14 @@ class Evaluation {
     double agree = 0.0;
     for (size_t row = 0; row < forced.size(); ++row) {
       const std::vector<double>& wanted = reference.log_probabilities[row];
-      kl += KlDivergence(wanted, forced[row]);
+      kl += engine::KlDivergence(wanted, forced[row]);
       agree += std::ranges::max_element(wanted) - wanted.begin() ==
                        std::ranges::max_element(forced[row]) - forced[row].begin()
                    ? 1.0
                    : 0.0;
     }
     const auto count = static_cast<double>(forced.size());
-    first_kl_ = KlDivergence(reference.log_probabilities[0], forced[0]);
+    first_kl_ = engine::KlDivergence(reference.log_probabilities[0], forced[0]);
     const std::string text =
         AnswerText(Greedy(context.logits, prompt.num_tokens(), context.cache.get()));
     WriteRow(index, policy.Key(), context, first_kl_, kl / count, agree / count, text, reference,
@@ -355,9 +355,9 @@ int main(int argc, char** argv) {
   app.add_option("--selectors", arguments.selectors, "which selectors")->delimiter(',');
   app.add_option("--propagate", arguments.propagate, "off, two_sided, causal")->delimiter(',');
   app.add_option("--ratios", arguments.ratios, "shares of rows to recompute")->delimiter(',');
-  app.add_option("--kv-dtypes", arguments.kv_dtypes, "compute, bf16, int8, int4")
+  app.add_option("--kv-dtypes", arguments.kv_dtypes, "compute, bf16, int8, int4, rot4")
       ->delimiter(',')
-      ->check(CLI::IsMember({"compute", "bf16", "int8", "int4"}));
+      ->check(CLI::IsMember({"compute", "bf16", "int8", "int4", "rot4"}));
   app.add_option("--questions", arguments.num_questions, "how many questions");
   app.add_option("--first", arguments.first_question, "the first question, from 0");
   app.add_option("--threads", arguments.num_threads, "0: all cores");

@@ -1,10 +1,10 @@
 #include "bench/end_to_end/quality_metrics.h"
 
-#include <algorithm>
 #include <cctype>
-#include <cmath>
 #include <map>
 #include <sstream>
+#include <string>
+#include <vector>
 
 namespace intarsia::bench {
 namespace {
@@ -24,25 +24,6 @@ std::vector<std::string> Words(std::string_view text) {
 }
 
 }  // namespace
-
-std::vector<double> LogProbabilities(std::span<const float> logits) {
-  const double maximum = *std::ranges::max_element(logits);
-  double sum = 0.0;
-  for (const float logit : logits) sum += std::exp(logit - maximum);
-  const double log_sum = maximum + std::log(sum);
-  std::vector<double> result;
-  result.reserve(logits.size());
-  for (const float logit : logits) result.push_back(logit - log_sum);
-  return result;
-}
-
-double KlDivergence(std::span<const double> reference, std::span<const double> other) {
-  double sum = 0.0;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    sum += std::exp(reference[i]) * (reference[i] - other[i]);
-  }
-  return sum;
-}
 
 double TokenF1(std::string_view prediction, std::string_view gold) {
   const std::vector<std::string> predicted = Words(prediction);

@@ -192,11 +192,11 @@ void BM_KvCodec_Encode(benchmark::State& state) {
   RunTimed<HostTimer>(state, std::ssize(payload), work);
 }
 
-// The argument is the payload's type: 1 bf16, 3 int8, 4 int4.
-BENCHMARK(BM_KvCodec_Decode)->Arg(1)->Arg(3)->Arg(4)->Iterations(20)->UseManualTime();
-BENCHMARK(BM_KvCodec_CopyBaseline)->Arg(1)->Arg(3)->Arg(4)->Iterations(20)->UseManualTime();
-BENCHMARK(BM_KvCodec_BesideReading)->Arg(1)->Arg(3)->Arg(4)->Iterations(20);
-BENCHMARK(BM_KvCodec_Encode)->Arg(1)->Arg(3)->Arg(4)->Iterations(20)->UseManualTime();
+// The argument is the payload's type: 1 bf16, 3 int8, 4 int4, 5 rot4.
+BENCHMARK(BM_KvCodec_Decode)->Arg(1)->Arg(3)->Arg(4)->Arg(5)->Iterations(20)->UseManualTime();
+BENCHMARK(BM_KvCodec_CopyBaseline)->Arg(1)->Arg(3)->Arg(4)->Arg(5)->Iterations(20)->UseManualTime();
+BENCHMARK(BM_KvCodec_BesideReading)->Arg(1)->Arg(3)->Arg(4)->Arg(5)->Iterations(20);
+BENCHMARK(BM_KvCodec_Encode)->Arg(1)->Arg(3)->Arg(4)->Arg(5)->Iterations(20)->UseManualTime();
 
 }  // namespace
 }  // namespace intarsia::kernels

@@ -73,8 +73,10 @@ constexpr std::array<Topic, 16> kTopics = {{
      "BACKUP DATABASE TO 'directory' [WITH (base = 'earlier backup')];\nCHECK BACKUP "
      "'directory';\nRESTORE DATABASE FROM 'backup' AS 'directory';",
      OptionTable::kBackup},
-    {"check", "Reads everything and says what is damaged; REPAIR makes good what it can.",
-     "CHECK DATABASE;\nREPAIR DATABASE;", std::nullopt},
+    {"check",
+     "Reads everything and says what is damaged; REPAIR makes good what it can. CHECK MODEL "
+     "measures in which form a model's caches may be kept.",
+     "CHECK DATABASE;\nREPAIR DATABASE;\nCHECK MODEL name;", std::nullopt},
     {"explain", "Shows how a statement runs; ANALYZE runs it.",
      "EXPLAIN [ANALYZE] SEARCH ... | ANSWER ... | SELECT ... SEARCH ...;", std::nullopt},
     {"where", "Conditions on columns.",

@@ -215,7 +215,8 @@ TEST_F(AnswerStatementTest, AnAnswerThatIsCutSaysSo) {
 
 TEST_F(AnswerStatementTest, ChunksThatDoNotFitAreNamed) {
   CreateFilledDocs();
-  Run("CREATE MODEL narrow FROM '" + generator_path() + "' WITH (context_tokens = 420)");
+  Run("CREATE MODEL narrow FROM '" + generator_path() +
+      "' WITH (context_tokens = 420, kv_gate = 'off')");
   const auto wide = Answer("k = 8, max_tokens = 16");
   const auto answer = Run("ANSWER '" + std::string(kQuestion) +
                           "' FROM docs USING narrow WITH (k = 8, max_tokens = 16, min_score = -1)");
@@ -301,7 +302,8 @@ TEST_F(AnswerStatementTest, EveryFamilyAndFormatAnswers) {
       const std::string name = std::string(family) + (has_markers ? "_chat" : "_plain");
       storage::WriteFile(folder_ / (name + ".gguf"),
                          TinyGeneratorBytes({.family = family, .has_chat_markers = has_markers}));
-      Run("CREATE MODEL " + name + " FROM '" + (folder_ / (name + ".gguf")) + "'");
+      Run("CREATE MODEL " + name + " FROM '" + (folder_ / (name + ".gguf")) +
+          "' WITH (kv_gate = 'off')");
       const std::string sql = "ANSWER 'harbour?' FROM docs USING " + name +
                               " WITH (min_score = -1, max_tokens = 8, k = 4)";
       ExpectToAddUp(Run(sql));

@@ -104,7 +104,7 @@ class EngineFixture : public testing::Test {
   // Registers both models and makes the collection `docs`.
   void CreateDocs(const std::string& options = "chunk_tokens = 48, min_tokens = 8") {
     Run("CREATE MODEL e TYPE EMBEDDING FROM '" + embedder_path() + "'");
-    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() + "'");
+    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() + "' WITH (kv_gate = 'off')");
     Run("CREATE COLLECTION docs WITH (" + options + ")");
   }
   // The same, with TinyDocuments() in it.

@@ -18,7 +18,8 @@ namespace intarsia::kernels {
 namespace {
 
 constexpr KvPayloadType kAllTypes[] = {KvPayloadType::kBf16, KvPayloadType::kF32,
-                                       KvPayloadType::kInt8, KvPayloadType::kInt4};
+                                       KvPayloadType::kInt8, KvPayloadType::kInt4,
+                                       KvPayloadType::kRot4};
 constexpr KvPayloadType kQuantized[] = {KvPayloadType::kInt8, KvPayloadType::kInt4};
 
 // Keys and values; some channels of K have a level of their own, as a bias gives them.
@@ -105,7 +106,9 @@ TEST(KvCodecTest, EveryRunOfTokensDecodesAsTheReference) {
             ASSERT_TRUE(DecodeKv(params).ok());
             for (int64_t i = 0; i < count * channels; ++i) {
               const float want = wanted[static_cast<size_t>(begin * channels + i)];
-              ASSERT_NEAR(target[static_cast<size_t>(i)], want, 1e-6 + 2e-7 * std::fabs(want));
+              // A rotated number is a sum of 64.
+              const double error_max = type == KvPayloadType::kRot4 ? 4e-6 : 1e-6;
+              ASSERT_NEAR(target[static_cast<size_t>(i)], want, error_max + 2e-7 * std::fabs(want));
             }
             EXPECT_EQ(target.back(), 42.0F) << "wrote beyond the end";
           }
@@ -151,7 +154,8 @@ TEST(KvCodecTest, ConstantGroupsComeBackWithThePrecisionOfFp16) {
     Numbers numbers(70, 64);
     std::ranges::fill(numbers.k, constant);
     std::ranges::fill(numbers.v, constant);
-    for (const KvPayloadType type : kQuantized) {
+    for (const KvPayloadType type :
+         {KvPayloadType::kInt8, KvPayloadType::kInt4, KvPayloadType::kRot4}) {
       ForEachTarget([&] {
         const std::vector<uint8_t> payload = numbers.Encode(type);
         EXPECT_TRUE(CheckKvPayload(type, payload.data(), std::ssize(payload), 70, 64).ok());
@@ -172,6 +176,7 @@ TEST(KvCodecTest, SizesAreThoseOfTheFormat) {
             4 * 192 + 384 * 192 + 2 * 3 * 384 + 384 * 192);
   EXPECT_EQ(KvPayloadBytes(KvPayloadType::kInt4, 384, 192),
             6 * 4 * 192 + 384 * 96 + 3 * 4 * 384 + 384 * 96);
+  EXPECT_EQ(KvPayloadBytes(KvPayloadType::kRot4, 384, 192), 2 * (2 * 192 + 3 * 2 * 384 + 384 * 96));
   const auto layout = MakeKvPayloadLayout(KvPayloadType::kInt4, 65, 33);
   ASSERT_TRUE(layout.ok());
   EXPECT_EQ(layout->row_bytes, 32);
@@ -192,7 +197,7 @@ TEST(KvCodecTest, SizesOutOfRangeAreRefused) {
   }
   EXPECT_EQ(KvPayloadBytes(static_cast<KvPayloadType>(9), 1, 1), -1);
   EXPECT_FALSE(KvPayloadTypeOf(0).has_value());
-  EXPECT_FALSE(KvPayloadTypeOf(5).has_value());
+  EXPECT_FALSE(KvPayloadTypeOf(6).has_value());
   EXPECT_FALSE(KvPayloadTypeOf(259).has_value());
   EXPECT_EQ(KvPayloadTypeOf(3), KvPayloadType::kInt8);
 }
@@ -234,9 +239,8 @@ TEST(KvCodecTest, NumbersThatFp16CannotHoldAreRefusedByQuantisedTypesAlone) {
       ForEachTarget([&] {
         for (const KvPayloadType type : kAllTypes) {
           std::vector<uint8_t> payload(static_cast<size_t>(KvPayloadBytes(type, 70, 80)));
-          const StatusCode wanted = type == KvPayloadType::kInt8 || type == KvPayloadType::kInt4
-                                        ? StatusCode::kUnsupported
-                                        : StatusCode::kOk;
+          const bool is_plain = type == KvPayloadType::kBf16 || type == KvPayloadType::kF32;
+          const StatusCode wanted = is_plain ? StatusCode::kOk : StatusCode::kUnsupported;
           EXPECT_EQ(EncodeKv(numbers.Params(type, &payload)).code(), wanted);
           EXPECT_EQ(EncodeKvReference(numbers.Params(type, &payload)).code(), wanted);
         }
@@ -316,14 +320,23 @@ TEST(KvCodecTest, TheFormatPageIsTrue) {
   }
   const auto page = FileSystem::Local()->ReadAll("docs/formats/kv_payload.md", 1 << 20);
   ASSERT_TRUE(page.ok());
-  for (const KvPayloadType type : kQuantized) {
+  for (const KvPayloadType type :
+       {KvPayloadType::kInt8, KvPayloadType::kInt4, KvPayloadType::kRot4}) {
     const std::vector<uint8_t> payload = numbers.Encode(type);
     const KvPayloadLayout layout = *MakeKvPayloadLayout(type, 2, 32);
-    const std::pair<int64_t, int64_t> parts[] = {
+    std::vector<std::pair<int64_t, int64_t>> parts = {
         {layout.key_parameters, 4 * 32},
         {layout.key_codes, 2 * layout.row_bytes},
         {layout.value_parameters, 2 * 2 * layout.num_value_parameters},
         {layout.value_codes, 2 * layout.row_bytes}};
+    if (type == KvPayloadType::kRot4) {
+      parts = {{layout.key_parameters, 2 * 32},
+               {layout.key_parameters + layout.scale_offset, 2 * 2},
+               {layout.key_codes, 2 * layout.row_bytes},
+               {layout.value_parameters, 2 * 32},
+               {layout.value_parameters + layout.scale_offset, 2 * 2},
+               {layout.value_codes, 2 * layout.row_bytes}};
+    }
     for (const auto& [offset, count] : parts) {
       for (int64_t begin = 0; begin < count; begin += 16) {
         std::string line = std::to_string(offset + begin);

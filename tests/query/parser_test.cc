@@ -37,7 +37,8 @@ struct Pair {
   std::string_view canonical;  // Empty: the same.
 };
 
-constexpr std::array<Pair, 61> kStatements = {{
+constexpr std::array<Pair, 62> kStatements = {{
+    {"check model qa", "CHECK MODEL qa;"},
     {"check database", "CHECK DATABASE;"},
     {"REPAIR DATABASE;", ""},
     {"backup database to 'a' with (base='b')", "BACKUP DATABASE TO 'a' WITH (base = 'b');"},

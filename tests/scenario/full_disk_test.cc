@@ -25,7 +25,7 @@ class FullDiskTest : public testing::Test {
   std::string database() const { return folder_ / "database"; }
   std::string SetUpSql() const {
     return "CREATE MODEL e FROM '" + (folder_ / "embedder") + "'; CREATE MODEL g FROM '" +
-           (folder_ / "generator.gguf") + "'; CREATE COLLECTION docs";
+           (folder_ / "generator.gguf") + "' WITH (kv_gate = 'off'); CREATE COLLECTION docs";
   }
   // Text that no compression makes small.
   static std::string TextOf(int index) {

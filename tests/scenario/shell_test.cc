@@ -28,7 +28,7 @@ class ShellScenarioTest : public testing::Test {
   // Statements that make the collection `docs`.
   std::string SetUpSql() const {
     return "CREATE MODEL e FROM '" + (folder_ / "embedder") + "'; CREATE MODEL g FROM '" +
-           (folder_ / "generator.gguf") + "'; CREATE COLLECTION docs;";
+           (folder_ / "generator.gguf") + "' WITH (kv_gate = 'off'); CREATE COLLECTION docs;";
   }
   void WriteManyDocuments(int count) const {
     for (int i = 0; i < count; ++i) {
