@@ -1,10 +1,11 @@
-// CACHE COLLECTION, SHOW CACHE and CLEAR CACHE.
+// CACHE COLLECTION, SHOW CACHE, CLEAR CACHE, PIN CACHE and UNPIN CACHE.
 #include <utility>
 
 #include "base/stopwatch.h"
 #include "engine/answer_prompt.h"
 #include "engine/kv_identity.h"
 #include "engine/session.h"
+#include "query/ast_printer.h"
 
 namespace intarsia::engine {
 namespace {
@@ -12,6 +13,17 @@ namespace {
 using query::ResultSet;
 using query::Value;
 using query::ValueKind;
+
+ResultSet RowOf(const storage::KvRetained& retained, const char* changed, const char* unchanged) {
+  ResultSet result;
+  result.columns = {{changed, ValueKind::kInteger},
+                    {unchanged, ValueKind::kInteger},
+                    {"not_cached", ValueKind::kInteger},
+                    {"bytes", ValueKind::kInteger}};
+  result.rows.push_back({Value(retained.num_changed), Value(retained.num_unchanged),
+                         Value(retained.num_missing), Value(retained.num_bytes)});
+  return result;
+}
 
 }  // namespace
 
@@ -111,31 +123,35 @@ query::Outcome<ResultSet> Session::Run(const query::ShowCache& statement) {
     INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                             FindCollection(*statement.collection));
     INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage, kv.UsageOfCollection(collection.id));
-    result.columns = {{"collection", ValueKind::kString},
-                      {"entries", ValueKind::kInteger},
-                      {"bytes", ValueKind::kInteger}};
-    result.rows.push_back(
-        {Value(collection.name), Value(usage.num_entries), Value(usage.num_bytes)});
+    result.columns = {{"collection", ValueKind::kString},    {"entries", ValueKind::kInteger},
+                      {"bytes", ValueKind::kInteger},        {"pinned", ValueKind::kInteger},
+                      {"pinned_bytes", ValueKind::kInteger}, {"ttl_seconds", ValueKind::kInteger}};
+    result.rows.push_back({Value(collection.name), Value(usage.num_entries), Value(usage.num_bytes),
+                           Value(usage.num_retained), Value(usage.retained_bytes),
+                           Value(KvTtlOf(collection))});
     return result;
   }
   const storage::KvStats stats = kv.stats();
-  result.columns = {{"tier", ValueKind::kString},         {"entries", ValueKind::kInteger},
-                    {"bytes", ValueKind::kInteger},       {"dead_bytes", ValueKind::kInteger},
-                    {"bytes_max", ValueKind::kInteger},   {"segments", ValueKind::kInteger},
-                    {"hits", ValueKind::kInteger},        {"misses", ValueKind::kInteger},
-                    {"writes", ValueKind::kInteger},      {"evictions", ValueKind::kInteger},
-                    {"quarantines", ValueKind::kInteger}, {"queued", ValueKind::kInteger},
-                    {"in_use", ValueKind::kInteger}};
-  result.rows.push_back({Value("disk"), Value(stats.num_entries), Value(stats.live_bytes),
-                         Value(stats.dead_bytes), Value(stats.bytes_max), Value(stats.num_segments),
-                         Value(stats.hits), Value(stats.misses), Value(stats.puts),
-                         Value(stats.evictions), Value(stats.quarantines),
-                         Value(engine_.kv()->num_queued()), Value(stats.num_pins)});
+  result.columns = {{"tier", ValueKind::kString},          {"entries", ValueKind::kInteger},
+                    {"bytes", ValueKind::kInteger},        {"dead_bytes", ValueKind::kInteger},
+                    {"bytes_max", ValueKind::kInteger},    {"segments", ValueKind::kInteger},
+                    {"hits", ValueKind::kInteger},         {"misses", ValueKind::kInteger},
+                    {"writes", ValueKind::kInteger},       {"evictions", ValueKind::kInteger},
+                    {"quarantines", ValueKind::kInteger},  {"queued", ValueKind::kInteger},
+                    {"in_use", ValueKind::kInteger},       {"pinned", ValueKind::kInteger},
+                    {"pinned_bytes", ValueKind::kInteger}, {"expired", ValueKind::kInteger}};
+  result.rows.push_back(
+      {Value("disk"), Value(stats.num_entries), Value(stats.live_bytes), Value(stats.dead_bytes),
+       Value(stats.bytes_max), Value(stats.num_segments), Value(stats.hits), Value(stats.misses),
+       Value(stats.puts), Value(stats.evictions), Value(stats.quarantines),
+       Value(engine_.kv()->num_queued()), Value(stats.num_pins), Value(stats.num_retained),
+       Value(stats.retained_bytes), Value(stats.expirations)});
   const storage::KvMemoryStats memory = kv.memory_stats();
   result.rows.push_back({Value("memory"), Value(memory.num_entries), Value(memory.num_bytes),
                          Value(0), Value(memory.bytes_max), Value(0), Value(memory.hits),
                          Value(memory.misses), Value(memory.admissions), Value(memory.evictions),
-                         Value(0), Value(0), Value(memory.num_pins)});
+                         Value(0), Value(0), Value(memory.num_pins), Value(memory.num_retained),
+                         Value(memory.retained_bytes)});
   return result;
 }
 
@@ -160,6 +176,67 @@ query::Outcome<ResultSet> Session::Run(const query::ClearCache& statement) {
   result.rows.push_back({Value(num_removed), Value(before.live_bytes - after.live_bytes),
                          Value(before.disk_bytes - after.disk_bytes)});
   return result;
+}
+
+query::Outcome<std::vector<storage::KvOwner>> Session::FindChunks(
+    const storage::CollectionInfo& collection, const query::Predicate* where,
+    const StatementContext& context) {
+  std::vector<storage::KvOwner> owners;
+  const auto visit = [&](const storage::Chunk& chunk) {
+    owners.push_back(
+        {.collection = collection.id, .document = chunk.document, .chunk = chunk.id, .model = 0});
+    return context.cancel == nullptr ? Status::Ok() : context.cancel->Check();
+  };
+  if (where == nullptr) {
+    INTARSIA_RETURN_IF_ERROR(engine_.database()->Read().ForEachChunk(collection.id, visit));
+    return owners;
+  }
+  INTARSIA_ASSIGN_OR_FAIL(const ChunkMatches matches,
+                          engine_.retriever()->Match(collection, *where, context.cancel));
+  for (const storage::ChunkId id : matches.chunks) {
+    INTARSIA_ASSIGN_OR_RETURN(const storage::Chunk chunk, matches.view.GetChunk(id));
+    INTARSIA_RETURN_IF_ERROR(visit(chunk));
+  }
+  return owners;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::PinCache& statement,
+                                       const StatementContext& context) {
+  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
+                          FindCollection(statement.collection));
+  INTARSIA_ASSIGN_OR_FAIL(
+      const std::vector<storage::KvOwner> chunks,
+      FindChunks(collection, statement.where.has_value() ? &*statement.where : nullptr, context));
+  const bool is_memory = statement.tier == query::CacheTier::kMemory;
+  storage::KvStore& kv = *engine_.database()->kv();
+  INTARSIA_ASSIGN_OR_RETURN(const storage::KvRetained retained,
+                            kv.Retain(chunks, is_memory ? storage::KvRetention::kInMemory
+                                                        : storage::KvRetention::kOnDisk));
+  ResultSet result = RowOf(retained, "pinned", "already_pinned");
+  if (retained.num_missing > 0) {
+    result.notices.push_back(std::to_string(retained.num_missing) +
+                             " chunks have no cache to pin; CACHE COLLECTION " +
+                             query::QuoteName(collection.name) + " computes what is missing");
+  }
+  if (const Status status = is_memory ? kv.LoadRetained(context.cancel) : Status::Ok();
+      !status.ok()) {
+    result.notices.push_back("the caches are pinned and come into memory as they are used: " +
+                             std::string(status.message()));
+  }
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Run(const query::UnpinCache& statement,
+                                       const StatementContext& context) {
+  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
+                          FindCollection(statement.collection));
+  INTARSIA_ASSIGN_OR_FAIL(
+      const std::vector<storage::KvOwner> chunks,
+      FindChunks(collection, statement.where.has_value() ? &*statement.where : nullptr, context));
+  INTARSIA_ASSIGN_OR_RETURN(
+      const storage::KvRetained released,
+      engine_.database()->kv()->Retain(chunks, storage::KvRetention::kEvictable));
+  return RowOf(released, "unpinned", "not_pinned");
 }
 
 }  // namespace intarsia::engine

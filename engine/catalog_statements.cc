@@ -5,6 +5,7 @@
 
 #include "engine/collection_rows.h"
 #include "engine/kv_gate.h"
+#include "engine/kv_identity.h"
 #include "engine/session.h"
 
 namespace intarsia::engine {
@@ -243,22 +244,57 @@ query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement)
   info.options["text_index"] = options.GetText("text_index");
   info.options["language"] = options.GetText("language");
   info.options["kv_dtype"] = options.GetText("kv_dtype");
+  info.options["kv_ttl"] = std::to_string(options.GetInteger("kv_ttl"));
   if (const Status valid = query::ValidateChunkerOptions(ChunkerOf(info)); !valid.ok()) {
     return query::BinderError(statement.name.range, std::string(valid.message()));
   }
-  INTARSIA_RETURN_IF_ERROR(database.CreateCollection(info).status());
+  INTARSIA_ASSIGN_OR_RETURN(info.id, database.CreateCollection(info));
+  database.kv()->SetTtl(info.id, KvTtlOf(info));
   return ResultSet();
 }
 
-query::Outcome<ResultSet> Session::Run(const query::DropCollection& statement) {
+query::Outcome<ResultSet> Session::Run(const query::AlterCollection& statement) {
+  INTARSIA_ASSIGN_OR_FAIL(storage::CollectionInfo info, FindCollection(statement.name));
+  // An option that only CREATE COLLECTION takes is told from one that there is not.
+  for (const query::Option& option : statement.options) {
+    if (query::FindOption(query::OptionTable::kAlterCollection, option.name).ok()) continue;
+    if (!query::FindOption(query::OptionTable::kCreateCollection, option.name).ok()) break;
+    return query::BinderError(
+        option.name.range, "option \"" + option.name.text + "\" is fixed when a collection is made",
+        "Make another collection with it and load the documents there.");
+  }
+  INTARSIA_ASSIGN_OR_FAIL(
+      const query::BoundOptions options,
+      query::BindOptions(query::OptionTable::kAlterCollection, statement.options));
+  info.options["kv_ttl"] = std::to_string(options.GetInteger("kv_ttl"));
+  storage::Database& database = *engine_.database();
+  INTARSIA_RETURN_IF_ERROR(database.UpdateCollection(info));
+  database.kv()->SetTtl(info.id, KvTtlOf(info));
+  return ResultSet();
+}
+
+query::Outcome<ResultSet> Session::Run(const query::DropCollection& statement,
+                                       const StatementContext& context) {
+  INTARSIA_ASSIGN_OR_FAIL(const query::BoundOptions options,
+                          query::BindOptions(query::OptionTable::kDelete, statement.options));
   query::Outcome<storage::CollectionInfo> found = FindCollection(statement.name);
   if (!found.ok()) {
     if (!statement.if_exists) return std::move(found).diagnostic();
     return ResultSet();
   }
+  ResultSet result;
+  if (options.GetBoolean("secure")) {
+    std::vector<storage::DocumentId> documents;
+    const auto visit = [&documents](const storage::Document& document) {
+      documents.push_back(document.id);
+      return Status::Ok();
+    };
+    INTARSIA_RETURN_IF_ERROR(engine_.database()->Read().ForEachDocument(found->id, visit));
+    INTARSIA_ASSIGN_OR_FAIL(result, Erase(documents, context));
+  }
   INTARSIA_RETURN_IF_ERROR(engine_.database()->DropCollection(found->id));
   engine_.retriever()->Forget(found->id);
-  return ResultSet();
+  return result;
 }
 
 query::Outcome<ResultSet> Session::Run(const query::ShowCollections&) {

@@ -161,10 +161,18 @@ query::Outcome<ResultSet> Session::Run(const query::Delete& statement,
                                        const StatementContext& context) {
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                           FindCollection(statement.collection));
-  INTARSIA_ASSIGN_OR_FAIL(const ChunkMatches matches,
-                          engine_.retriever()->Match(collection, statement.where, context.cancel));
+  INTARSIA_ASSIGN_OR_FAIL(const query::BoundOptions options,
+                          query::BindOptions(query::OptionTable::kDelete, statement.options));
+  std::vector<storage::DocumentId> documents;
+  {
+    // The view in it ends here: as long as one lives, old rows stay in the files.
+    INTARSIA_ASSIGN_OR_FAIL(ChunkMatches matches, engine_.retriever()->Match(
+                                                      collection, statement.where, context.cancel));
+    documents = std::move(matches.documents);
+  }
+  if (options.GetBoolean("secure")) return Erase(documents, context);
   INTARSIA_ASSIGN_OR_RETURN(const int64_t num_deleted,
-                            engine_.database()->DeleteDocuments(matches.documents));
+                            engine_.database()->DeleteDocuments(documents));
   ResultSet result;
   result.columns = {{"deleted", ValueKind::kInteger}};
   result.rows.push_back({Value(num_deleted)});

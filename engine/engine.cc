@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "engine/kv_identity.h"
 #include "query/settings.h"
 
 namespace intarsia::engine {
@@ -22,6 +23,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
   database_options.access = options.access;
   database_options.program = options.program;
   database_options.file_system = options.file_system;
+  database_options.clock = options.clock;
   // What SHOW SETTINGS says before anybody sets it.
   database_options.kv_bytes_max = query::Settings().GetInteger("kv.disk_bytes_max");
   database_options.kv_memory_bytes_max = query::Settings().GetInteger("kv.memory_bytes_max");
@@ -29,6 +31,10 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
   database_options.chunk_indexer = text_indexer.get();
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<storage::Database> database,
                             storage::Database::Open(path, database_options));
+  INTARSIA_ASSIGN_OR_RETURN(const auto collections, database->Read().ListCollections());
+  for (const storage::CollectionInfo& collection : collections) {
+    database->kv()->SetTtl(collection.id, KvTtlOf(collection));
+  }
   return std::unique_ptr<Engine>(new Engine(std::move(text_indexer), std::move(database), options));
 }
 

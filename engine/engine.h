@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
@@ -29,6 +30,7 @@ struct EngineOptions {
   // Of documents, KV segments and FORMAT; outlives the engine.
   FileSystem* file_system = FileSystem::Local();
   VectorIndexOptions vectors = {};
+  const Clock* clock = Clock::System();  // outlives the engine
 };
 
 class Engine {

@@ -20,6 +20,10 @@ namespace intarsia::engine {
 // one; with 'auto' the form that was chosen for the model.
 KvPayloadType KvTypeOf(const storage::CollectionInfo& collection, const storage::ModelInfo& model);
 
+// How many seconds the caches of a collection are used after they were written, by its option
+// kv_ttl; 0: without end.
+int64_t KvTtlOf(const storage::CollectionInfo& collection);
+
 // What all caches of one model, header, collection and type share. The collection keeps tenants
 // apart: equal text in two of them has two caches.
 struct KvFamily {

@@ -13,6 +13,8 @@ namespace intarsia::engine {
 namespace {
 
 constexpr size_t kQueueMax = 1'000;
+constexpr size_t kAskedMax = 16'384;
+constexpr std::chrono::minutes kReclaimEvery(1);
 
 // A cache in the store, pinned while it is in use.
 class StoredKv : public KvSource {
@@ -138,7 +140,12 @@ Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelT
 
 void KvManager::Enqueue(KvTask task) {
   const Digest identity = KvIdentityOf(task.family, task.tokens);
+  const storage::KvStats stats = database_->kv()->stats();
+  // The store gives up an eighth of its budget at once, so from three quarters on it is filled with
+  // what was worth keeping.
+  const bool is_space_short = stats.live_bytes > stats.bytes_max - stats.bytes_max / 4;
   const std::scoped_lock lock(mutex_);
+  if (!IsAdmitted(identity, is_space_short)) return;
   const auto same = std::ranges::find(queue_, identity, &Queued::identity);
   if (same != queue_.end()) {
     same->task = std::move(task);
@@ -147,6 +154,23 @@ void KvManager::Enqueue(KvTask task) {
   queue_.push_back({.identity = identity, .task = std::move(task)});
   if (queue_.size() > kQueueMax) queue_.pop_front();
   changed_.notify_all();
+}
+
+bool KvManager::IsAdmitted(const Digest& identity, bool is_space_short) {
+  if (!is_space_short || asked_.erase(identity) > 0) return true;
+  asked_.insert(identity);
+  asked_order_.push_back(identity);
+  while (asked_order_.size() > kAskedMax) {
+    asked_.erase(asked_order_.front());
+    asked_order_.pop_front();
+  }
+  return false;
+}
+
+Status KvManager::Reclaim() {
+  if (database_->access() == storage::AccessMode::kReadOnly) return Status::Ok();
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_dropped, database_->kv()->DropExpired());
+  return num_dropped == 0 ? Status::Ok() : database_->kv()->Compact({}).status();
 }
 
 int64_t KvManager::num_queued() const {
@@ -166,10 +190,22 @@ Status KvManager::Drain(const CancelToken* cancel) {
 
 void KvManager::Work() {
   std::unique_lock lock(mutex_);
+  auto next_reclaim = std::chrono::steady_clock::now() + kReclaimEvery;
   for (;;) {
-    changed_.wait(lock,
-                  [this] { return is_stopping_ || (num_statements_ == 0 && !queue_.empty()); });
+    changed_.wait_until(lock, next_reclaim, [this] {
+      return is_stopping_ || (num_statements_ == 0 && !queue_.empty());
+    });
     if (is_stopping_) return;
+    if (std::chrono::steady_clock::now() >= next_reclaim) {
+      next_reclaim = std::chrono::steady_clock::now() + kReclaimEvery;
+      lock.unlock();
+      if (const Status status = Reclaim(); !status.ok()) {
+        Log(LogLevel::kWarning, "old KV caches are not removed: " + status.ToString());
+      }
+      lock.lock();
+    }
+    if (is_stopping_) return;
+    if (num_statements_ > 0 || queue_.empty()) continue;
     Queued next = std::move(queue_.front());
     queue_.pop_front();
     is_working_ = true;

@@ -14,6 +14,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -73,7 +74,13 @@ class KvManager {
   // Queues a chunk's cache to be computed behind. It takes the place of a queued task with the same
   // identity, whose owner may be gone meanwhile; the oldest are dropped when more than a thousand
   // wait. A task whose cache is there or whose chunk is gone when its turn comes is passed over.
+  // Where the disk's budget is nearly used up, so that another cache would have to go, only a task
+  // that is not asked for the first time is queued.
   void Enqueue(KvTask task);
+
+  // Removes the caches that are too old and gives their space back, which the thread does once a
+  // minute when it is idle. Errors: those of KvStore.
+  Status Reclaim();
 
   int64_t num_queued() const;
   // Waits until the queue is empty. Errors: kCancelled; the rest stays queued.
@@ -86,6 +93,8 @@ class KvManager {
   };
 
   void Work();
+  // Whether the task may be queued; remembers it if it is new. mutex_ is held.
+  bool IsAdmitted(const Digest& identity, bool is_space_short);
   // Whether the task's cache is still missing and wanted.
   bool IsNeeded(const Queued& queued) const;
 
@@ -95,6 +104,8 @@ class KvManager {
   std::condition_variable changed_;
   // Guarded by mutex_.
   std::deque<Queued> queue_;  // by identity, each once
+  std::set<Digest> asked_;    // what was asked for lately and not queued
+  std::deque<Digest> asked_order_;
   int num_statements_ = 0;
   bool is_stopping_ = false;
   bool is_working_ = false;

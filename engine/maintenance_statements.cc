@@ -1,4 +1,5 @@
-// CHECK DATABASE, REPAIR DATABASE, BACKUP DATABASE, CHECK BACKUP and RESTORE DATABASE.
+// CHECK DATABASE, REPAIR DATABASE, COMPACT, BACKUP DATABASE, CHECK BACKUP, RESTORE DATABASE, and
+// what DELETE and DROP COLLECTION do to be secure.
 #include <algorithm>
 #include <chrono>
 #include <span>
@@ -152,6 +153,52 @@ query::Outcome<ResultSet> Session::Run(const query::CheckDatabase&,
 query::Outcome<ResultSet> Session::Run(const query::RepairDatabase&,
                                        const StatementContext& context) {
   return Check(storage::CheckMode::kRepair, context);
+}
+
+query::Outcome<ResultSet> Session::Run(const query::Compact& statement) {
+  // All collections share the files, so all of them are compacted.
+  if (statement.collection.has_value()) {
+    auto found = FindCollection(*statement.collection);
+    if (!found.ok()) return std::move(found).diagnostic();
+  }
+  const Stopwatch stopwatch;
+  storage::Database& database = *engine_.database();
+  const int64_t num_expired = database.kv()->stats().expirations;
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t bytes_freed, database.Compact());
+  ResultSet result;
+  result.columns = {{"bytes_freed", ValueKind::kInteger},
+                    {"expired", ValueKind::kInteger},
+                    {"seconds", ValueKind::kDouble}};
+  result.rows.push_back({Value(bytes_freed),
+                         Value(database.kv()->stats().expirations - num_expired),
+                         Value(stopwatch.seconds())});
+  return result;
+}
+
+query::Outcome<ResultSet> Session::Erase(std::span<const storage::DocumentId> documents,
+                                         const StatementContext& context) {
+  INTARSIA_ASSIGN_OR_RETURN(const storage::EraseReport report,
+                            engine_.database()->Erase(documents, {.cancel = context.cancel}));
+  ResultSet result;
+  result.columns = {
+      {"deleted", ValueKind::kInteger},        {"caches", ValueKind::kInteger},
+      {"bytes_freed", ValueKind::kInteger},    {"pieces", ValueKind::kInteger},
+      {"shared_pieces", ValueKind::kInteger},  {"files", ValueKind::kInteger},
+      {"bytes_searched", ValueKind::kInteger}, {"rows_searched", ValueKind::kInteger}};
+  result.rows.push_back({Value(report.num_documents), Value(report.num_caches),
+                         Value(report.bytes_freed), Value(report.num_pieces),
+                         Value(report.num_shared), Value(report.num_files), Value(report.num_bytes),
+                         Value(report.num_rows)});
+  if (report.num_documents > 0) {
+    result.notices.push_back(
+        "searched " + Counted(report.num_files, "file") + " of " + engine_.database()->path() +
+        " for " + Counted(report.num_pieces, "piece") +
+        " of the deleted texts and caches: nothing is left; not searched: backups and other "
+        "copies, "
+        "and RocksDB's MANIFEST, which may name a source or a word until the database is opened "
+        "again");
+  }
+  return result;
 }
 
 query::Outcome<ResultSet> Session::Run(const query::BackupDatabase& statement,

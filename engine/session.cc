@@ -21,8 +21,9 @@ constexpr bool kIsOneOf = (std::is_same_v<Kind, Others> || ...);
 template <typename Kind>
 constexpr bool kIsWrite =
     kIsOneOf<Kind, query::CreateModel, query::DropModel, query::SetDefaultModel,
-             query::CreateCollection, query::DropCollection, query::Copy, query::Insert,
-             query::Delete, query::CheckModel, query::CacheCollection, query::ClearCache,
+             query::CreateCollection, query::AlterCollection, query::DropCollection, query::Copy,
+             query::Insert, query::Compact, query::Delete, query::CheckModel,
+             query::CacheCollection, query::ClearCache, query::PinCache, query::UnpinCache,
              query::RepairDatabase>;
 
 CancelToken::Clock::time_point DeadlineOf(const query::Settings& settings) {
@@ -72,14 +73,18 @@ query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& state
 }
 
 query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement) {
-  INTARSIA_FAIL_IF(settings_.Set(statement));
+  query::Settings changed = settings_;
+  INTARSIA_FAIL_IF(changed.Set(statement));
   // All sessions share disk and memory, so the last one that says so decides.
   if (query::EqualsIgnoringCase(statement.name.text, kDiskBytesMax)) {
-    engine_.database()->kv()->SetBudget(settings_.GetInteger(kDiskBytesMax));
+    INTARSIA_RETURN_IF_ERROR(
+        engine_.database()->kv()->SetBudget(changed.GetInteger(kDiskBytesMax)));
   }
   if (query::EqualsIgnoringCase(statement.name.text, kMemoryBytesMax)) {
-    engine_.database()->kv()->SetMemoryBudget(settings_.GetInteger(kMemoryBytesMax));
+    INTARSIA_RETURN_IF_ERROR(
+        engine_.database()->kv()->SetMemoryBudget(changed.GetInteger(kMemoryBytesMax)));
   }
+  settings_ = std::move(changed);
   return query::ResultSet();
 }
 

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -69,7 +70,8 @@ class Session {
   Rows Run(const query::ShowModels& statement);
   Rows Run(const query::SetDefaultModel& statement);
   Rows Run(const query::CreateCollection& statement);
-  Rows Run(const query::DropCollection& statement);
+  Rows Run(const query::DropCollection& statement, const StatementContext& context);
+  Rows Run(const query::AlterCollection& statement);
   Rows Run(const query::ShowCollections& statement);
   Rows Run(const query::Describe& statement);
   // document_statements.cc
@@ -88,6 +90,8 @@ class Session {
   Rows Run(const query::CacheCollection& statement, const StatementContext& context);
   Rows Run(const query::ShowCache& statement);
   Rows Run(const query::ClearCache& statement);
+  Rows Run(const query::PinCache& statement, const StatementContext& context);
+  Rows Run(const query::UnpinCache& statement, const StatementContext& context);
   // kv_gate_statements.cc
   Rows Run(const query::CheckModel& statement, const StatementContext& context);
   // Measures the forms of a new model's caches with `num_prompts` prompts and keeps the result; 0
@@ -103,6 +107,9 @@ class Session {
   Rows Run(const query::CheckBackup& statement, const StatementContext& context);
   Rows Run(const query::RestoreDatabase& statement, const StatementContext& context);
   Rows Check(storage::CheckMode mode, const StatementContext& context);
+  Rows Run(const query::Compact& statement);
+  // Deletes the documents and proves that no file holds anything of them.
+  Rows Erase(std::span<const storage::DocumentId> documents, const StatementContext& context);
   // session.cc
   Rows Run(const query::SetSetting& statement);
   Rows Run(const query::ShowSettings& statement);
@@ -141,6 +148,10 @@ class Session {
   // What kv_cache = 'eager' does behind new documents; adds notices to `result`.
   query::Failure BuildEagerCaches(const storage::CollectionInfo& collection,
                                   const StatementContext& context, query::ResultSet* result);
+  // The chunks that meet the condition, all without one.
+  query::Outcome<std::vector<storage::KvOwner>> FindChunks(
+      const storage::CollectionInfo& collection, const query::Predicate* where,
+      const StatementContext& context);
   // Computes the caches of chunks that have none.
   query::Outcome<query::ResultSet> BuildCaches(const storage::CollectionInfo& collection,
                                                const query::Predicate* where,

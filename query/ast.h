@@ -162,9 +162,16 @@ struct CreateCollection {
   bool operator==(const CreateCollection&) const = default;
 };
 
+struct AlterCollection {
+  Name name;
+  std::vector<Option> options;  // Not empty.
+  bool operator==(const AlterCollection&) const = default;
+};
+
 struct DropCollection {
   Name name;
   bool if_exists = false;
+  std::vector<Option> options;
   bool operator==(const DropCollection&) const = default;
 };
 
@@ -240,6 +247,27 @@ struct CheckModel {
   bool operator==(const CheckModel&) const = default;
 };
 
+enum class CacheTier : uint8_t { kMemory, kDisk };
+
+struct PinCache {
+  Name collection;
+  std::optional<Predicate> where;
+  CacheTier tier = CacheTier::kMemory;  // And all tiers below it.
+  bool operator==(const PinCache&) const = default;
+};
+
+struct UnpinCache {
+  Name collection;
+  std::optional<Predicate> where;
+  bool operator==(const UnpinCache&) const = default;
+};
+
+// Of the whole database, or named after one of its collections.
+struct Compact {
+  std::optional<Name> collection;
+  bool operator==(const Compact&) const = default;
+};
+
 struct CheckDatabase {
   bool operator==(const CheckDatabase&) const = default;
 };
@@ -279,6 +307,7 @@ struct ShowSettings {
 struct Delete {
   Name collection;
   Predicate where;
+  std::vector<Option> options;
   bool operator==(const Delete&) const = default;
 };
 
@@ -352,9 +381,9 @@ struct Explain {
 
 using Statement =
     std::variant<CreateModel, DropModel, ShowModels, SetDefaultModel, CreateCollection,
-                 DropCollection, ShowCollections, Describe, Copy, Insert, Search, Answer, Explain,
-                 CacheCollection, ShowIndexes, ShowCache, ClearCache, CheckModel, CheckDatabase,
-                 RepairDatabase, BackupDatabase, CheckBackup, RestoreDatabase, SetSetting,
-                 ShowSettings, Delete, Select>;
+                 AlterCollection, DropCollection, ShowCollections, Describe, Copy, Insert, Search,
+                 Answer, Explain, CacheCollection, ShowIndexes, ShowCache, ClearCache, PinCache,
+                 UnpinCache, Compact, CheckModel, CheckDatabase, RepairDatabase, BackupDatabase,
+                 CheckBackup, RestoreDatabase, SetSetting, ShowSettings, Delete, Select>;
 
 }  // namespace intarsia::query

@@ -136,7 +136,11 @@ std::string Print(const CreateCollection& s) {
 
 std::string Print(const DropCollection& s) {
   return std::string("DROP COLLECTION ") + (s.if_exists ? "IF EXISTS " : "") +
-         QuoteName(s.name.text);
+         QuoteName(s.name.text) + Options("WITH", s.options);
+}
+
+std::string Print(const AlterCollection& s) {
+  return "ALTER COLLECTION " + QuoteName(s.name.text) + Options("SET", s.options);
 }
 
 std::string Print(const ShowCollections&) { return "SHOW COLLECTIONS"; }
@@ -183,6 +187,19 @@ std::string Print(const ClearCache& s) {
 
 std::string Print(const CheckModel& s) { return "CHECK MODEL " + QuoteName(s.name.text); }
 
+std::string Print(const PinCache& s) {
+  return "PIN CACHE FOR " + QuoteName(s.collection.text) + Where(s.where) +
+         (s.tier == CacheTier::kDisk ? " TIER DISK" : "");
+}
+
+std::string Print(const UnpinCache& s) {
+  return "UNPIN CACHE FOR " + QuoteName(s.collection.text) + Where(s.where);
+}
+
+std::string Print(const Compact& s) {
+  return s.collection ? "COMPACT COLLECTION " + QuoteName(s.collection->text) : "COMPACT DATABASE";
+}
+
 std::string Print(const CheckDatabase&) { return "CHECK DATABASE"; }
 
 std::string Print(const RepairDatabase&) { return "REPAIR DATABASE"; }
@@ -206,7 +223,8 @@ std::string Print(const ShowSettings& s) {
 }
 
 std::string Print(const Delete& s) {
-  return "DELETE FROM " + QuoteName(s.collection.text) + " WHERE " + ToSql(s.where);
+  return "DELETE FROM " + QuoteName(s.collection.text) + " WHERE " + ToSql(s.where) +
+         Options("WITH", s.options);
 }
 
 // `, name => value` for each argument.

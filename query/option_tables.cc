@@ -9,6 +9,7 @@ using T = OptionType;
 
 constexpr double kBytesMax = 1LL << 50;
 constexpr double kSeedMax = 4294967295.0;
+constexpr double kSecondsMax = 100.0 * 366 * 86'400;
 
 constexpr std::array<std::string_view, 4> kScans = {"auto", "flat", "binary", "graph"};
 constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
@@ -38,7 +39,12 @@ constexpr std::array<std::string_view, 16> kLanguages = {
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "turkish",   "none"};
 constexpr std::array<std::string_view, 3> kKvPolicies = {"lazy", "eager", "off"};
 constexpr std::array<std::string_view, 5> kKvTypes = {"int8", "bf16", "int4", "rot4", "auto"};
-constexpr std::array<OptionSpec, 9> kCreateCollection = {{
+constexpr OptionSpec kTtl = {
+    "kv_ttl", T::kDuration,
+    "0",      "How long attention caches are used after they were written; 0: without end.",
+    0,        kSecondsMax,
+    {},       "cache_ttl"};
+constexpr std::array<OptionSpec, 10> kCreateCollection = {{
     {"embedding", T::kName, "", "Embedding model; default: that of SET DEFAULT EMBEDDING."},
     {"chunker", T::kChoice, "structure", "How documents are cut into chunks.", 0, 0, kChunkers},
     {"chunk_tokens", T::kInteger, "",
@@ -60,7 +66,10 @@ constexpr std::array<OptionSpec, 9> kCreateCollection = {{
      "How attention caches are kept: int8 takes half of bf16, int4 and rot4 a quarter; auto: as "
      "CHECK MODEL chose.",
      0, 0, kKvTypes},
+    kTtl,
 }};
+
+constexpr std::array<OptionSpec, 1> kAlterCollection = {kTtl};
 
 constexpr std::array<std::string_view, 4> kFormats = {"auto", "text", "markdown", "html"};
 constexpr std::array<std::string_view, 3> kOnConflict = {"overwrite", "skip", "fail"};
@@ -152,6 +161,11 @@ constexpr std::array<OptionSpec, 1> kBackup = {{
     {"base", T::kText, "", "An earlier backup, whose unchanged files the new one shares."},
 }};
 
+constexpr std::array<OptionSpec, 1> kDelete = {{
+    {"secure", T::kBoolean, "off",
+     "Removes every trace from the files at once, and searches them to prove it."},
+}};
+
 constexpr std::array<OptionSpec, 7> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
@@ -174,6 +188,8 @@ std::span<const OptionSpec> OptionsOf(OptionTable table) {
       return kCreateModel;
     case OptionTable::kCreateCollection:
       return kCreateCollection;
+    case OptionTable::kAlterCollection:
+      return kAlterCollection;
     case OptionTable::kCopy:
       return kCopy;
     case OptionTable::kSearch:
@@ -182,6 +198,8 @@ std::span<const OptionSpec> OptionsOf(OptionTable table) {
       return kAnswer;
     case OptionTable::kBackup:
       return kBackup;
+    case OptionTable::kDelete:
+      return kDelete;
     case OptionTable::kSettings:
       return kSettings;
   }

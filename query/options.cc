@@ -54,6 +54,26 @@ std::optional<int64_t> ParseBytes(std::string_view text) {
   return std::nullopt;
 }
 
+// "90s", "12 h" or "7d" in seconds; without a unit, seconds.
+std::optional<int64_t> ParseDuration(std::string_view text) {
+  static constexpr std::array<std::pair<std::string_view, int64_t>, 6> kDurations = {
+      {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3'600}, {"d", 86'400}, {"w", 604'800}}};
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  if (result.ec != std::errc()) return std::nullopt;
+  std::string_view unit(result.ptr, static_cast<size_t>(end - result.ptr));
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  for (const auto& [name, unit_seconds] : kDurations) {
+    if (!EqualsIgnoringCase(unit, name)) continue;
+    const double seconds = number * static_cast<double>(unit_seconds);
+    // A little more than nothing is not without end.
+    if (!(seconds >= 0) || seconds > 9e18 || (number > 0 && seconds < 1)) return std::nullopt;
+    return static_cast<int64_t>(seconds);
+  }
+  return std::nullopt;
+}
+
 std::optional<Value> ConvertBoolean(const Value& value) {
   if (value.kind() == ValueKind::kBoolean) return value;
   if (value.kind() != ValueKind::kString) return std::nullopt;
@@ -86,6 +106,10 @@ std::optional<Value> ConvertNumber(const OptionSpec& spec, const Value& value) {
     const std::optional<int64_t> bytes = ParseBytes(value.AsString());
     if (!bytes) return std::nullopt;
     number = *bytes;
+  } else if (spec.type == OptionType::kDuration && value.kind() == ValueKind::kString) {
+    const std::optional<int64_t> seconds = ParseDuration(value.AsString());
+    if (!seconds) return std::nullopt;
+    number = *seconds;
   } else {
     return std::nullopt;
   }
@@ -103,6 +127,7 @@ std::optional<Value> Convert(const OptionSpec& spec, const Value& value) {
     case OptionType::kInteger:
     case OptionType::kDouble:
     case OptionType::kBytes:
+    case OptionType::kDuration:
       return ConvertNumber(spec, value);
     case OptionType::kText:
       return value.kind() == ValueKind::kString ? std::optional(value) : std::nullopt;
@@ -127,7 +152,7 @@ Value ParseDefault(const OptionSpec& spec) {
   if (spec.default_text.empty()) return Value();
   Value written(spec.default_text);
   if (spec.type == OptionType::kInteger || spec.type == OptionType::kBytes ||
-      spec.type == OptionType::kDouble) {
+      spec.type == OptionType::kDuration || spec.type == OptionType::kDouble) {
     double number = 0;
     std::from_chars(spec.default_text.data(), spec.default_text.data() + spec.default_text.size(),
                     number);
@@ -144,8 +169,15 @@ std::string_view TableNoun(OptionTable table) {
 }
 
 std::string_view TableName(OptionTable table) {
-  static constexpr std::array<std::string_view, 7> kNames = {
-      "CREATE MODEL", "CREATE COLLECTION", "COPY", "SEARCH", "ANSWER", "BACKUP", "SET"};
+  static constexpr std::array<std::string_view, 9> kNames = {"CREATE MODEL",
+                                                             "CREATE COLLECTION",
+                                                             "ALTER COLLECTION",
+                                                             "COPY",
+                                                             "SEARCH",
+                                                             "ANSWER",
+                                                             "BACKUP",
+                                                             "DELETE",
+                                                             "SET"};
   return kNames[static_cast<size_t>(table)];
 }
 
@@ -167,6 +199,8 @@ std::string DescribeValues(const OptionSpec& spec) {
       return "a name";
     case OptionType::kBytes:
       return "a number of bytes, or a text such as '512MB'";
+    case OptionType::kDuration:
+      return "a number of seconds, or a text such as '7d'";
     case OptionType::kChoice:
       break;
   }

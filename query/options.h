@@ -22,10 +22,11 @@ enum class OptionType : uint8_t {
   kBoolean,  // true, false, on, off
   kInteger,
   kDouble,
-  kText,    // A string, or a single word without quotes.
-  kName,    // A model or column: a word or a string.
-  kChoice,  // One of OptionSpec::choices: a word or a string.
-  kBytes,   // An integer, or a string with a unit: '512MB', '2GiB'.
+  kText,      // A string, or a single word without quotes.
+  kName,      // A model or column: a word or a string.
+  kChoice,    // One of OptionSpec::choices: a word or a string.
+  kBytes,     // An integer, or a string with a unit: '512MB', '2GiB'.
+  kDuration,  // Seconds as an integer, or a string with a unit: '90s', '12h', '7d'.
 };
 
 struct OptionSpec {
@@ -46,10 +47,12 @@ std::string DescribeValues(const OptionSpec& spec);
 enum class OptionTable : uint8_t {
   kCreateModel,
   kCreateCollection,
+  kAlterCollection,
   kCopy,
   kSearch,
   kAnswer,
   kBackup,
+  kDelete,  // Of DROP COLLECTION, too.
   kSettings,
 };
 
@@ -66,7 +69,7 @@ class BoundOptions {
 
   // REQUIRES of all: the table has an option `name` of that type; get-functions: is_set(name).
   bool GetBoolean(std::string_view name) const;
-  int64_t GetInteger(std::string_view name) const;  // kInteger, kBytes.
+  int64_t GetInteger(std::string_view name) const;  // kInteger, kBytes, kDuration.
   double GetDouble(std::string_view name) const;
   const std::string& GetText(std::string_view name) const;  // kText, kName, kChoice.
 

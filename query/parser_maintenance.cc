@@ -45,6 +45,19 @@ Outcome<Statement> ParseCheck(TokenCursor* cursor) {
   return cursor->UnexpectedKeyword(kNext);
 }
 
+Outcome<Statement> ParseCompact(TokenCursor* cursor) {
+  Compact statement;
+  if (cursor->AcceptWord("COLLECTION")) {
+    INTARSIA_ASSIGN_OR_FAIL(Name collection, cursor->ReadName("a collection name"));
+    statement.collection = std::move(collection);
+  } else if (!cursor->AcceptWord("DATABASE")) {
+    static constexpr std::array<std::string_view, 2> kNext = {"DATABASE", "COLLECTION"};
+    return cursor->UnexpectedKeyword(kNext);
+  }
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
 Outcome<Statement> ParseRepair(TokenCursor* cursor) {
   INTARSIA_FAIL_IF(cursor->ExpectWord("DATABASE"));
   INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));

@@ -1,4 +1,5 @@
-// ParseBackup, ParseCheck, ParseRepair, ParseRestore: statements about a whole database.
+// ParseBackup, ParseCheck, ParseCompact, ParseRepair, ParseRestore: statements about a whole
+// database.
 //
 // Each begins behind its first word. All errors are kParser, with a place.
 //
@@ -16,6 +17,9 @@ Outcome<Statement> ParseBackup(TokenCursor* cursor);
 
 // DATABASE, or BACKUP 'directory'
 Outcome<Statement> ParseCheck(TokenCursor* cursor);
+
+// DATABASE, or COLLECTION name
+Outcome<Statement> ParseCompact(TokenCursor* cursor);
 
 // DATABASE
 Outcome<Statement> ParseRepair(TokenCursor* cursor);

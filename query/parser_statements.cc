@@ -2,6 +2,7 @@
 
 #include <array>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "query/parser.h"
@@ -100,11 +101,24 @@ Outcome<Statement> ParseCreate(TokenCursor* cursor) {
                             says_table ? "Documents are kept in a COLLECTION." : "");
 }
 
+Outcome<Statement> ParseAlter(TokenCursor* cursor) {
+  AlterCollection statement;
+  INTARSIA_FAIL_IF(cursor->ExpectWord("COLLECTION"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.name, ReadCollection(cursor));
+  INTARSIA_FAIL_IF(cursor->ExpectWord("SET"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseOptionList(cursor, "SET"));
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  return Statement(std::move(statement));
+}
+
 template <typename T>
 Outcome<Statement> ParseDropOf(TokenCursor* cursor, std::string_view what) {
   T statement;
   INTARSIA_ASSIGN_OR_FAIL(statement.if_exists, ParseIfExists(cursor));
   INTARSIA_ASSIGN_OR_FAIL(statement.name, cursor->ReadName(what));
+  if constexpr (std::is_same_v<T, DropCollection>) {
+    INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  }
   INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
   return Statement(std::move(statement));
 }
@@ -327,6 +341,39 @@ Outcome<Statement> ParseClear(TokenCursor* cursor) {
   return Statement(std::move(statement));
 }
 
+// CACHE FOR collection [WHERE condition] behind PIN and UNPIN.
+template <typename T>
+Failure ParsePinned(TokenCursor* cursor, T* statement) {
+  INTARSIA_FAIL_IF(cursor->ExpectWord("CACHE"));
+  INTARSIA_FAIL_IF(cursor->ExpectWord("FOR"));
+  INTARSIA_ASSIGN_OR_FAIL(statement->collection, ReadCollection(cursor));
+  INTARSIA_ASSIGN_OR_FAIL(statement->where, ParseWhere(cursor));
+  return {};
+}
+
+Outcome<Statement> ParsePin(TokenCursor* cursor) {
+  PinCache statement;
+  INTARSIA_FAIL_IF(ParsePinned(cursor, &statement));
+  const bool has_tier = cursor->AcceptWord("TIER");
+  if (has_tier && cursor->AcceptWord("DISK")) {
+    statement.tier = CacheTier::kDisk;
+  } else if (has_tier && !cursor->AcceptWord("MEMORY")) {
+    static constexpr std::array<std::string_view, 2> kTiers = {"MEMORY", "DISK"};
+    return cursor->UnexpectedKeyword(kTiers);
+  }
+  static constexpr std::array<std::string_view, 2> kLast = {"WHERE", "TIER"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
+Outcome<Statement> ParseUnpin(TokenCursor* cursor) {
+  UnpinCache statement;
+  INTARSIA_FAIL_IF(ParsePinned(cursor, &statement));
+  static constexpr std::array<std::string_view, 1> kLast = {"WHERE"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
+  return Statement(std::move(statement));
+}
+
 Outcome<Statement> ParseDelete(TokenCursor* cursor) {
   Delete statement;
   INTARSIA_FAIL_IF(cursor->ExpectWord("FROM"));
@@ -337,7 +384,9 @@ Outcome<Statement> ParseDelete(TokenCursor* cursor) {
   }
   INTARSIA_FAIL_IF(cursor->ExpectWord("WHERE"));
   INTARSIA_ASSIGN_OR_FAIL(statement.where, ParsePredicate(cursor));
-  INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
+  INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
+  static constexpr std::array<std::string_view, 1> kLast = {"WITH"};
+  INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
   return Statement(std::move(statement));
 }
 
@@ -346,12 +395,14 @@ struct StatementRow {
   Outcome<Statement> (*parse)(TokenCursor* cursor);
 };
 
-constexpr std::array<StatementRow, 18> kStatements = {{
+constexpr std::array<StatementRow, 22> kStatements = {{
+    {"ALTER", ParseAlter},
     {"ANSWER", ParseAnswerStatement},
     {"BACKUP", ParseBackup},
     {"CACHE", ParseCache},
     {"CHECK", ParseCheck},
     {"CLEAR", ParseClear},
+    {"COMPACT", ParseCompact},
     {"COPY", ParseCopy},
     {"CREATE", ParseCreate},
     {"DELETE", ParseDelete},
@@ -359,12 +410,14 @@ constexpr std::array<StatementRow, 18> kStatements = {{
     {"DROP", ParseDrop},
     {"EXPLAIN", ParseExplain},
     {"INSERT", ParseInsert},
+    {"PIN", ParsePin},
     {"REPAIR", ParseRepair},
     {"RESTORE", ParseRestore},
     {"SEARCH", ParseSearchStatement},
     {"SELECT", ParseSelectStatement},
     {"SET", ParseSet},
     {"SHOW", ParseShow},
+    {"UNPIN", ParseUnpin},
 }};
 
 }  // namespace

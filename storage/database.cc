@@ -187,10 +187,12 @@ Status OpenKv(DatabaseCore* core) {
   options.is_read_only = core->is_read_only();
   options.bytes_max = core->options.kv_bytes_max;
   options.memory_bytes_max = core->options.kv_memory_bytes_max;
+  // A 128th, so that the copy that compaction makes of a segment is less than 1 % over the budget.
   options.segment_bytes_max = std::max<int64_t>(
       2 * kKvAlignment,
-      std::min(core->options.kv_segment_bytes_max, core->options.kv_bytes_max / 8));
+      std::min(core->options.kv_segment_bytes_max, core->options.kv_bytes_max / 128));
   options.policy = core->options.kv_eviction;
+  options.clock = core->options.clock;
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<KvCore> kv, KvCore::Open(options));
   core->kv = std::make_unique<KvStore>(std::move(kv));
   return Status::Ok();
@@ -315,10 +317,12 @@ Status Database::DropCollection(CollectionId id) {
 
 Result<int64_t> Database::Compact() {
   INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  const int64_t before = core_->kv->stats().disk_bytes;
+  INTARSIA_RETURN_IF_ERROR(core_->kv->DropExpired().status());
   INTARSIA_ASSIGN_OR_RETURN(const int64_t rows, core_->rocks->Compact());
   // As good as every dead byte: a user who asks for the space wants it.
-  INTARSIA_ASSIGN_OR_RETURN(const int64_t caches, core_->kv->Compact({.dead_share_min = 0.001}));
-  return rows + caches;
+  INTARSIA_RETURN_IF_ERROR(core_->kv->Compact({.dead_share_min = 0.001}).status());
+  return rows + std::max<int64_t>(0, before - core_->kv->stats().disk_bytes);
 }
 
 }  // namespace intarsia::storage

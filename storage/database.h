@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/result.h"
 #include "storage/backup.h"
@@ -25,6 +26,7 @@
 #include "storage/chunk_indexer.h"
 #include "storage/database_check.h"
 #include "storage/document.h"
+#include "storage/erasure.h"
 #include "storage/kv_eviction.h"
 #include "storage/kv_store.h"
 #include "storage/read_view.h"
@@ -55,8 +57,10 @@ struct DatabaseOptions {
   int64_t kv_bytes_max = int64_t{10} << 30;
   // Bytes of KV caches that are held in memory too. 0 holds none.
   int64_t kv_memory_bytes_max = 0;
-  // A segment file is closed once it is larger; an eighth of the budget if that is less.
+  // A segment file is closed once it is larger; a 128th of the budget if that is less.
   int64_t kv_segment_bytes_max = int64_t{256} << 20;
+  // The time of day, for what grows old. Outlives the database.
+  const Clock* clock = Clock::System();
   // What keeps the postings of chunks; null keeps none. Outlives the database.
   const ChunkIndexer* chunk_indexer = nullptr;
   // Outlives the database.
@@ -159,9 +163,16 @@ class Database {
   // kCancelled, kResourceExhausted, kIo. After an error nothing of it is left in `target`.
   Result<BackupReport> BackUp(const std::string& target, const BackupOptions& options);
 
-  // Returns the space of deleted rows to the file system, the segments' too. Returns the bytes
-  // freed. Blocks for long on a large database.
+  // Returns the space of deleted rows to the file system, the segments' too, and that of caches
+  // that are too old. Returns the bytes freed. Blocks for long on a large database.
   Result<int64_t> Compact();
+
+  // As DeleteDocuments, then rewrites every file that held the documents, and searches all files of
+  // the directory for what is left of their texts and KV caches.
+  // Errors, besides those of DeleteDocuments: kUnavailable if something is left, with the name of
+  // the file: the documents are deleted then; kCancelled, before or behind the deletion, as the
+  // message says. Blocks for as long as reading and writing the whole database takes.
+  Result<EraseReport> Erase(std::span<const DocumentId> ids, const EraseOptions& options);
 
  private:
   Status CheckWritable() const;

@@ -99,6 +99,10 @@ inline std::string PostingsMarkKey(CollectionId collection) {
 
 inline std::string KvEntryKey(const Digest& identity) { return Key('e').Hash(identity).bytes(); }
 inline std::string KvUseKey(const Digest& identity) { return Key('u').Hash(identity).bytes(); }
+// How long the user wants a cache to stay; a cache without this row is evictable.
+inline std::string KvRetentionKey(const Digest& identity) {
+  return Key('p').Hash(identity).bytes();
+}
 inline std::string KvNextSegmentKey() { return Key('n').bytes(); }
 
 inline std::string StatsKey(CollectionId collection) { return Key('g').Id(collection).bytes(); }

@@ -1,6 +1,7 @@
 #include "storage/kv_core.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -74,6 +75,7 @@ std::string_view AsText(std::span<const uint8_t> bytes) {
 KvCore::KvCore(const KvCoreOptions& options, std::unique_ptr<KvSegments> segments)
     : options_(options),
       segments_(std::move(segments)),
+      table_(options.clock),
       memory_(options.memory_bytes_max),
       bytes_max_(options.bytes_max) {}
 
@@ -139,7 +141,8 @@ Status KvCore::LoadEntries() {
       status = CheckExtents(*entry, files);
     }
     if (status.ok()) {
-      INTARSIA_ASSIGN_OR_RETURN(const KvUseRecord use, UseOf(identity, &use_row));
+      INTARSIA_ASSIGN_OR_RETURN(KvUseRecord use, UseOf(identity, &use_row));
+      if (use.stored_at == 0) INTARSIA_RETURN_IF_ERROR(CompleteUse(identity, &use));
       table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), use);
       continue;
     }
@@ -153,6 +156,8 @@ Status KvCore::LoadEntries() {
     Log(LogLevel::kWarning, "kv caches dropped: " + std::to_string(num_dropped) +
                                 ", the first: " + first_cause.ToString());
   }
+
+  INTARSIA_RETURN_IF_ERROR(LoadRetentions(&batch));
 
   if (const auto body = options_.rocks->Get(Family::kKvIndex, KvNextSegmentKey(), nullptr);
       body.ok()) {
@@ -326,6 +331,7 @@ Result<int64_t> KvCore::DeleteAll() {
     all_cleared_ = ++generation_;
     RowBatch batch(options_.rocks);
     batch.DeleteRange(Family::kKvIndex, "e", "f");
+    batch.DeleteRange(Family::kKvIndex, "p", "q");
     batch.DeleteRange(Family::kKvIndex, "u", "v");
     batch.DeleteRange(Family::kKvRefs, "d", "s");
     INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kSync));
@@ -368,10 +374,13 @@ KvStats KvCore::stats() const {
       std::max<int64_t>(0, stats.disk_bytes - kKvAlignment * stats.num_segments - stats.live_bytes);
   stats.bytes_max = bytes_max_.load();
   stats.num_pins = table_.num_pins();
+  stats.num_retained = table_.num_retained();
+  stats.retained_bytes = table_.retained_bytes();
   stats.hits = num_hits_.load();
   stats.misses = num_misses_.load();
   stats.puts = num_puts_.load();
   stats.evictions = num_evictions_.load();
+  stats.expirations = num_expirations_.load();
   stats.quarantines = num_quarantines_.load();
   return stats;
 }
@@ -386,9 +395,14 @@ Result<KvUsage> KvCore::UsageBelow(const std::string& prefix) const {
   INTARSIA_RETURN_IF_ERROR(row.status());
   KvUsage usage;
   for (const Digest& identity : identities) {
-    const int64_t num_bytes = table_.PayloadBytes(identity);
-    usage.num_entries += num_bytes > 0 ? 1 : 0;
+    const std::optional<KvTable::Retained> cache = table_.Look(identity);
+    if (!cache.has_value()) continue;
+    const int64_t num_bytes = cache->entry->payload_bytes();
+    usage.num_entries += 1;
     usage.num_bytes += num_bytes;
+    if (cache->retention == KvRetention::kEvictable) continue;
+    usage.num_retained += 1;
+    usage.retained_bytes += num_bytes;
   }
   return usage;
 }

@@ -39,6 +39,7 @@ struct KvCoreOptions {
   int64_t memory_bytes_max = 0;
   int64_t segment_bytes_max = 0;
   const KvEvictionPolicy* policy = nullptr;
+  const Clock* clock = nullptr;
 };
 
 class KvCore {
@@ -66,7 +67,18 @@ class KvCore {
   Result<int64_t> DeleteByModel(ModelId model);
   Result<int64_t> DeleteAll();
   Result<int64_t> Compact(double dead_share_min);
-  void SetBudget(int64_t bytes_max) { bytes_max_.store(bytes_max); }
+  Result<KvRetained> Retain(std::span<const KvOwner> chunks, KvRetention retention);
+  Status LoadRetained(const CancelToken* cancel);
+  void SetTtl(CollectionId collection, int64_t ttl_seconds) {
+    table_.SetTtl(collection, ttl_seconds);
+  }
+  Result<int64_t> DropExpired();
+  Status SetBudget(int64_t bytes_max);
+  Status SetMemoryBudget(int64_t bytes_max);
+  // The caches of the document's chunks.
+  Result<std::set<Digest>> CachesOfDocument(CollectionId collection, DocumentId document) const;
+  // Where the caches that are there lie: extents by the name of their segment, in order.
+  std::map<std::string, std::vector<KvExtent>> LiveExtents() const;
   KvMemory* memory() { return &memory_; }
   KvStats stats() const;
   Result<KvUsage> UsageBelow(const std::string& prefix) const;
@@ -80,11 +92,21 @@ class KvCore {
  private:
   Status Load();
   Status LoadEntries();
+  // What the use row of an earlier program does not say: it counts as stored now.
+  Status CompleteUse(const Digest& identity, KvUseRecord* use) const;
+  // What the user wants to stay. Rows without an entry are dropped.
+  Status LoadRetentions(RowBatch* batch);
   // A handle of a pinned entry. Errors: kNotFound.
   Result<KvHandle> HandleOf(KvTable::Pinned pinned, const Digest& identity, KvTable::Use use);
   // Takes an entry that left the table out of memory too.
   int64_t RemoveFromTable(const Digest& identity);
   Status CheckWritable() const;
+  // The entries of the chunks' caches; counts the chunks that have none. The commit mutex is held.
+  Result<std::vector<KvTable::Retained>> CachesOf(std::span<const KvOwner> chunks,
+                                                  int64_t* num_missing) const;
+  // Whether all of them fit with this retention, beside what is retained already.
+  Status CheckFits(const std::vector<KvTable::Retained>& caches, KvRetention retention) const;
+  Status LoadOne(const Digest& identity);
   Status CheckPut(const KvPut& put) const;
 
   Result<bool> OwnerExists(const KvPut& put) const;
@@ -131,6 +153,7 @@ class KvCore {
   std::atomic<int64_t> num_misses_{0};
   std::atomic<int64_t> num_puts_{0};
   std::atomic<int64_t> num_evictions_{0};
+  std::atomic<int64_t> num_expirations_{0};
   std::atomic<int64_t> num_quarantines_{0};
 };
 

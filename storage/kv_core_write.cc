@@ -84,6 +84,13 @@ Result<KvPutOutcome> KvCore::Put(const KvPut& put) {
   for (const std::string_view layer : put.layers) {
     num_bytes += KvAligned(static_cast<int64_t>(layer.size()));
   }
+  {
+    // So that nothing is evicted for it and none of its bytes are written behind the deletion: who
+    // compacts after a deletion finds all that was appended before it.
+    const Lock commit(*options_.commit_mutex);
+    INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(put));
+    if (!exists) return KvPutOutcome::kOwnerGone;
+  }
   INTARSIA_ASSIGN_OR_RETURN(const bool has_room, MakeRoom(num_bytes));
   if (!has_room) return KvPutOutcome::kOverBudget;
   Result<KvSegments::Placed> placed = segments_->Append(put.layers);
@@ -118,12 +125,14 @@ Result<KvPutOutcome> KvCore::Commit(const KvPut& put, std::shared_ptr<const KvEn
   RowBatch batch(options_.rocks);
   batch.Put(Family::kKvIndex, KvEntryKey(put.identity), EncodeKvEntry(*entry));
   batch.Put(Family::kKvIndex, KvNextSegmentKey(), EncodeNumber(segments_->next_number()));
-  batch.Put(Family::kKvIndex, KvUseKey(put.identity),
-            EncodeKvUse({.last_use = table_.clock() + 1, .num_uses = 1}));
+  const KvUseRecord use = table_.NewUse(put.owner.collection);
+  batch.Put(Family::kKvIndex, KvUseKey(put.identity), EncodeKvUse(use));
   AddKvOwner(put.identity, put.owner, &batch);
   StageUses(&batch);
   INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kBuffer));
-  table_.InsertNew(std::move(entry));
+  // What was there is too old, or Put would have found it.
+  num_expirations_ += RemoveFromTable(put.identity);
+  table_.Insert(std::move(entry), use);
   ++num_puts_;
   return KvPutOutcome::kStored;
 }
@@ -139,6 +148,7 @@ Result<bool> KvCore::MakeRoom(int64_t num_bytes) {
   // A segment that is begun for it brings a header.
   const int64_t needed = num_bytes + kKvAlignment;
   if (needed > budget) return false;
+  if (live_bytes() + needed > budget) INTARSIA_RETURN_IF_ERROR(DropExpired().status());
   if (live_bytes() + needed > budget) {
     // An eighth at once, so that neither eviction nor compaction runs for every Put.
     INTARSIA_RETURN_IF_ERROR(Evict(std::max<int64_t>(0, budget / 8 * 7 - needed)));

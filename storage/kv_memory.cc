@@ -25,6 +25,12 @@ int64_t Aligned(int64_t num_bytes) {
   return (num_bytes + kLayerAlignment - 1) / kLayerAlignment * kLayerAlignment;
 }
 
+// The time that computing takes grows with the tokens and layers.
+double SavedPerByte(const KvEntry& entry) {
+  return static_cast<double>(entry.shape.num_tokens) * static_cast<double>(entry.shape.num_layers) /
+         static_cast<double>(std::max<int64_t>(1, KvMemory::BytesOf(entry)));
+}
+
 }  // namespace
 
 std::shared_ptr<KvMemoryEntry> KvMemoryEntry::Create(const KvEntry& entry) {
@@ -96,6 +102,12 @@ void KvMemory::Learn(const Heat& heat) {
   for (double& weight : weights_) weight /= sum;
 }
 
+int64_t KvMemory::BytesOf(const KvEntry& entry) {
+  int64_t num_bytes = 0;
+  for (const KvExtent& extent : entry.extents) num_bytes += Aligned(extent.num_bytes);
+  return num_bytes;
+}
+
 std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (bytes_max_ == 0 && held_.empty()) return nullptr;
@@ -109,57 +121,69 @@ std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
   ++counters_.misses;
   const auto before = remembered_.find(entry.identity);
   Heat heat = before == remembered_.end() ? Heat() : before->second;
-  if (before != remembered_.end()) Learn(heat);
+  const bool is_known = before != remembered_.end();
+  if (is_known) Learn(heat);
   Touch(&heat);
-  int64_t num_bytes = 0;
-  for (const KvExtent& extent : entry.extents) num_bytes += Aligned(extent.num_bytes);
-  // The time that computing takes grows with the tokens and layers.
-  const double saved_per_byte = static_cast<double>(entry.shape.num_tokens) *
-                                static_cast<double>(entry.shape.num_layers) /
-                                static_cast<double>(std::max<int64_t>(1, num_bytes));
-  if (before == remembered_.end() || num_bytes > bytes_max_ ||
-      !MakeRoom(num_bytes, RateNow(heat) * saved_per_byte)) {
-    Remember(entry.identity, heat);
-    return nullptr;
+  const bool is_retained = retained_.contains(entry.identity);
+  const double worth = is_retained ? HUGE_VAL : RateNow(heat) * SavedPerByte(entry);
+  if ((is_known || is_retained) && MakeRoom(BytesOf(entry), worth)) return Admit(entry, heat);
+  Remember(entry.identity, heat);
+  return nullptr;
+}
+
+std::shared_ptr<KvMemoryEntry> KvMemory::Hold(const KvEntry& entry) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!retained_.contains(entry.identity)) return nullptr;
+  if (const auto found = held_.find(entry.identity); found != held_.end()) {
+    return found->second.entry;
   }
+  if (!MakeRoom(BytesOf(entry), HUGE_VAL)) return nullptr;
+  const auto before = remembered_.find(entry.identity);
+  return Admit(entry, before == remembered_.end() ? Heat() : before->second);
+}
+
+std::shared_ptr<KvMemoryEntry> KvMemory::Admit(const KvEntry& entry, const Heat& heat) {
   auto held = KvMemoryEntry::Create(entry);
   if (held == nullptr) return nullptr;
   remembered_.erase(entry.identity);
-  num_bytes_ += num_bytes;
+  num_bytes_ += held->num_bytes();
   ++counters_.admissions;
-  held_[entry.identity] = {.heat = heat, .saved_per_byte = saved_per_byte, .entry = held};
+  held_[entry.identity] = {.heat = heat, .saved_per_byte = SavedPerByte(entry), .entry = held};
   return held;
 }
 
-bool KvMemory::MakeRoom(int64_t num_bytes, double worth) {
-  if (num_bytes_ + num_bytes <= bytes_max_) return true;
-  struct Candidate {
-    double worth;
-    Digest identity;
-    int64_t num_bytes;
-  };
+std::vector<KvMemory::Candidate> KvMemory::CandidatesBelow(double worth) const {
   std::vector<Candidate> candidates;
   for (const auto& [identity, slot] : held_) {
     // New uses are given out under the lock only, so what is unused here stays unused.
-    if (slot.entry.use_count() > 1) continue;
+    if (slot.entry.use_count() > 1 || retained_.contains(identity)) continue;
     const double worth_now = RateNow(slot.heat) * slot.saved_per_byte;
     if (worth_now < worth) candidates.push_back({worth_now, identity, slot.entry->num_bytes()});
   }
   std::ranges::sort(candidates, {},
                     [](const Candidate& row) { return std::pair(row.worth, row.identity); });
+  return candidates;
+}
+
+void KvMemory::GiveUp(const Candidate& candidate) {
+  const auto found = held_.find(candidate.identity);
+  Remember(found->first, found->second.heat);
+  held_.erase(found);
+  num_bytes_ -= candidate.num_bytes;
+  ++counters_.evictions;
+}
+
+bool KvMemory::MakeRoom(int64_t num_bytes, double worth) {
+  if (num_bytes > bytes_max_) return false;
+  if (num_bytes_ + num_bytes <= bytes_max_) return true;
+  const std::vector<Candidate> candidates = CandidatesBelow(worth);
   int64_t num_freed = 0;
   size_t num_gone = 0;
   while (num_bytes_ - num_freed + num_bytes > bytes_max_) {
     if (num_gone == candidates.size()) return false;
     num_freed += candidates[num_gone++].num_bytes;
   }
-  for (size_t i = 0; i < num_gone; ++i) {
-    const auto found = held_.find(candidates[i].identity);
-    Remember(found->first, found->second.heat);
-    held_.erase(found);
-    ++counters_.evictions;
-  }
-  num_bytes_ -= num_freed;
+  for (size_t i = 0; i < num_gone; ++i) GiveUp(candidates[i]);
   return true;
 }
 
@@ -173,9 +197,28 @@ void KvMemory::Remember(const Digest& identity, const Heat& heat) {
   for (size_t i = 0; i < kRememberedMax / 2; ++i) remembered_.erase(rows[i].second);
 }
 
+void KvMemory::Retain(const KvEntry& entry) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!retained_.emplace(entry.identity, BytesOf(entry)).second) return;
+  retained_bytes_ += BytesOf(entry);
+}
+
+void KvMemory::Release(const Digest& identity) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ReleaseLocked(identity);
+}
+
+void KvMemory::ReleaseLocked(const Digest& identity) {
+  const auto retained = retained_.find(identity);
+  if (retained == retained_.end()) return;
+  retained_bytes_ -= retained->second;
+  retained_.erase(retained);
+}
+
 void KvMemory::Remove(const Digest& identity) {
   const std::lock_guard<std::mutex> lock(mutex_);
   remembered_.erase(identity);
+  ReleaseLocked(identity);
   const auto found = held_.find(identity);
   if (found == held_.end()) return;
   num_bytes_ -= found->second.entry->num_bytes();
@@ -185,15 +228,11 @@ void KvMemory::Remove(const Digest& identity) {
 void KvMemory::SetBudget(int64_t bytes_max) {
   const std::lock_guard<std::mutex> lock(mutex_);
   bytes_max_ = bytes_max;
+  if (num_bytes_ <= bytes_max_) return;
   // The least valuable go until the rest fits; what is in use goes with a later call or admission.
-  for (auto slot = held_.begin(); slot != held_.end() && num_bytes_ > bytes_max_;) {
-    if (slot->second.entry.use_count() > 1) {
-      ++slot;
-      continue;
-    }
-    num_bytes_ -= slot->second.entry->num_bytes();
-    ++counters_.evictions;
-    slot = held_.erase(slot);
+  for (const Candidate& candidate : CandidatesBelow(HUGE_VAL)) {
+    if (num_bytes_ <= bytes_max_) return;
+    GiveUp(candidate);
   }
 }
 
@@ -203,6 +242,8 @@ KvMemoryStats KvMemory::stats() const {
   stats.num_entries = static_cast<int64_t>(held_.size());
   stats.num_bytes = num_bytes_;
   stats.bytes_max = bytes_max_;
+  stats.num_retained = std::ssize(retained_);
+  stats.retained_bytes = retained_bytes_;
   stats.num_pins = std::ranges::count_if(
       held_, [](const auto& row) { return row.second.entry.use_count() > 1; });
   return stats;

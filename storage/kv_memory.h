@@ -9,7 +9,9 @@
 // keeps its heat for a while, so that it does not begin anew, and counts for the weights too.
 // Layers come in as they are read and verified; the store reads the others from disk. Invariants:
 //   1. The bytes of all held caches never exceed the budget; what is in use counts and stays.
+//      A budget that is made smaller waits for what is in use, and for nothing else.
 //   2. A layer is served only after a reader has verified and kept it.
+//   3. What is retained never goes for what is not.
 //
 // Thread safety: thread-safe.
 #pragma once
@@ -73,6 +75,14 @@ class KvMemory {
 
   // Forgets a cache that left the store. Whoever uses it may go on.
   void Remove(const Digest& identity);
+  // From now on the cache is held, once it was used, whatever it is worth; until Release.
+  void Retain(const KvEntry& entry);
+  void Release(const Digest& identity);
+  // Where the layers of a retained cache are held or go now; null if it is not retained or if what
+  // is in use leaves no room. Counts no use.
+  std::shared_ptr<KvMemoryEntry> Hold(const KvEntry& entry);
+  // What a cache takes here.
+  static int64_t BytesOf(const KvEntry& entry);
   // A smaller budget takes effect at once, but for what is in use. REQUIRES: bytes_max >= 0.
   void SetBudget(int64_t bytes_max);
   KvMemoryStats stats() const;
@@ -104,10 +114,21 @@ class KvMemory {
   void Touch(Heat* heat) const;
   // Weighs the half-lives anew when a cache is asked for whose heat is known.
   void Learn(const Heat& heat);
+  struct Candidate {
+    double worth;
+    Digest identity;
+    int64_t num_bytes;
+  };
+  // What may go for something of `worth`, the least worth first.
+  std::vector<Candidate> CandidatesBelow(double worth) const;
+  void GiveUp(const Candidate& candidate);
   // Makes room for `num_bytes` by what is worth less than `worth`; false if that is not enough, and
   // then nothing went.
   bool MakeRoom(int64_t num_bytes, double worth);
+  // Holds the cache, for which there is room; null if there is no memory.
+  std::shared_ptr<KvMemoryEntry> Admit(const KvEntry& entry, const Heat& heat);
   void Remember(const Digest& identity, const Heat& heat);
+  void ReleaseLocked(const Digest& identity);
 
   mutable std::mutex mutex_;
   // Guarded by mutex_.
@@ -119,6 +140,8 @@ class KvMemory {
   std::array<double, kNumHalfLives> weights_;
   std::unordered_map<Digest, Slot, DigestHash> held_;
   std::unordered_map<Digest, Heat, DigestHash> remembered_;
+  std::unordered_map<Digest, int64_t, DigestHash> retained_;  // with their bytes
+  int64_t retained_bytes_ = 0;
   KvMemoryStats counters_;
 };
 

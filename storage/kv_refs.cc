@@ -5,8 +5,6 @@ namespace {
 
 constexpr size_t kDigestBytes = sizeof(Digest::bytes);
 
-std::string OwnersPrefix(const Digest& identity) { return Key('r').Hash(identity).bytes(); }
-
 // `owner_prefix` is what stands before the identity in the row from the owner to the cache.
 std::string OwnerRow(const Digest& identity, std::string_view owner_prefix) {
   return Key('r').Hash(identity).Name(owner_prefix).bytes();
@@ -21,6 +19,10 @@ std::string KvCollectionPrefix(CollectionId collection) { return Key('d').Id(col
 std::string KvDocumentPrefix(CollectionId collection, DocumentId document) {
   return Key('d').Id(collection).Id(document).bytes();
 }
+std::string KvChunkPrefix(const KvOwner& owner) {
+  return Key('d').Id(owner.collection).Id(owner.document).Id(owner.chunk).bytes();
+}
+std::string KvOwnersPrefix(const Digest& identity) { return Key('r').Hash(identity).bytes(); }
 std::string KvModelPrefix(ModelId model) { return Key('m').Id(model).bytes(); }
 
 Result<Digest> IdentityInKey(std::string_view key) {
@@ -37,7 +39,7 @@ void AddKvOwner(const Digest& identity, const KvOwner& owner, RowBatch* batch) {
     batch->PutKey(Family::kKvRefs, OwnerRow(identity, prefix));
   };
   if (owner.collection != 0) {
-    add(Key('d').Id(owner.collection).Id(owner.document).Id(owner.chunk).bytes());
+    add(KvChunkPrefix(owner));
   }
   if (owner.model != 0) add(KvModelPrefix(owner.model));
 }
@@ -66,7 +68,7 @@ Status KvRefRemoval::RemoveModel(ModelId model) {
 
 Status KvRefRemoval::RemoveEntry(const Digest& identity) {
   if (!gone_.insert(identity).second) return Status::Ok();
-  const std::string prefix = OwnersPrefix(identity);
+  const std::string prefix = KvOwnersPrefix(identity);
   RowCursor row = rocks_->ScanPrefix(Family::kKvRefs, prefix, nullptr);
   for (; row.Valid(); row.Next()) {
     batch_->Delete(Family::kKvRefs, row.key());
@@ -74,11 +76,12 @@ Status KvRefRemoval::RemoveEntry(const Digest& identity) {
   }
   batch_->Delete(Family::kKvIndex, KvEntryKey(identity));
   batch_->Delete(Family::kKvIndex, KvUseKey(identity));
+  batch_->Delete(Family::kKvIndex, KvRetentionKey(identity));
   return row.status();
 }
 
 Result<bool> KvRefRemoval::HasChunkLeft(const Digest& identity) const {
-  const std::string prefix = OwnersPrefix(identity);
+  const std::string prefix = KvOwnersPrefix(identity);
   RowCursor row = rocks_->ScanPrefix(Family::kKvRefs, prefix + 'd', nullptr);
   for (; row.Valid(); row.Next()) {
     if (!removed_rows_.contains(CacheRow(identity, row.key().substr(prefix.size())))) return true;

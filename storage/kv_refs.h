@@ -21,7 +21,10 @@ namespace intarsia::storage {
 // Key prefixes of the rows that lead from an owner to its caches.
 std::string KvCollectionPrefix(CollectionId collection);
 std::string KvDocumentPrefix(CollectionId collection, DocumentId document);
+std::string KvChunkPrefix(const KvOwner& owner);
 std::string KvModelPrefix(ModelId model);
+// Of the rows that lead from a cache to its owners.
+std::string KvOwnersPrefix(const Digest& identity);
 
 // The identity at the end of such a row's key.
 Result<Digest> IdentityInKey(std::string_view key);

@@ -58,10 +58,14 @@ Result<std::unique_ptr<KvSegments>> KvSegments::Open(const KvSegmentsOptions& op
   return segments;
 }
 
-std::string KvSegments::PathOf(uint64_t number) const {
+std::string SegmentName(uint64_t number) {
   std::string digits = std::to_string(number);
   digits.insert(0, digits.size() < 6 ? 6 - digits.size() : 0, '0');
-  return options_.directory + "/" + std::string(kNamePrefix) + digits + std::string(kNameSuffix);
+  return std::string(kNamePrefix) + digits + std::string(kNameSuffix);
+}
+
+std::string KvSegments::PathOf(uint64_t number) const {
+  return options_.directory + "/" + SegmentName(number);
 }
 
 Result<KvSegments::Placed> KvSegments::Append(std::span<const std::string_view> layers) {

@@ -35,6 +35,9 @@ struct KvSegmentsOptions {
 // The first kKvAlignment bytes of a segment.
 std::string EncodeSegmentHeader(std::string_view uuid, uint64_t number);
 
+// "segment-000012.kv"
+std::string SegmentName(uint64_t number);
+
 class KvSegments {
  public:
   // Finds the segments in the directory. Errors: kIo.

@@ -60,14 +60,24 @@ Result<int64_t> KvStore::Compact(const KvCompactOptions& options) {
   return core_->Compact(options.dead_share_min);
 }
 
-void KvStore::SetBudget(int64_t bytes_max) {
+Result<KvRetained> KvStore::Retain(std::span<const KvOwner> chunks, KvRetention retention) {
+  return core_->Retain(chunks, retention);
+}
+Status KvStore::LoadRetained(const CancelToken* cancel) { return core_->LoadRetained(cancel); }
+
+void KvStore::SetTtl(CollectionId collection, int64_t ttl_seconds) {
+  core_->SetTtl(collection, ttl_seconds);
+}
+Result<int64_t> KvStore::DropExpired() { return core_->DropExpired(); }
+
+Status KvStore::SetBudget(int64_t bytes_max) {
   INTARSIA_CHECK(bytes_max >= 0);
-  core_->SetBudget(bytes_max);
+  return core_->SetBudget(bytes_max);
 }
 
-void KvStore::SetMemoryBudget(int64_t bytes_max) {
+Status KvStore::SetMemoryBudget(int64_t bytes_max) {
   INTARSIA_CHECK(bytes_max >= 0);
-  core_->memory()->SetBudget(bytes_max);
+  return core_->SetMemoryBudget(bytes_max);
 }
 
 KvMemoryStats KvStore::memory_stats() const { return core_->memory()->stats(); }

@@ -6,7 +6,7 @@
 //   1. ReadLayer returns exactly the bytes that were put, or an error; never anything else.
 //   2. An entry is visible only with all its extents written, its owners and its checksums.
 //   3. What a deletion removed cannot come back through a Put or a ReadLayer that began before it.
-//   4. The files stay within `kv_bytes_max`, but for one segment while space is reclaimed.
+//   4. The files stay within `kv_bytes_max`, but for less than 1 % while space is reclaimed.
 //
 // Thread safety: thread-safe. Reads run beside writes, deletions, eviction and compaction.
 // Lifetime: belongs to its Database; a KvHandle must be gone before the Database is.
@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "base/async_reader.h"
+#include "base/cancel.h"
 #include "base/hash.h"
 #include "base/result.h"
 #include "storage/ids.h"
@@ -63,6 +64,21 @@ enum class KvPutOutcome : uint8_t {
   kOverBudget,     // Larger than the budget, or everything else is in use.
 };
 
+// How long a cache stays when space is short. Stored as these numbers.
+enum class KvRetention : uint8_t {
+  kEvictable = 0,  // As long as it is worth more than what needs its space.
+  kOnDisk = 1,     // Until it is deleted.
+  kInMemory = 2,   // Until it is deleted, and in memory as soon as it was read once.
+};
+
+// What KvStore::Retain did.
+struct KvRetained {
+  int64_t num_changed = 0;    // Caches that have another retention now.
+  int64_t num_unchanged = 0;  // Caches that had it before.
+  int64_t num_missing = 0;    // Chunks without a cache.
+  int64_t num_bytes = 0;      // Of the payload of all these caches.
+};
+
 // An entry in use: eviction leaves it alone while a handle lives, and compaction leaves it
 // readable. Move-only. Thread safety: const calls may be concurrent.
 class KvHandle {
@@ -98,12 +114,16 @@ struct KvStats {
   int64_t disk_bytes = 0;  // Of the files.
   int64_t bytes_max = 0;
   int64_t num_segments = 0;
-  int64_t num_pins = 0;
+  int64_t num_pins = 0;  // Handles in use; 0 when nobody reads.
+  // Entries that are retained on disk or in memory, and what they take on disk.
+  int64_t num_retained = 0;
+  int64_t retained_bytes = 0;
   // Since the database was opened.
   int64_t hits = 0;
   int64_t misses = 0;
   int64_t puts = 0;
   int64_t evictions = 0;
+  int64_t expirations = 0;  // Entries dropped because they were older than their collection allows.
   int64_t quarantines = 0;  // Entries dropped because their bytes were missing or wrong.
 };
 
@@ -113,6 +133,9 @@ struct KvMemoryStats {
   int64_t num_bytes = 0;
   int64_t bytes_max = 0;
   int64_t num_pins = 0;  // Entries in use.
+  // Entries that are retained in memory, and what they take there; not all need be held yet.
+  int64_t num_retained = 0;
+  int64_t retained_bytes = 0;
   // Since the database was opened.
   int64_t hits = 0;
   int64_t misses = 0;
@@ -124,6 +147,8 @@ struct KvMemoryStats {
 struct KvUsage {
   int64_t num_entries = 0;
   int64_t num_bytes = 0;
+  int64_t num_retained = 0;
+  int64_t retained_bytes = 0;
 };
 
 struct KvCompactOptions {
@@ -185,11 +210,29 @@ class KvStore {
   // kResourceExhausted; what was reclaimed before stays reclaimed.
   Result<int64_t> Compact(const KvCompactOptions& options);
 
-  // Changes the budget; a smaller one takes effect with the next Put. REQUIRES: bytes_max >= 0.
-  void SetBudget(int64_t bytes_max);
+  // Gives all caches of the chunks this retention, durably; after an error none has it. What is
+  // retained counts against the budgets. A retention goes with its cache.
+  // Errors: kResourceExhausted if the retained caches would not fit into a budget; kUnsupported if
+  // read-only, kInvalidArgument for an owner that is no chunk, kIo.
+  Result<KvRetained> Retain(std::span<const KvOwner> chunks, KvRetention retention);
 
-  // Changes the budget of memory; takes effect at once. REQUIRES: bytes_max >= 0.
-  void SetMemoryBudget(int64_t bytes_max);
+  // Reads the caches that are retained in memory and not there yet. `cancel` may be null.
+  // Errors: kCancelled, kIo. Blocks on the disk.
+  Status LoadRetained(const CancelToken* cancel);
+
+  // Entries of the collection are absent once they were stored `ttl_seconds` ago; 0: never. An
+  // entry that is retained does not grow old. Not stored: to be set after each Open.
+  void SetTtl(CollectionId collection, int64_t ttl_seconds);
+  // Removes what is too old and not in use; returns how many went. Their space is dead until
+  // Compact. Errors: kUnsupported if read-only, kIo.
+  Result<int64_t> DropExpired();
+
+  // Changes the budget; a smaller one takes effect with the next Put.
+  // Errors: kResourceExhausted if it is below what is retained. REQUIRES: bytes_max >= 0.
+  Status SetBudget(int64_t bytes_max);
+
+  // Changes the budget of memory; takes effect at once. Errors and REQUIRES: as SetBudget.
+  Status SetMemoryBudget(int64_t bytes_max);
 
   KvStats stats() const;
   KvMemoryStats memory_stats() const;

@@ -17,8 +17,17 @@ void KvTable::Count(const KvEntry& entry, int64_t sign) {
   if (use.num_entries == 0) segments_.erase(entry.segment);
 }
 
+void KvTable::SetRetentionOf(KvSlot* slot, KvRetention retention) {
+  const int64_t sign = (retention != KvRetention::kEvictable ? 1 : 0) -
+                       (slot->retention != KvRetention::kEvictable ? 1 : 0);
+  num_retained_ += sign;
+  retained_bytes_ += sign * slot->entry->disk_bytes();
+  slot->retention = retention;
+}
+
 void KvTable::Erase(Slots::iterator found) {
   found->second->is_live.store(false);
+  SetRetentionOf(found->second.get(), KvRetention::kEvictable);
   Count(*found->second->entry, -1);
   slots_.erase(found);
 }
@@ -34,14 +43,43 @@ void KvTable::Insert(std::shared_ptr<const KvEntry> entry, const KvUseRecord& us
   INTARSIA_CHECK(slots_.emplace(identity, std::move(slot)).second);
 }
 
-void KvTable::InsertNew(std::shared_ptr<const KvEntry> entry) {
-  const uint64_t now = clock() + 1;
-  Insert(std::move(entry), {.last_use = now, .num_uses = 1});
+KvUseRecord KvTable::NewUse(CollectionId collection) const {
+  return {.last_use = clock() + 1,
+          .num_uses = 1,
+          .stored_at = clock_of_day_->NowSeconds(),
+          .collection = collection};
+}
+
+void KvTable::SetTtl(CollectionId collection, int64_t ttl_seconds) {
+  const Lock lock(mutex_);
+  if (ttl_seconds > 0) {
+    ttls_[collection] = ttl_seconds;
+  } else {
+    ttls_.erase(collection);
+  }
+}
+
+bool KvTable::IsExpired(const KvSlot& slot) const {
+  if (ttls_.empty() || slot.retention != KvRetention::kEvictable) return false;
+  const auto ttl = ttls_.find(slot.use.collection);
+  return ttl != ttls_.end() && clock_of_day_->NowSeconds() - slot.use.stored_at >= ttl->second;
+}
+
+std::vector<Digest> KvTable::ListExpired() const {
+  const Lock lock(mutex_);
+  std::vector<Digest> identities;
+  if (ttls_.empty()) return identities;
+  for (const auto& [identity, slot] : slots_) {
+    if (slot->num_pins == 0 && IsExpired(*slot)) identities.push_back(identity);
+  }
+  std::sort(identities.begin(), identities.end());
+  return identities;
 }
 
 bool KvTable::Contains(const Digest& identity) const {
   const Lock lock(mutex_);
-  return slots_.contains(identity);
+  const auto found = slots_.find(identity);
+  return found != slots_.end() && !IsExpired(*found->second);
 }
 
 KvTable::Pinned KvTable::Pin(const Digest& identity, Use use) {
@@ -49,6 +87,7 @@ KvTable::Pinned KvTable::Pin(const Digest& identity, Use use) {
   const auto found = slots_.find(identity);
   if (found == slots_.end()) return {};
   KvSlot& slot = *found->second;
+  if (use == Use::kCount && IsExpired(slot)) return {};
   slot.num_pins += 1;
   num_pins_ += 1;
   if (use == Use::kIgnore) return {.slot = found->second, .entry = slot.entry};
@@ -89,6 +128,7 @@ bool KvTable::RemoveUnused(const Digest& identity) {
   const Lock lock(mutex_);
   const auto found = slots_.find(identity);
   if (found == slots_.end() || found->second->num_pins != 0) return false;
+  if (found->second->retention != KvRetention::kEvictable) return false;
   Erase(found);
   return true;
 }
@@ -115,7 +155,7 @@ std::vector<KvTable::Unused> KvTable::ListUnused() const {
   const Lock lock(mutex_);
   std::vector<Unused> unused;
   for (const auto& [identity, slot] : slots_) {
-    if (slot->num_pins != 0) continue;
+    if (slot->num_pins != 0 || slot->retention != KvRetention::kEvictable) continue;
     unused.push_back(
         {.identity = identity, .use = slot->use, .disk_bytes = slot->entry->disk_bytes()});
   }
@@ -160,10 +200,27 @@ std::vector<std::pair<Digest, KvUseRecord>> KvTable::TakeDirty() {
   return uses;
 }
 
-int64_t KvTable::PayloadBytes(const Digest& identity) const {
+std::optional<KvTable::Retained> KvTable::Look(const Digest& identity) const {
   const Lock lock(mutex_);
   const auto found = slots_.find(identity);
-  return found == slots_.end() ? 0 : found->second->entry->payload_bytes();
+  if (found == slots_.end() || IsExpired(*found->second)) return std::nullopt;
+  return Retained{.entry = found->second->entry, .retention = found->second->retention};
+}
+
+void KvTable::SetRetention(const Digest& identity, KvRetention retention) {
+  const Lock lock(mutex_);
+  const auto found = slots_.find(identity);
+  if (found != slots_.end()) SetRetentionOf(found->second.get(), retention);
+}
+
+std::vector<Digest> KvTable::ListRetained(KvRetention retention) const {
+  const Lock lock(mutex_);
+  std::vector<Digest> identities;
+  for (const auto& [identity, slot] : slots_) {
+    if (slot->retention == retention) identities.push_back(identity);
+  }
+  std::sort(identities.begin(), identities.end());
+  return identities;
 }
 
 uint64_t KvTable::clock() const {
@@ -181,6 +238,14 @@ int64_t KvTable::live_bytes() const {
 int64_t KvTable::num_pins() const {
   const Lock lock(mutex_);
   return num_pins_;
+}
+int64_t KvTable::num_retained() const {
+  const Lock lock(mutex_);
+  return num_retained_;
+}
+int64_t KvTable::retained_bytes() const {
+  const Lock lock(mutex_);
+  return retained_bytes_;
 }
 
 }  // namespace intarsia::storage

@@ -11,10 +11,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "storage/kv_entry.h"
 #include "storage/record_codec.h"
 
@@ -24,16 +26,27 @@ struct KvSlot {
   std::shared_ptr<const KvEntry> entry;
   KvUseRecord use;
   int64_t num_pins = 0;
+  KvRetention retention = KvRetention::kEvictable;
   bool is_dirty = false;            // `use` has changed since it was written.
   std::atomic<bool> is_live{true};  // False for good once the entry left the table.
 };
 
 class KvTable {
  public:
+  // The clock outlives the table.
+  explicit KvTable(const Clock* clock) : clock_of_day_(clock) {}
+
+  // Entries of the collection that were stored longer ago are absent for all who ask for one, until
+  // they are removed. 0: never. What is retained does not grow old.
+  void SetTtl(CollectionId collection, int64_t ttl_seconds);
+  // Those that are absent for that reason and that nobody uses.
+  std::vector<Digest> ListExpired() const;
+
   // REQUIRES: the identity is not in the table.
   void Insert(std::shared_ptr<const KvEntry> entry, const KvUseRecord& use);
-  // As a new entry: used once, now.
-  void InsertNew(std::shared_ptr<const KvEntry> entry);
+  // As a new entry of the collection: stored and used once, now. Returns what stands for that in
+  // the use row.
+  KvUseRecord NewUse(CollectionId collection) const;
   bool Contains(const Digest& identity) const;
 
   struct Pinned {
@@ -41,7 +54,7 @@ class KvTable {
     std::shared_ptr<const KvEntry> entry;
   };
   enum class Use : uint8_t { kCount, kIgnore };
-  // Pins the entry until Unpin and counts a use, or not.
+  // Pins the entry until Unpin and counts a use, or not. Old entries are absent for kCount only.
   Pinned Pin(const Digest& identity, Use use);
   void Unpin(KvSlot* slot);
   // The slot of `entry` as long as it lies where it says, else null. Counts nothing.
@@ -51,14 +64,24 @@ class KvTable {
 
   // Returns whether the identity was there.
   bool Remove(const Digest& identity);
-  // Removes the entry unless it is in use; returns whether it did.
+  // Removes the entry unless it is in use or retained; returns whether it did.
   bool RemoveUnused(const Digest& identity);
   // Removes the entry if `slot` is still it.
   bool RemoveSlot(const KvSlot& slot);
   // Puts `moved` in the place of `entry`; false if `entry` is not in the table any more.
   bool Relocate(const KvEntry* entry, std::shared_ptr<const KvEntry> moved);
 
-  // The entries that nobody uses now.
+  // An entry and how long it stays.
+  struct Retained {
+    std::shared_ptr<const KvEntry> entry;
+    KvRetention retention = KvRetention::kEvictable;
+  };
+  std::optional<Retained> Look(const Digest& identity) const;
+  // Nothing happens if the entry is not there.
+  void SetRetention(const Digest& identity, KvRetention retention);
+  std::vector<Digest> ListRetained(KvRetention retention) const;
+
+  // The evictable entries that nobody uses now.
   struct Unused {
     Digest identity;
     KvUseRecord use;
@@ -77,13 +100,13 @@ class KvTable {
 
   // The uses that changed since the last call.
   std::vector<std::pair<Digest, KvUseRecord>> TakeDirty();
-  // Bytes of the entry's payload; 0 if it is not there.
-  int64_t PayloadBytes(const Digest& identity) const;
-
   uint64_t clock() const;
   int64_t num_entries() const;
   int64_t live_bytes() const;
   int64_t num_pins() const;
+  // Of what is not evictable; bytes on disk.
+  int64_t num_retained() const;
+  int64_t retained_bytes() const;
 
  private:
   struct DigestHash {
@@ -98,15 +121,22 @@ class KvTable {
   // These are called with mutex_ held.
   void Count(const KvEntry& entry, int64_t sign);
   void Erase(Slots::iterator found);
+  bool IsExpired(const KvSlot& slot) const;
+  void SetRetentionOf(KvSlot* slot, KvRetention retention);
+
+  const Clock* const clock_of_day_;
 
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   Slots slots_;
+  std::map<CollectionId, int64_t> ttls_;  // Those above 0.
   std::map<uint64_t, SegmentUse> segments_;
   std::vector<Digest> dirty_;
   uint64_t clock_ = 0;  // Uses so far.
   int64_t live_bytes_ = 0;
   int64_t num_pins_ = 0;
+  int64_t num_retained_ = 0;
+  int64_t retained_bytes_ = 0;
 };
 
 }  // namespace intarsia::storage

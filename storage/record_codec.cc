@@ -293,6 +293,8 @@ std::string EncodeKvUse(const KvUseRecord& use) {
   ByteWriter writer;
   writer.Write(use.last_use);
   writer.Write(use.num_uses);
+  writer.Write(use.stored_at);
+  writer.Write(use.collection);
   return std::move(writer).TakeBytes();
 }
 
@@ -301,6 +303,11 @@ Result<KvUseRecord> DecodeKvUse(std::string_view body) {
   KvUseRecord use;
   use.last_use = reader.Read<uint64_t>();
   use.num_uses = reader.Read<uint64_t>();
+  // Earlier programs wrote no more than this.
+  if (body.size() > sizeof(use.last_use) + sizeof(use.num_uses)) {
+    use.stored_at = reader.Read<int64_t>();
+    use.collection = reader.Read<uint64_t>();
+  }
   INTARSIA_RETURN_IF_ERROR(Finished(reader));
   return use;
 }

@@ -49,6 +49,9 @@ Result<KvEntry> DecodeKvEntry(const Digest& identity, std::string_view body);
 struct KvUseRecord {
   uint64_t last_use = 0;
   uint64_t num_uses = 0;
+  int64_t stored_at = 0;        // Seconds since 1970; 0: not known.
+  CollectionId collection = 0;  // That it was stored for; 0: none, or not known.
+
   bool operator==(const KvUseRecord&) const = default;
 };
 std::string EncodeKvUse(const KvUseRecord& use);

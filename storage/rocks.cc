@@ -18,6 +18,7 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
+#include <rocksdb/sst_file_reader.h>
 #include <rocksdb/table.h>
 #include <rocksdb/transaction_log.h>
 #include <rocksdb/utilities/checkpoint.h>
@@ -473,7 +474,38 @@ Result<int64_t> Rocks::Compact() {
     INTARSIA_RETURN_IF_ERROR(FromRocks(state_->db->CompactRange(options, family, nullptr, nullptr),
                                        "compact " + state_->path));
   }
+  // Obsolete files go in the background; what asks for them to go again waits for it.
+  INTARSIA_RETURN_IF_ERROR(
+      FromRocks(state_->db->DisableFileDeletions(), "hold files of " + state_->path));
+  INTARSIA_RETURN_IF_ERROR(FromRocks(state_->db->EnableFileDeletions(/*force=*/false),
+                                     "remove obsolete files of " + state_->path));
   return std::max<int64_t>(0, bytes_before - table_bytes());
+}
+
+Result<Rocks::TableScan> Rocks::ScanTable(const std::string& path, const VisitTableRow& visit) {
+  rocksdb::Options options;
+  options.info_log = std::make_shared<ErrorLog>();
+  rocksdb::SstFileReader reader(options);
+  if (const rocksdb::Status opened = reader.Open(path); !opened.ok()) {
+    // What vanished between the listing and here was obsolete.
+    const bool is_gone = opened.IsPathNotFound() || opened.IsNotFound();
+    return is_gone ? Status(StatusCode::kNotFound, "no such table: " + path)
+                   : FromRocks(opened, "open the table " + path);
+  }
+  const std::shared_ptr<const rocksdb::TableProperties> properties = reader.GetTableProperties();
+  rocksdb::ReadOptions read;
+  read.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> row(reader.NewIterator(read));
+  TableScan scan;
+  for (row->SeekToFirst(); row->Valid(); row->Next()) {
+    ++scan.num_rows;
+    INTARSIA_RETURN_IF_ERROR(
+        visit(properties->column_family_name, FromSlice(row->key()), FromSlice(row->value())));
+  }
+  INTARSIA_RETURN_IF_ERROR(FromRocks(row->status(), "read the table " + path));
+  scan.num_hidden = static_cast<int64_t>(properties->num_entries) -
+                    static_cast<int64_t>(properties->num_deletions) - scan.num_rows;
+  return scan;
 }
 
 }  // namespace intarsia::storage

@@ -141,8 +141,22 @@ class Rocks {
   // Errors: kResourceExhausted, kIo. REQUIRES: not read-only.
   Status Checkpoint(const std::string& path) const;
 
-  // Rewrites all families without what was deleted; returns the bytes freed.
+  // Rewrites all families without what was deleted; returns the bytes freed. Afterwards no log and
+  // no table is left that nothing needs.
   Result<int64_t> Compact();
+
+  // What a table file holds, as ScanTable saw it.
+  struct TableScan {
+    int64_t num_rows = 0;
+    // Rows in the file that are covered by newer ones of the same file and that no visit saw.
+    int64_t num_hidden = 0;
+  };
+  // Calls `visit` with the name of the family, the key and the stored value of each row in the file
+  // `path` of this or another database, until it returns an error, which is returned.
+  // Errors: kNotFound if the file is gone, kCorruption, kIo.
+  using VisitTableRow =
+      std::function<Status(std::string_view family, std::string_view key, std::string_view value)>;
+  static Result<TableScan> ScanTable(const std::string& path, const VisitTableRow& visit);
 
   const State& state() const { return *state_; }  // For RowBatch.
 

@@ -12,21 +12,23 @@ namespace {
 
 using query::OptionTable;
 
-constexpr std::array<std::string_view, 61> kKeywords = {
-    "ANALYZE",  "AND",      "ANSWER",   "AS",        "ASC",        "BACKUP",      "BETWEEN",
-    "BOOLEAN",  "CACHE",    "CHECK",    "CLEAR",     "COLLECTION", "COLLECTIONS", "CONTAINS",
-    "COPY",     "COUNT(*)", "CREATE",   "DATABASE",  "DEFAULT",    "DELETE",      "DESC",
-    "DESCRIBE", "DOUBLE",   "DROP",     "EMBEDDING", "EMPTY",      "EXISTS",      "EXPLAIN",
-    "FROM",     "FUSION",   "GENERATE", "IF",        "INSERT",     "INT",         "INTO",
-    "IS",       "LIKE",     "LIMIT",    "MATCH",     "METADATA",   "MODEL",       "MODELS",
-    "NOT",      "NULL",     "OFFSET",   "ORDER",     "REPAIR",     "RERANK",      "RESTORE",
-    "SEARCH",   "SELECT",   "SET",      "SETTINGS",  "SHOW",       "TIMESTAMP",   "TO",
-    "USING",    "VALUES",   "VARCHAR",  "WHERE",     "WITH"};
+constexpr std::array<std::string_view, 69> kKeywords = {
+    "ALTER",   "ANALYZE",  "AND",      "ANSWER",   "AS",     "ASC",        "BACKUP",
+    "BETWEEN", "BOOLEAN",  "CACHE",    "CHECK",    "CLEAR",  "COLLECTION", "COLLECTIONS",
+    "COMPACT", "CONTAINS", "COPY",     "COUNT(*)", "CREATE", "DATABASE",   "DEFAULT",
+    "DELETE",  "DESC",     "DESCRIBE", "DISK",     "DOUBLE", "DROP",       "EMBEDDING",
+    "EMPTY",   "EXISTS",   "EXPLAIN",  "FROM",     "FUSION", "GENERATE",   "IF",
+    "INDEXES", "INSERT",   "INT",      "INTO",     "IS",     "LIKE",       "LIMIT",
+    "MATCH",   "MEMORY",   "METADATA", "MODEL",    "MODELS", "NOT",        "NULL",
+    "OFFSET",  "ORDER",    "PIN",      "REPAIR",   "RERANK", "RESTORE",    "SEARCH",
+    "SELECT",  "SET",      "SETTINGS", "SHOW",     "TIER",   "TIMESTAMP",  "TO",
+    "UNPIN",   "USING",    "VALUES",   "VARCHAR",  "WHERE",  "WITH"};
 
-constexpr std::array<OptionTable, 7> kTables = {
-    OptionTable::kCreateModel, OptionTable::kCreateCollection, OptionTable::kCopy,
-    OptionTable::kSearch,      OptionTable::kAnswer,           OptionTable::kSettings,
-    OptionTable::kBackup};
+constexpr std::array<OptionTable, 8> kTables = {
+    OptionTable::kCreateModel, OptionTable::kCreateCollection,
+    OptionTable::kCopy,        OptionTable::kSearch,
+    OptionTable::kAnswer,      OptionTable::kSettings,
+    OptionTable::kBackup,      OptionTable::kDelete};
 
 bool BeginsWith(std::string_view word, std::string_view beginning) {
   return word.size() >= beginning.size() &&

@@ -24,7 +24,7 @@ struct Topic {
   std::optional<OptionTable> options;
 };
 
-constexpr std::array<Topic, 16> kTopics = {{
+constexpr std::array<Topic, 18> kTopics = {{
     {"answer", "Answers a question from a collection, with citations.",
      "ANSWER 'question' FROM collection [WHERE condition] [USING model]\n  [WITH (option = value, "
      "...)];",
@@ -48,7 +48,8 @@ constexpr std::array<Topic, 16> kTopics = {{
     {"insert", "Adds documents from text.",
      "INSERT INTO collection (id, content, column, ...) VALUES ('...', '...', value, ...), ...;",
      std::nullopt},
-    {"delete", "Removes documents.", "DELETE FROM collection WHERE condition;", std::nullopt},
+    {"delete", "Removes documents.",
+     "DELETE FROM collection WHERE condition [WITH (secure = true)];", OptionTable::kDelete},
     {"create collection", "Makes a collection.",
      "CREATE COLLECTION [IF NOT EXISTS] name [(column TYPE, ...)] [WITH (option = value, ...)];\n"
      "  TYPE: VARCHAR, INT, DOUBLE, BOOLEAN, TIMESTAMP, or one of them with []",
@@ -59,15 +60,21 @@ constexpr std::array<Topic, 16> kTopics = {{
      "value, ...)];\nSET DEFAULT GENERATE|EMBEDDING|RERANK model;",
      OptionTable::kCreateModel},
     {"drop", "Removes a model or a collection with its documents.",
-     "DROP MODEL [IF EXISTS] name;\nDROP COLLECTION [IF EXISTS] name;", std::nullopt},
+     "DROP MODEL [IF EXISTS] name;\nDROP COLLECTION [IF EXISTS] name [WITH (secure = true)];",
+     std::nullopt},
+    {"alter", "Changes options of a collection.", "ALTER COLLECTION name SET (kv_ttl = '7d');",
+     OptionTable::kAlterCollection},
+    {"compact", "Gives the space of what was deleted back.",
+     "COMPACT DATABASE;\nCOMPACT COLLECTION collection;", std::nullopt},
     {"show", "Lists what there is.",
      "SHOW MODELS;\nSHOW COLLECTIONS;\nSHOW INDEXES [FOR collection];\nSHOW CACHE [FOR "
      "collection];\nSHOW SETTINGS [LIKE "
      "'pattern'];\nDESCRIBE collection;",
      std::nullopt},
-    {"cache", "Computes and removes attention caches.",
-     "CACHE COLLECTION collection [WHERE condition] [USING model];\nCLEAR CACHE [KV] [FOR "
-     "collection];",
+    {"cache", "Computes, pins and removes attention caches.",
+     "CACHE COLLECTION collection [WHERE condition] [USING model];\nPIN CACHE FOR collection "
+     "[WHERE condition] [TIER MEMORY | DISK];\nUNPIN CACHE FOR collection [WHERE "
+     "condition];\nCLEAR CACHE [KV] [FOR collection];",
      std::nullopt},
     {"backup", "Copies the database while it is in use, and brings it back.",
      "BACKUP DATABASE TO 'directory' [WITH (base = 'earlier backup')];\nCHECK BACKUP "

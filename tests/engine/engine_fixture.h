@@ -84,7 +84,11 @@ class EngineFixture : public testing::Test {
   }
 
   query::Outcome<query::ResultSet> Execute(std::string_view sql) {
-    return session_->Execute(sql, context_);
+    auto outcome = session_->Execute(sql, context_);
+    // A statement leaves nothing in use, whether or not it succeeds.
+    EXPECT_EQ(engine_->database()->kv()->stats().num_pins, 0) << sql;
+    EXPECT_EQ(engine_->database()->kv()->memory_stats().num_pins, 0) << sql;
+    return outcome;
   }
   // The result of a statement that must succeed.
   query::ResultSet Run(std::string_view sql) {

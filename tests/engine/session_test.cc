@@ -119,7 +119,9 @@ TEST_F(SessionTest, AReadOnlyDatabaseAnswersAndRefusesToChange) {
         std::string("COPY docs FROM '" + DocumentPath("") + "'"),
         std::string("INSERT INTO docs (id, content) VALUES ('a', 'Ice.')"),
         std::string("DELETE FROM docs WHERE source = 'a'"), std::string("CACHE COLLECTION docs"),
-        std::string("CLEAR CACHE")}) {
+        std::string("CLEAR CACHE"), std::string("PIN CACHE FOR docs"),
+        std::string("UNPIN CACHE FOR docs"), std::string("COMPACT DATABASE"),
+        std::string("ALTER COLLECTION docs SET (kv_ttl = 1)")}) {
     const auto error = Fail(sql);
     EXPECT_EQ(error.error_class, query::ErrorClass::kUnsupported) << sql;
     EXPECT_EQ(error.message, "the database is open read-only: " + database_path()) << sql;

@@ -39,8 +39,9 @@ std::vector<std::string> SqlExamples(std::string_view page) {
 TEST(ManualTest, OptionTablesAreThoseOfTheProgram) {
   const std::string page = ReadPage("sql.md");
   for (const OptionTable table :
-       {OptionTable::kCreateModel, OptionTable::kCreateCollection, OptionTable::kCopy,
-        OptionTable::kSearch, OptionTable::kAnswer, OptionTable::kBackup, OptionTable::kSettings}) {
+       {OptionTable::kCreateModel, OptionTable::kCreateCollection, OptionTable::kAlterCollection,
+        OptionTable::kCopy, OptionTable::kSearch, OptionTable::kAnswer, OptionTable::kBackup,
+        OptionTable::kDelete, OptionTable::kSettings}) {
     std::string rows = "|---|---|---|---|\n";
     for (const OptionSpec& spec : OptionsOf(table)) {
       rows += "| `" + std::string(spec.name) + "` | " + DescribeValues(spec) + " | " +

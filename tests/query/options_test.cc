@@ -58,6 +58,32 @@ TEST(OptionsTest, PresetDecidesTheRatioUnlessItIsGiven) {
   EXPECT_EQ(BindAnswer("preset = fast, ratio = 0.5")->GetDouble("ratio"), 0.5);
 }
 
+TEST(OptionsTest, DurationsHaveUnits) {
+  const auto seconds = [](Value value) -> int64_t {
+    const auto spec = FindOption(OptionTable::kAlterCollection, {"cache_ttl", {}});
+    EXPECT_TRUE(spec.ok());
+    const auto bound = BindOptionValue(**spec, {std::move(value), /*is_word=*/false, {}});
+    if (bound.ok()) return bound->AsInteger();
+    EXPECT_NE(bound.diagnostic().message.find("a number of seconds, or a text such as '7d'"),
+              std::string::npos)
+        << bound.diagnostic().message;
+    return -1;
+  };
+  EXPECT_EQ(seconds(Value(90)), 90);
+  EXPECT_EQ(seconds(Value("90")), 90);
+  EXPECT_EQ(seconds(Value("90s")), 90);
+  EXPECT_EQ(seconds(Value("15 m")), 900);
+  EXPECT_EQ(seconds(Value("1.5h")), 5'400);
+  EXPECT_EQ(seconds(Value("7d")), 604'800);
+  EXPECT_EQ(seconds(Value("2W")), 1'209'600);
+  EXPECT_EQ(seconds(Value("0")), 0);
+  for (const char* const bad : {"", "d", "7y", "-1d", "0.2s", "1e400d", "nan", "900000w"}) {
+    EXPECT_EQ(seconds(Value(bad)), -1) << bad;
+  }
+  EXPECT_EQ(seconds(Value(-1)), -1);
+  EXPECT_EQ(seconds(Value(1.5)), -1);
+}
+
 TEST(OptionsTest, OnAndOffMayBeWrittenAsBooleans) {
   const auto spec = FindOption(OptionTable::kCreateCollection, {"kv_cache", {}});
   ASSERT_TRUE(spec.ok());

@@ -16,8 +16,9 @@ struct ErrorCase {
 };
 
 constexpr std::string_view kStatementsAre =
-    "expected a statement (ANSWER, BACKUP, CACHE, CHECK, CLEAR, COPY, CREATE, DELETE, DESCRIBE, "
-    "DROP, EXPLAIN, INSERT, REPAIR, RESTORE, SEARCH, SELECT, SET or SHOW), found ";
+    "expected a statement (ALTER, ANSWER, BACKUP, CACHE, CHECK, CLEAR, COMPACT, COPY, CREATE, "
+    "DELETE, DESCRIBE, DROP, EXPLAIN, INSERT, PIN, REPAIR, RESTORE, SEARCH, SELECT, SET, SHOW or "
+    "UNPIN), found ";
 constexpr std::string_view kStringsHint = "Strings stand in single quotes: 'text'.";
 
 constexpr std::array<ErrorCase, 73> kCases = {{

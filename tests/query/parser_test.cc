@@ -37,7 +37,7 @@ struct Pair {
   std::string_view canonical;  // Empty: the same.
 };
 
-constexpr std::array<Pair, 62> kStatements = {{
+constexpr std::array<Pair, 72> kStatements = {{
     {"check model qa", "CHECK MODEL qa;"},
     {"check database", "CHECK DATABASE;"},
     {"REPAIR DATABASE;", ""},
@@ -94,6 +94,16 @@ constexpr std::array<Pair, 62> kStatements = {{
     {"SHOW INDEXES;", ""},
     {"show indexes for docs", "SHOW INDEXES FOR docs;"},
     {"CLEAR CACHE;", ""},
+    {"PIN CACHE FOR docs;", ""},
+    {"pin cache for docs where doc_id = '1' tier memory", "PIN CACHE FOR docs WHERE doc_id = '1';"},
+    {"PIN CACHE FOR docs WHERE source LIKE 'a%' TIER DISK;", ""},
+    {"UNPIN CACHE FOR docs;", ""},
+    {"UNPIN CACHE FOR docs WHERE year = 2025;", ""},
+    {"ALTER COLLECTION docs SET (kv_ttl = '7d');", ""},
+    {"COMPACT DATABASE;", ""},
+    {"compact collection docs", "COMPACT COLLECTION docs;"},
+    {"DROP COLLECTION IF EXISTS docs WITH (secure = TRUE);", ""},
+    {"DELETE FROM docs WHERE year = 2025 WITH (secure = on);", ""},
     {"clear cache kv for docs", "CLEAR CACHE KV FOR docs;"},
     {"SET search.ef = 200;", ""},
     {"SET result_cache to off", "SET result_cache = off;"},

@@ -167,7 +167,7 @@ TEST_F(KvMemoryStoreTest, ManyThreadsReadWhatWasPut) {
     caches.push_back(MakeCache(std::to_string(i)));
     PutCache(database_.get(), *caches.back(), AddOwner(std::to_string(i)));
   }
-  store()->SetMemoryBudget(3 * kNumLayers * 10'048);
+  EXPECT_TRUE(store()->SetMemoryBudget(3 * kNumLayers * 10'048).ok());
   std::vector<std::thread> threads;
   for (unsigned seed = 0; seed < 3; ++seed) {
     threads.emplace_back([&, seed] {

@@ -47,12 +47,12 @@ TEST_F(KvReclaimTest, EvictionLeavesEntriesInUseAlone) {
     EXPECT_TRUE(store()->ReadLayer(handle, 2, target).ok());
     EXPECT_EQ(store()->stats().num_pins, 1);
     // With everything in use there is no room.
-    store()->SetBudget(kCacheDiskBytes + 8192);
+    EXPECT_TRUE(store()->SetBudget(kCacheDiskBytes + 8192).ok());
     EXPECT_EQ(PutCache(database_.get(), *MakeCache("x"), {}), KvPutOutcome::kOverBudget);
   }
   EXPECT_EQ(PutCache(database_.get(), *MakeCache("x"), {}), KvPutOutcome::kStored);
   EXPECT_FALSE(store()->Contains(pinned->identity));
-  store()->SetBudget(kCacheDiskBytes);
+  EXPECT_TRUE(store()->SetBudget(kCacheDiskBytes).ok());
   EXPECT_EQ(PutCache(database_.get(), *MakeCache("y"), {}), KvPutOutcome::kOverBudget);
 }
 

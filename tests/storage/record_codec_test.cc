@@ -60,7 +60,7 @@ std::vector<Sample> Samples() {
       {"chunk", EncodeChunk(chunk), [](auto body) { return DecodeChunk(body).status(); }},
       {"kv entry", EncodeKvEntry(FullEntry()),
        [](auto body) { return DecodeKvEntry(Digest(), body).status(); }},
-      {"kv use", EncodeKvUse({.last_use = 1, .num_uses = 2}),
+      {"kv use", EncodeKvUse({.last_use = 1, .num_uses = 2, .stored_at = 3, .collection = 4}),
        [](auto body) { return DecodeKvUse(body).status(); }},
       {"ids", EncodeNextIds(NextIds()), [](auto body) { return DecodeNextIds(body).status(); }},
       {"number", EncodeNumber(7), [](auto body) { return DecodeNumber(body).status(); }},
@@ -81,10 +81,18 @@ TEST(RecordCodecTest, DecodingGivesBackWhatWasEncoded) {
   EXPECT_TRUE(Must(DecodeTokens("")).empty());
 }
 
+TEST(RecordCodecTest, UsesThatEarlierProgramsWroteAreRead) {
+  const KvUseRecord use = {.last_use = 1, .num_uses = 2, .stored_at = 3, .collection = 4};
+  EXPECT_EQ(Must(DecodeKvUse(EncodeKvUse(use))), use);
+  const KvUseRecord earlier = {.last_use = 1, .num_uses = 2};
+  EXPECT_EQ(Must(DecodeKvUse(EncodeKvUse(use).substr(0, 16))), earlier);
+}
+
 TEST(RecordCodecTest, EveryTruncationAndEveryExcessIsCorruption) {
   for (const Sample& sample : Samples()) {
     ASSERT_TRUE(sample.decode(sample.body).ok()) << sample.name;
     for (size_t size = 0; size < sample.body.size(); ++size) {
+      if (sample.name == "kv use" && size == 16) continue;  // Whole for earlier programs.
       EXPECT_EQ(sample.decode(sample.body.substr(0, size)).code(), StatusCode::kCorruption)
           << sample.name << " " << size;
     }
