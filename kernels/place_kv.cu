@@ -355,6 +355,8 @@ Status PlaceKvCuda(const PlaceKvParams& params, Stream stream) {
       return LaunchType<KvPayloadType::kInt8>(params, stream);
     case KvPayloadType::kInt4:
       return LaunchType<KvPayloadType::kInt4>(params, stream);
+    case KvPayloadType::kRot4:
+      break;  // CheckPlaceKv has refused it
   }
   return {StatusCode::kUnsupported, "place_kv: unknown payload type"};
 }
