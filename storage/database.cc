@@ -65,9 +65,18 @@ Status TakeFormat(DatabaseCore* core) {
   return Status::Ok();
 }
 
+// A row that is there since the database was made.
+Result<std::string> GetMeta(const DatabaseCore& core, const Rocks& rocks, const std::string& key) {
+  Result<std::string> row = rocks.Get(Family::kMeta, key, nullptr);
+  if (row.ok() || row.status().code() != StatusCode::kNotFound) return row;
+  // As when RocksDB takes a damaged MANIFEST for one that ends early.
+  return Status(StatusCode::kCorruption,
+                "rows are missing that every database has: " + core.path + "/rocksdb");
+}
+
 // The number of the last commit; 0 before the first.
-Result<uint64_t> LastCommit(const Rocks& rocks) {
-  INTARSIA_ASSIGN_OR_RETURN(const std::string body, rocks.Get(Family::kMeta, CommitKey(), nullptr));
+Result<uint64_t> LastCommit(const DatabaseCore& core, const Rocks& rocks) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::string body, GetMeta(core, rocks, CommitKey()));
   return DecodeNumber(body);
 }
 
@@ -100,7 +109,7 @@ Status OpenRocks(DatabaseCore* core) {
     probe_options.wal_recovery = WalRecovery::kPointInTime;
     const auto probe = Rocks::Open(core->path + "/rocksdb", probe_options);
     if (!probe.ok()) return rocks.status();
-    INTARSIA_ASSIGN_OR_RETURN(const uint64_t found, LastCommit(**probe));
+    INTARSIA_ASSIGN_OR_RETURN(const uint64_t found, LastCommit(*core, **probe));
     if (!may_drop && acknowledged == 0) return rocks.status();
     if (!may_drop && found < acknowledged) {
       return CommitsLost(*core, found, acknowledged, rocks.status().message());
@@ -111,7 +120,7 @@ Status OpenRocks(DatabaseCore* core) {
   }
   INTARSIA_RETURN_IF_ERROR(rocks.status());
   core->rocks = *std::move(rocks);
-  INTARSIA_ASSIGN_OR_RETURN(core->last_commit, LastCommit(*core->rocks));
+  INTARSIA_ASSIGN_OR_RETURN(core->last_commit, LastCommit(*core, *core->rocks));
   if (core->last_commit < acknowledged && !may_drop) {
     return CommitsLost(*core, core->last_commit, acknowledged, "the log ends too early");
   }
@@ -165,14 +174,12 @@ Status PrepareDirectory(DatabaseCore* core) {
 }
 
 Status ReadMeta(DatabaseCore* core) {
-  INTARSIA_ASSIGN_OR_RETURN(const std::string format,
-                            core->rocks->Get(Family::kMeta, FormatKey(), nullptr));
+  INTARSIA_ASSIGN_OR_RETURN(const std::string format, GetMeta(*core, *core->rocks, FormatKey()));
   if (format != EncodeDirectoryFormat(core->format)) {
     return Status(StatusCode::kCorruption,
                   "FORMAT and rocksdb are of different databases; restore a backup: " + core->path);
   }
-  INTARSIA_ASSIGN_OR_RETURN(const std::string ids,
-                            core->rocks->Get(Family::kMeta, IdsKey(), nullptr));
+  INTARSIA_ASSIGN_OR_RETURN(const std::string ids, GetMeta(*core, *core->rocks, IdsKey()));
   INTARSIA_ASSIGN_OR_RETURN(core->next_ids, DecodeNextIds(ids));
   return Status::Ok();
 }

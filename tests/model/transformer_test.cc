@@ -192,7 +192,7 @@ TEST(TransformerTest, UnknownFamilyAndMissingTensorsSayWhich) {
   bytes.replace(bytes.find(name), name.size(), "blk.2.ffn_UP.weight");
   const auto broken = GgufFile::Parse(bytes, "test");
   ASSERT_TRUE(broken.ok());
-  const auto missing = Transformer::Load(**broken, {}, &pool);
+  const auto missing = Transformer::Load(**broken, {.compute = kernels::ComputeType::kF32}, &pool);
   EXPECT_EQ(missing.status().code(), StatusCode::kCorruption);
   EXPECT_NE(missing.status().message().find(name), std::string_view::npos);
 }
