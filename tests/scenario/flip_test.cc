@@ -30,7 +30,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kSmokeFlips = 100;
+constexpr int kSmokeFlips = 51;  // three in each kind of file
 constexpr int kCampaignFlips = 10'000;
 // A process that takes longer hangs. Far above what the slowest machine needs.
 constexpr unsigned kHangSeconds = 300;
