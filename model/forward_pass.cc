@@ -27,6 +27,7 @@ int64_t NumTasks(int64_t num_rows) { return (num_rows + kRowsPerTask - 1) / kRow
 
 // Moves the `kept` rows of [num_rows, width] to the front.
 void GatherRows(const std::vector<int32_t>& kept, int64_t width, float* rows) {
+  if (width == 0) return;  // such as angles that the model does not have
   for (size_t to = 0; to < kept.size(); ++to) {
     std::memmove(rows + static_cast<int64_t>(to) * width, rows + kept[to] * width,
                  static_cast<size_t>(width) * sizeof(float));
