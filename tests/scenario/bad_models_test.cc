@@ -15,6 +15,9 @@ namespace {
 class BadModelsTest : public ScenarioFixture {
  protected:
   std::string WriteModel(const std::string& bytes) {
+    // Another file of the same name: a model is mapped while it is in use, which is until the
+    // caches behind the last answer are written, and a mapped file must not change under it.
+    std::filesystem::remove(folder_ / "bad.gguf");
     storage::WriteFile(folder_ / "bad.gguf", bytes);
     return folder_ / "bad.gguf";
   }
