@@ -152,7 +152,8 @@ class BinaryIndex {
   Query MakeQuery(std::vector<float> vector, int32_t query_bits) const;
   // Rounds `query->rotated` to planes. Returns the square of what rounding takes away.
   double RoundQuery(Query* query) const;
-  // The blocks [begin, end) as the kernel wants them.
+  // The blocks [begin, end) of codes as the kernels want them.
+  kernels::BinaryCodeBlocks CodeBlocks(int64_t begin, int64_t end) const;
   kernels::BinaryScanParams ScanParams(const Query& query, int64_t block_begin,
                                        int64_t block_end) const;
   // Estimates all slots that pass the filter, and keeps those that may be among the k best.

@@ -87,17 +87,7 @@ Result<BinaryIndex::Batch> BinaryIndex::MakeBatch(const FlatIndex& rows,
 
 kernels::BinaryBatchScanParams BinaryIndex::BatchScanParams(const Batch& batch, int64_t block_begin,
                                                             int64_t block_end) const {
-  kernels::BinaryBatchScanParams scan;
-  const int64_t first = block_begin * kBlock;
-  scan.num_words = num_bits_ / 64;
-  scan.num_planes = bits_;
-  scan.num_blocks = block_end - block_begin;
-  for (int32_t plane = 0; plane < bits_; ++plane) {
-    scan.planes[plane] = planes_[plane].data() + first * scan.num_words;
-  }
-  scan.scales = scales_.data() + first;
-  scan.offsets = offsets_.data() + first;
-  scan.errors = errors_.data() + first;
+  kernels::BinaryBatchScanParams scan{CodeBlocks(block_begin, block_end)};
   scan.num_groups = batch.num_groups;
   scan.queries = batch.levels.data();
   scan.steps = batch.steps.data();

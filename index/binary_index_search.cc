@@ -50,21 +50,26 @@ class SignProducts {
 
 }  // namespace
 
+kernels::BinaryCodeBlocks BinaryIndex::CodeBlocks(int64_t begin, int64_t end) const {
+  kernels::BinaryCodeBlocks blocks;
+  const int64_t slot = begin * kBlock;
+  blocks.num_words = num_bits_ / 64;
+  blocks.num_planes = bits_;
+  blocks.num_blocks = end - begin;
+  for (int32_t plane = 0; plane < bits_; ++plane) {
+    blocks.planes[plane] = planes_[plane].data() + slot * blocks.num_words;
+  }
+  blocks.scales = scales_.data() + slot;
+  blocks.offsets = offsets_.data() + slot;
+  blocks.errors = errors_.data() + slot;
+  return blocks;
+}
+
 kernels::BinaryScanParams BinaryIndex::ScanParams(const Query& query, int64_t block_begin,
                                                   int64_t block_end) const {
-  kernels::BinaryScanParams params;
-  const int64_t slot = block_begin * kBlock;
-  params.num_words = num_bits_ / 64;
-  params.num_planes = bits_;
-  params.num_blocks = block_end - block_begin;
-  for (int32_t plane = 0; plane < bits_; ++plane) {
-    params.planes[plane] = planes_[plane].data() + slot * params.num_words;
-  }
+  kernels::BinaryScanParams params{CodeBlocks(block_begin, block_end)};
   params.query_planes = query.planes.data();
   params.num_query_planes = query.num_planes;
-  params.scales = scales_.data() + slot;
-  params.offsets = offsets_.data() + slot;
-  params.errors = errors_.data() + slot;
   params.half_step = query.half_step;
   params.base = query.base;
   return params;

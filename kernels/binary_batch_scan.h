@@ -23,15 +23,7 @@ namespace intarsia::kernels {
 inline constexpr int64_t kBatchGroupQueries = 16;
 inline constexpr int32_t kBatchLevelMax = 127;  // of a query's whole numbers
 
-struct BinaryBatchScanParams {
-  const uint64_t* planes[2] = {nullptr, nullptr};  // [num_blocks, num_words, 8], lowest plane first
-  int64_t num_planes = 1;                          // 1 or 2
-  int64_t num_words = 0;                           // num_bits / 64, in [1, 1024]
-  int64_t num_blocks = 0;
-  const float* scales = nullptr;   // [num_blocks, 8]
-  const float* offsets = nullptr;  // [num_blocks, 8]
-  const float* errors = nullptr;   // [num_blocks, 8]
-
+struct BinaryBatchScanParams : BinaryCodeBlocks {
   int64_t num_groups = 0;               // of queries
   const int8_t* queries = nullptr;      // [num_groups, num_words * 16, 16 queries, 4 dimensions]
   const float* steps = nullptr;         // [num_groups, 16]
@@ -45,7 +37,10 @@ struct BinaryBatchScanParams {
   uint16_t* survivors = nullptr;  // [num_blocks, 8, num_groups], a bit a query, the lowest first
 };
 
-// Errors: kInvalidArgument for a null pointer or a size out of range.
+// What both forms refuse: kInvalidArgument for a null pointer or a size out of range.
+Status CheckBinaryBatchScan(const BinaryBatchScanParams& params);
+
+// Errors: those of CheckBinaryBatchScan().
 Status BinaryBatchScan(const BinaryBatchScanParams& params);
 
 // The definition: sums over single bits, double arithmetic for the score.

@@ -5,7 +5,6 @@
 // A level is at most 3, so sums of two products fit the 16 bits that AVX2 adds them in.
 #include <algorithm>
 #include <cstring>
-#include <string>
 #include <vector>
 
 #include "kernels/binary_batch_scan.h"
@@ -219,22 +218,8 @@ namespace intarsia::kernels {
 HWY_EXPORT(BatchScanLoop);
 
 Status BinaryBatchScan(const BinaryBatchScanParams& params) {
-  if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
-      params.num_planes < 1 || params.num_planes > 2 || params.num_groups < 0) {
-    return Status(
-        StatusCode::kInvalidArgument,
-        "binary batch scan: size out of range: num_blocks=" + std::to_string(params.num_blocks) +
-            " num_words=" + std::to_string(params.num_words) + " num_planes=" +
-            std::to_string(params.num_planes) + " num_groups=" + std::to_string(params.num_groups));
-  }
+  INTARSIA_RETURN_IF_ERROR(CheckBinaryBatchScan(params));
   if (params.num_blocks == 0 || params.num_groups == 0) return Status::Ok();
-  if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
-      params.scales == nullptr || params.offsets == nullptr || params.errors == nullptr ||
-      params.queries == nullptr || params.steps == nullptr || params.bases == nullptr ||
-      params.sums == nullptr || params.error_bounds == nullptr || params.thresholds == nullptr ||
-      params.scores == nullptr || params.survivors == nullptr) {
-    return Status(StatusCode::kInvalidArgument, "binary batch scan: null pointer");
-  }
   const int64_t dim = params.num_words * 64;
   std::vector<uint8_t> levels(static_cast<size_t>(kBinaryBlockCodes * dim));
   HWY_DYNAMIC_DISPATCH(BatchScanLoop)(params, levels.data());

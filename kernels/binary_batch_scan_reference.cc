@@ -1,4 +1,6 @@
 // Bound and design: none; this is the definition, bit by bit.
+#include <string>
+
 #include "kernels/binary_batch_scan.h"
 
 namespace intarsia::kernels {
@@ -23,10 +25,14 @@ int64_t ProductOf(const BinaryBatchScanParams& params, int64_t slot, int64_t gro
 
 }  // namespace
 
-Status BinaryBatchScanReference(const BinaryBatchScanParams& params) {
+Status CheckBinaryBatchScan(const BinaryBatchScanParams& params) {
   if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
       params.num_planes < 1 || params.num_planes > 2 || params.num_groups < 0) {
-    return Status(StatusCode::kInvalidArgument, "binary batch scan: size out of range");
+    return Status(
+        StatusCode::kInvalidArgument,
+        "binary batch scan: size out of range: num_blocks=" + std::to_string(params.num_blocks) +
+            " num_words=" + std::to_string(params.num_words) + " num_planes=" +
+            std::to_string(params.num_planes) + " num_groups=" + std::to_string(params.num_groups));
   }
   if (params.num_blocks == 0 || params.num_groups == 0) return Status::Ok();
   if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
@@ -36,6 +42,11 @@ Status BinaryBatchScanReference(const BinaryBatchScanParams& params) {
       params.scores == nullptr || params.survivors == nullptr) {
     return Status(StatusCode::kInvalidArgument, "binary batch scan: null pointer");
   }
+  return Status::Ok();
+}
+
+Status BinaryBatchScanReference(const BinaryBatchScanParams& params) {
+  INTARSIA_RETURN_IF_ERROR(CheckBinaryBatchScan(params));
   for (int64_t slot = 0; slot < params.num_blocks * kBinaryBlockCodes; ++slot) {
     for (int64_t group = 0; group < params.num_groups; ++group) {
       uint32_t bits = 0;

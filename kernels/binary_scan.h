@@ -28,27 +28,34 @@ namespace intarsia::kernels {
 inline constexpr int64_t kBinaryBlockCodes = 8;
 inline constexpr int64_t kBinaryQueryPlanesMax = 4;
 
-struct BinaryScanParams {
+// Blocks of codes as they lie in memory, with the factors of each code.
+struct BinaryCodeBlocks {
   const uint64_t* planes[2] = {nullptr, nullptr};  // [num_blocks, num_words, 8], lowest plane first
   int64_t num_planes = 1;                          // 1 or 2
-  const uint64_t* query_planes = nullptr;          // [num_query_planes, num_words], lowest first
-  int64_t num_query_planes = 4;                    // 1 or 4
   int64_t num_words = 0;                           // num_bits / 64, in [1, 1024]
   int64_t num_blocks = 0;
   const float* scales = nullptr;   // [num_blocks, 8]
   const float* offsets = nullptr;  // [num_blocks, 8]
+  const float* errors = nullptr;   // [num_blocks, 8]
+};
+
+struct BinaryScanParams : BinaryCodeBlocks {
+  const uint64_t* query_planes = nullptr;  // [num_query_planes, num_words], lowest first
+  int64_t num_query_planes = 4;            // 1 or 4
   float half_step = 0.0F;
   float base = 0.0F;
   float* scores = nullptr;  // [num_blocks, 8], not aliasing the inputs
 
-  // Wanted only with `survivors`.
-  const float* errors = nullptr;  // [num_blocks, 8]
+  // Wanted only with `survivors`, and so are `errors`, which may else be null.
   float error_bound = 0.0F;
   float threshold = 0.0F;
   uint8_t* survivors = nullptr;  // [num_blocks], a bit for each code, the lowest first; may be null
 };
 
-// Errors: kInvalidArgument for a null pointer or a size out of range.
+// What both forms refuse: kInvalidArgument for a null pointer or a size out of range.
+Status CheckBinaryScan(const BinaryScanParams& params);
+
+// Errors: those of CheckBinaryScan().
 Status BinaryScan(const BinaryScanParams& params);
 
 // The definition: sums over single bits, double arithmetic for the score.

@@ -5,7 +5,6 @@
 // the weighted sum over the planes, at most 8 * 15, fits a byte, so that the expensive sum over
 // bytes is done once a word.
 #define HWY_WANT_AVX3_DL  // Not among the default targets; brings the popcount of words.
-#include <string>
 
 #include "kernels/binary_scan.h"
 
@@ -158,22 +157,8 @@ namespace intarsia::kernels {
 HWY_EXPORT(BinaryScanLoop);
 
 Status BinaryScan(const BinaryScanParams& params) {
-  if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
-      params.num_planes < 1 || params.num_planes > 2 ||
-      (params.num_query_planes != 1 && params.num_query_planes != 4)) {
-    return Status(
-        StatusCode::kInvalidArgument,
-        "binary scan: size out of range: num_blocks=" + std::to_string(params.num_blocks) +
-            " num_words=" + std::to_string(params.num_words) +
-            " num_planes=" + std::to_string(params.num_planes) +
-            " num_query_planes=" + std::to_string(params.num_query_planes));
-  }
+  INTARSIA_RETURN_IF_ERROR(CheckBinaryScan(params));
   if (params.num_blocks == 0) return Status::Ok();
-  if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
-      params.query_planes == nullptr || params.scales == nullptr || params.offsets == nullptr ||
-      params.scores == nullptr || (params.survivors != nullptr && params.errors == nullptr)) {
-    return Status(StatusCode::kInvalidArgument, "binary scan: null pointer");
-  }
   HWY_DYNAMIC_DISPATCH(BinaryScanLoop)(params);
   return Status::Ok();
 }

@@ -1,4 +1,6 @@
 // Bound and design: none; this is the definition, bit by bit.
+#include <string>
+
 #include "kernels/binary_scan.h"
 
 namespace intarsia::kernels {
@@ -28,11 +30,16 @@ int64_t ProductOf(const BinaryScanParams& params, int64_t block, int64_t code) {
 
 }  // namespace
 
-Status BinaryScanReference(const BinaryScanParams& params) {
+Status CheckBinaryScan(const BinaryScanParams& params) {
   if (params.num_blocks < 0 || params.num_words < 1 || params.num_words > 1'024 ||
       params.num_planes < 1 || params.num_planes > 2 ||
       (params.num_query_planes != 1 && params.num_query_planes != 4)) {
-    return Status(StatusCode::kInvalidArgument, "binary scan: size out of range");
+    return Status(
+        StatusCode::kInvalidArgument,
+        "binary scan: size out of range: num_blocks=" + std::to_string(params.num_blocks) +
+            " num_words=" + std::to_string(params.num_words) +
+            " num_planes=" + std::to_string(params.num_planes) +
+            " num_query_planes=" + std::to_string(params.num_query_planes));
   }
   if (params.num_blocks == 0) return Status::Ok();
   if (params.planes[0] == nullptr || (params.num_planes == 2 && params.planes[1] == nullptr) ||
@@ -40,6 +47,11 @@ Status BinaryScanReference(const BinaryScanParams& params) {
       params.scores == nullptr || (params.survivors != nullptr && params.errors == nullptr)) {
     return Status(StatusCode::kInvalidArgument, "binary scan: null pointer");
   }
+  return Status::Ok();
+}
+
+Status BinaryScanReference(const BinaryScanParams& params) {
+  INTARSIA_RETURN_IF_ERROR(CheckBinaryScan(params));
   for (int64_t block = 0; block < params.num_blocks; ++block) {
     for (int64_t code = 0; code < kBinaryBlockCodes; ++code) {
       const int64_t slot = block * kBinaryBlockCodes + code;
