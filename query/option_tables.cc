@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <array>
+#include <cstddef>
 
 #include "query/options.h"
 
@@ -83,7 +85,18 @@ constexpr std::array<OptionSpec, 4> kCopy = {{
     {"file_bytes_max", T::kBytes, "67108864", "Larger files are errors.", 1, kBytesMax},
 }};
 
-constexpr std::array<OptionSpec, 11> kSearch = {{
+// `left` with `right` behind it.
+template <size_t kLeft, size_t kRight>
+constexpr std::array<OptionSpec, kLeft + kRight> Join(const std::array<OptionSpec, kLeft>& left,
+                                                      const std::array<OptionSpec, kRight>& right) {
+  std::array<OptionSpec, kLeft + kRight> joined{};
+  std::copy(left.begin(), left.end(), joined.begin());
+  std::copy(right.begin(), right.end(), joined.begin() + kLeft);
+  return joined;
+}
+
+// How chunks are found, by SEARCH and for ANSWER.
+constexpr std::array<OptionSpec, 10> kRetrieval = {{
     {"mode", T::kChoice, "hybrid", "What finds chunks: vectors, words or both.", 0, 0, kModes},
     {"rank_fusion", T::kChoice, "rrf", "How a hybrid search joins its two rankings.", 0, 0,
      kRankFusions},
@@ -101,8 +114,11 @@ constexpr std::array<OptionSpec, 11> kSearch = {{
      0, 0},
     {"rerank_top", T::kInteger, "20", "Chunks that are ranked again.", 1, 1000},
     {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
+}};
+constexpr std::array<OptionSpec, 1> kSnippet = {{
     {"snippet_chars", T::kInteger, "160", "Length of the snippet; 0: all of the chunk.", 0, 10000},
 }};
+constexpr auto kSearch = Join(kRetrieval, kSnippet);
 
 constexpr std::array<std::string_view, 3> kPresets = {"default", "fast", "careful"};
 constexpr std::array<std::string_view, 7> kSelectors = {
@@ -112,25 +128,10 @@ constexpr std::array<std::string_view, 2> kProbes = {"with_rows", "with_question
 constexpr std::array<std::string_view, 3> kOrders = {"score", "reverse", "document"};
 constexpr std::array<std::string_view, 2> kNoEvidence = {"refuse", "answer"};
 constexpr std::array<std::string_view, 3> kReuses = {"chunks", "prefix", "none"};
-constexpr std::array<OptionSpec, 25> kAnswer = {{
+constexpr std::array<OptionSpec, 1> kPassages = {{
     {"k", T::kInteger, "8", "Chunks that the answer is made from.", 1, 256},
-    {"mode", T::kChoice, "hybrid", "What finds chunks: vectors, words or both.", 0, 0, kModes},
-    {"rank_fusion", T::kChoice, "rrf", "How a hybrid search joins its two rankings.", 0, 0,
-     kRankFusions},
-    {"rrf_k", T::kDouble, "60", "Constant of rrf; with a larger one the first ranks weigh less.", 1,
-     1e6},
-    {"text_weight", T::kDouble, "1", "Weight of the words in a hybrid search.", 0, 1e6},
-    {"vector_weight", T::kDouble, "1", "Weight of the vectors in a hybrid search.", 0, 1e6},
-    {"text_top", T::kInteger, "100", "Chunks that words give to a hybrid search, at least.", 1,
-     1'000'000},
-    {"vector_top", T::kInteger, "100", "Chunks that vectors give to a hybrid search, at least.", 1,
-     1'000'000},
-    {"rerank", T::kName, "off",
-     "Model that reads the question with the best chunks and ranks them again; 'auto': the default "
-     "RERANK model, else the default generator.",
-     0, 0},
-    {"rerank_top", T::kInteger, "20", "Chunks that are ranked again.", 1, 1000},
-    {"scan", T::kChoice, "auto", "How vectors are searched.", 0, 0, kScans},
+}};
+constexpr std::array<OptionSpec, 14> kGeneration = {{
     {"order", T::kChoice, "score", "Order of the chunks in the prompt.", 0, 0, kOrders},
     {"on_no_evidence", T::kChoice, "refuse", "What to do if no chunk supports an answer.", 0, 0,
      kNoEvidence},
@@ -156,6 +157,7 @@ constexpr std::array<OptionSpec, 25> kAnswer = {{
      "When the evenly spaced rows are computed; with_question also shifts what attention ranks by.",
      0, 0, kProbes},
 }};
+constexpr auto kAnswer = Join(Join(kPassages, kRetrieval), kGeneration);
 
 constexpr std::array<OptionSpec, 1> kBackup = {{
     {"base", T::kText, "", "An earlier backup, whose unchanged files the new one shares."},
