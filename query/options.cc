@@ -23,53 +23,34 @@ std::string FormatNumber(double number) {
 
 struct Unit {
   std::string_view name;
-  int64_t bytes;
+  double size;
 };
-constexpr std::array<Unit, 9> kUnits = {{{"B", 1},
-                                         {"KB", 1'000},
-                                         {"MB", 1'000'000},
-                                         {"GB", 1'000'000'000},
-                                         {"TB", 1'000'000'000'000},
-                                         {"KiB", int64_t{1} << 10},
-                                         {"MiB", int64_t{1} << 20},
-                                         {"GiB", int64_t{1} << 30},
-                                         {"TiB", int64_t{1} << 40}}};
+constexpr std::array<Unit, 10> kByteUnits = {{{"", 1},
+                                              {"B", 1},
+                                              {"KB", 1e3},
+                                              {"MB", 1e6},
+                                              {"GB", 1e9},
+                                              {"TB", 1e12},
+                                              {"KiB", 0x1p10},
+                                              {"MiB", 0x1p20},
+                                              {"GiB", 0x1p30},
+                                              {"TiB", 0x1p40}}};
+constexpr std::array<Unit, 6> kSecondUnits = {
+    {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3'600}, {"d", 86'400}, {"w", 604'800}}};
 
-// "512MB" or "1.5 GiB" in bytes.
-std::optional<int64_t> ParseBytes(std::string_view text) {
+// "512MB" or "1.5 GiB" in bytes, "90s" or "12 h" in seconds: in [0, 9e18], not rounded.
+std::optional<double> ParseQuantity(std::string_view text, std::span<const Unit> units) {
   double number = 0;
   const char* const end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, number, std::chars_format::fixed);
   if (result.ec != std::errc()) return std::nullopt;
-  std::string_view unit(result.ptr, static_cast<size_t>(end - result.ptr));
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
-  for (const Unit& candidate : kUnits) {
-    const bool is_unit =
-        EqualsIgnoringCase(unit, candidate.name) || (unit.empty() && candidate.bytes == 1);
-    if (!is_unit) continue;
-    const double bytes = number * static_cast<double>(candidate.bytes);
-    if (!(bytes >= 0) || bytes > 9e18) return std::nullopt;
-    return static_cast<int64_t>(bytes);
-  }
-  return std::nullopt;
-}
-
-// "90s", "12 h" or "7d" in seconds; without a unit, seconds.
-std::optional<int64_t> ParseDuration(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, int64_t>, 6> kDurations = {
-      {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3'600}, {"d", 86'400}, {"w", 604'800}}};
-  double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, number, std::chars_format::fixed);
-  if (result.ec != std::errc()) return std::nullopt;
-  std::string_view unit(result.ptr, static_cast<size_t>(end - result.ptr));
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
-  for (const auto& [name, unit_seconds] : kDurations) {
-    if (!EqualsIgnoringCase(unit, name)) continue;
-    const double seconds = number * static_cast<double>(unit_seconds);
-    // A little more than nothing is not without end.
-    if (!(seconds >= 0) || seconds > 9e18 || (number > 0 && seconds < 1)) return std::nullopt;
-    return static_cast<int64_t>(seconds);
+  std::string_view name(result.ptr, static_cast<size_t>(end - result.ptr));
+  while (name.starts_with(' ')) name.remove_prefix(1);
+  for (const Unit& unit : units) {
+    if (!EqualsIgnoringCase(name, unit.name)) continue;
+    const double quantity = number * unit.size;
+    if (!(quantity >= 0) || quantity > 9e18) return std::nullopt;
+    return quantity;
   }
   return std::nullopt;
 }
@@ -103,13 +84,14 @@ std::optional<Value> ConvertNumber(const OptionSpec& spec, const Value& value) {
   if (value.kind() == ValueKind::kInteger) {
     number = value.AsInteger();
   } else if (spec.type == OptionType::kBytes && value.kind() == ValueKind::kString) {
-    const std::optional<int64_t> bytes = ParseBytes(value.AsString());
+    const std::optional<double> bytes = ParseQuantity(value.AsString(), kByteUnits);
     if (!bytes) return std::nullopt;
-    number = *bytes;
+    number = static_cast<int64_t>(*bytes);
   } else if (spec.type == OptionType::kDuration && value.kind() == ValueKind::kString) {
-    const std::optional<int64_t> seconds = ParseDuration(value.AsString());
-    if (!seconds) return std::nullopt;
-    number = *seconds;
+    const std::optional<double> seconds = ParseQuantity(value.AsString(), kSecondUnits);
+    // A little more than nothing is not without end.
+    if (!seconds || (*seconds > 0 && *seconds < 1)) return std::nullopt;
+    number = static_cast<int64_t>(*seconds);
   } else {
     return std::nullopt;
   }
