@@ -179,15 +179,16 @@ query::Outcome<ResultSet> Session::Run(const query::ClearCache& statement) {
 }
 
 query::Outcome<std::vector<storage::KvOwner>> Session::FindChunks(
-    const storage::CollectionInfo& collection, const query::Predicate* where,
+    const query::Name& name, const std::optional<query::Predicate>& where,
     const StatementContext& context) {
+  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection, FindCollection(name));
   std::vector<storage::KvOwner> owners;
   const auto visit = [&](const storage::Chunk& chunk) {
     owners.push_back(
         {.collection = collection.id, .document = chunk.document, .chunk = chunk.id, .model = 0});
     return context.cancel == nullptr ? Status::Ok() : context.cancel->Check();
   };
-  if (where == nullptr) {
+  if (!where.has_value()) {
     INTARSIA_RETURN_IF_ERROR(engine_.database()->Read().ForEachChunk(collection.id, visit));
     return owners;
   }
@@ -202,11 +203,8 @@ query::Outcome<std::vector<storage::KvOwner>> Session::FindChunks(
 
 query::Outcome<ResultSet> Session::Run(const query::PinCache& statement,
                                        const StatementContext& context) {
-  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
-                          FindCollection(statement.collection));
-  INTARSIA_ASSIGN_OR_FAIL(
-      const std::vector<storage::KvOwner> chunks,
-      FindChunks(collection, statement.where.has_value() ? &*statement.where : nullptr, context));
+  INTARSIA_ASSIGN_OR_FAIL(const std::vector<storage::KvOwner> chunks,
+                          FindChunks(statement.collection, statement.where, context));
   const bool is_memory = statement.tier == query::CacheTier::kMemory;
   storage::KvStore& kv = *engine_.database()->kv();
   INTARSIA_ASSIGN_OR_RETURN(const storage::KvRetained retained,
@@ -214,9 +212,9 @@ query::Outcome<ResultSet> Session::Run(const query::PinCache& statement,
                                                         : storage::KvRetention::kOnDisk));
   ResultSet result = RowOf(retained, "pinned", "already_pinned");
   if (retained.num_missing > 0) {
-    result.notices.push_back(std::to_string(retained.num_missing) +
-                             " chunks have no cache to pin; CACHE COLLECTION " +
-                             query::QuoteName(collection.name) + " computes what is missing");
+    result.notices.push_back(
+        std::to_string(retained.num_missing) + " chunks have no cache to pin; CACHE COLLECTION " +
+        query::QuoteName(statement.collection.text) + " computes what is missing");
   }
   if (const Status status = is_memory ? kv.LoadRetained(context.cancel) : Status::Ok();
       !status.ok()) {
@@ -228,11 +226,8 @@ query::Outcome<ResultSet> Session::Run(const query::PinCache& statement,
 
 query::Outcome<ResultSet> Session::Run(const query::UnpinCache& statement,
                                        const StatementContext& context) {
-  INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
-                          FindCollection(statement.collection));
-  INTARSIA_ASSIGN_OR_FAIL(
-      const std::vector<storage::KvOwner> chunks,
-      FindChunks(collection, statement.where.has_value() ? &*statement.where : nullptr, context));
+  INTARSIA_ASSIGN_OR_FAIL(const std::vector<storage::KvOwner> chunks,
+                          FindChunks(statement.collection, statement.where, context));
   INTARSIA_ASSIGN_OR_RETURN(
       const storage::KvRetained released,
       engine_.database()->kv()->Retain(chunks, storage::KvRetention::kEvictable));

@@ -148,9 +148,9 @@ class Session {
   // What kv_cache = 'eager' does behind new documents; adds notices to `result`.
   query::Failure BuildEagerCaches(const storage::CollectionInfo& collection,
                                   const StatementContext& context, query::ResultSet* result);
-  // The chunks that meet the condition, all without one.
+  // The chunks of a collection that meet the condition, all without one.
   query::Outcome<std::vector<storage::KvOwner>> FindChunks(
-      const storage::CollectionInfo& collection, const query::Predicate* where,
+      const query::Name& name, const std::optional<query::Predicate>& where,
       const StatementContext& context);
   // Computes the caches of chunks that have none.
   query::Outcome<query::ResultSet> BuildCaches(const storage::CollectionInfo& collection,
