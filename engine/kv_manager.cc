@@ -140,10 +140,10 @@ Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelT
 
 void KvManager::Enqueue(KvTask task) {
   const Digest identity = KvIdentityOf(task.family, task.tokens);
-  const storage::KvStats stats = database_->kv()->stats();
+  const storage::KvSpace space = database_->kv()->space();
   // The store gives up an eighth of its budget at once, so from three quarters on it is filled with
   // what was worth keeping.
-  const bool is_space_short = stats.live_bytes > stats.bytes_max - stats.bytes_max / 4;
+  const bool is_space_short = space.live_bytes > space.bytes_max - space.bytes_max / 4;
   const std::scoped_lock lock(mutex_);
   if (!IsAdmitted(identity, is_space_short)) return;
   const auto same = std::ranges::find(queue_, identity, &Queued::identity);

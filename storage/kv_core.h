@@ -81,6 +81,9 @@ class KvCore {
   std::map<std::string, std::vector<KvExtent>> LiveExtents() const;
   KvMemory* memory() { return &memory_; }
   KvStats stats() const;
+  KvSpace space() const {
+    return {.live_bytes = table_.live_bytes(), .bytes_max = bytes_max_.load()};
+  }
   Result<KvUsage> UsageBelow(const std::string& prefix) const;
 
   void Unpin(KvSlot* slot) { table_.Unpin(slot); }

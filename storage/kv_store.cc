@@ -82,6 +82,7 @@ Status KvStore::SetMemoryBudget(int64_t bytes_max) {
 
 KvMemoryStats KvStore::memory_stats() const { return core_->memory()->stats(); }
 KvStats KvStore::stats() const { return core_->stats(); }
+KvSpace KvStore::space() const { return core_->space(); }
 Result<KvUsage> KvStore::UsageOfCollection(CollectionId collection) const {
   return core_->UsageBelow(KvCollectionPrefix(collection));
 }

@@ -127,6 +127,12 @@ struct KvStats {
   int64_t quarantines = 0;  // Entries dropped because their bytes were missing or wrong.
 };
 
+// What the caches on disk take and may take.
+struct KvSpace {
+  int64_t live_bytes = 0;  // As in KvStats.
+  int64_t bytes_max = 0;
+};
+
 // The caches that are held in memory beside the disk.
 struct KvMemoryStats {
   int64_t num_entries = 0;
@@ -235,6 +241,8 @@ class KvStore {
   Status SetMemoryBudget(int64_t bytes_max);
 
   KvStats stats() const;
+  // Two numbers of stats(), for whoever asks often: does not look through the files.
+  KvSpace space() const;
   KvMemoryStats memory_stats() const;
   Result<KvUsage> UsageOfCollection(CollectionId collection) const;
   Result<KvUsage> UsageOfModel(ModelId model) const;
