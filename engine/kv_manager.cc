@@ -227,8 +227,11 @@ void KvManager::Work() {
 }
 
 bool KvManager::IsNeeded(const Queued& queued) const {
-  const storage::ChunkId chunk = queued.task.owner.chunk;
-  if (chunk != 0 && !database_->Read().GetChunk(chunk).ok()) return false;
+  const storage::KvOwner& owner = queued.task.owner;
+  const storage::ReadView view = database_->Read();
+  if (owner.chunk != 0 && !view.GetChunk(owner.chunk).ok()) return false;
+  // The file of a dropped model, which the task still maps, is its owner's to change.
+  if (owner.model != 0 && !view.GetModel(owner.model).ok()) return false;
   return !database_->kv()->Contains(queued.identity);
 }
 

@@ -1,6 +1,7 @@
 #include "engine/kv_manager.h"
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -200,6 +201,18 @@ TEST_F(KvManagerTest, WhatWasDeletedMeanwhileIsNotStored) {
   ASSERT_TRUE(database_->kv()->DeleteAll().ok());
   ASSERT_TRUE(manager_->Drain(nullptr).ok());
   EXPECT_FALSE(IsStored(cleared));
+}
+
+TEST_F(KvManagerTest, TheFileOfADroppedModelIsNotReadAgain) {
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(AddDocument("a", "The harbour is deep."));
+    ASSERT_TRUE(database_->DropModel(generator_->info.id).ok());
+    // A read of the mapped weights would end the program now.
+    std::filesystem::resize_file(folder_ / "g.gguf", 0);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_EQ(database_->kv()->stats().puts, 0);
 }
 
 TEST_F(KvManagerTest, TheOldestGoWhenTooManyWait) {
