@@ -4,8 +4,6 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <cstdarg>
-#include <cstdio>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -15,18 +13,15 @@
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
-#include <rocksdb/filter_policy.h>
-#include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/sst_file_reader.h>
-#include <rocksdb/table.h>
 #include <rocksdb/transaction_log.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include "base/file.h"
-#include "base/log.h"
 #include "storage/record.h"
+#include "storage/rocks_options.h"
 #include "storage/rocks_tables.h"
 
 #ifdef __SANITIZE_THREAD__
@@ -71,80 +66,6 @@ Result<std::string_view> OpenRow(Family family, std::string_view key, std::strin
 
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view FromSlice(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
-
-// Passes RocksDB's errors on to our log and drops the rest, instead of files in the directory.
-class ErrorLog : public rocksdb::Logger {
- public:
-  ErrorLog() : rocksdb::Logger(rocksdb::InfoLogLevel::ERROR_LEVEL) {}
-  using rocksdb::Logger::Logv;
-  void Logv(const rocksdb::InfoLogLevel level, const char* format, va_list arguments) override {
-    if (level < rocksdb::InfoLogLevel::ERROR_LEVEL) return;
-    if (level == rocksdb::InfoLogLevel::HEADER_LEVEL) return;
-    Logv(format, arguments);
-  }
-  void Logv(const char* format, va_list arguments) override {
-    char line[1024];
-    std::vsnprintf(line, sizeof(line), format, arguments);
-    std::string text = std::string("rocksdb: ") + line;
-    while (text.ends_with('\n')) text.pop_back();
-    Log(LogLevel::kWarning, text);
-  }
-};
-
-// Keeps RocksDB from waiting by itself until a full disk has room: Rocks::Write tries again when
-// there is something to write, and says so if it cannot. Takes note of logs that could not be
-// written.
-class FailureListener : public rocksdb::EventListener {
- public:
-  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason /*reason*/, rocksdb::Status /*error*/,
-                            bool* auto_recovery) override {
-    *auto_recovery = false;
-  }
-  void OnBackgroundError(rocksdb::BackgroundErrorReason reason,
-                         rocksdb::Status* /*error*/) override {
-    if (reason == rocksdb::BackgroundErrorReason::kWriteCallback) has_log_failed_.store(true);
-  }
-  // Whether the log has failed since the last call.
-  bool TakeLogFailure() { return has_log_failed_.exchange(false); }
-
- private:
-  std::atomic<bool> has_log_failed_{false};
-};
-
-rocksdb::ColumnFamilyOptions OptionsOf(Family family,
-                                       const std::shared_ptr<rocksdb::Cache>& cache) {
-  rocksdb::ColumnFamilyOptions options;
-  options.write_buffer_size = size_t{16} << 20;
-  // Floats do not compress; text does, and is read once per answer.
-  options.compression =
-      family == Family::kVectors ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
-  if (family == Family::kText) options.bottommost_compression = rocksdb::kZSTD;
-  rocksdb::BlockBasedTableOptions table;
-  table.block_cache = cache;
-  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
-  table.format_version = 5;
-  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  return options;
-}
-
-rocksdb::DBOptions DatabaseOptionsOf(const RocksOptions& options) {
-  rocksdb::DBOptions result;
-  result.create_if_missing = options.mode == RocksOptions::Mode::kCreate;
-  result.create_missing_column_families = options.mode != RocksOptions::Mode::kReadOnly;
-  result.wal_recovery_mode = options.wal_recovery == WalRecovery::kStrict
-                                 ? rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords
-                                 : rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  // A reader that does not verify them would have to forget them, which it may not, and RocksDB
-  // ends the process over that.
-  result.track_and_verify_wals_in_manifest =
-      options.wal_recovery == WalRecovery::kStrict || options.mode == RocksOptions::Mode::kReadOnly;
-  result.info_log = std::make_shared<ErrorLog>();
-  // A database has a handful of table files; sixteen threads per family cost more than they open.
-  result.max_file_opening_threads = 1;
-  result.max_total_wal_size = uint64_t{128} << 20;
-  result.bytes_per_sync = uint64_t{1} << 20;
-  return result;
-}
 
 // Bytes of log that are left behind when a database is closed. To read them again takes some tens
 // of milliseconds; to write tables for less would cost more files than it is worth.
@@ -306,9 +227,10 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int i = 0; i < kNumFamilies; ++i) {
     const auto family = static_cast<Family>(i);
-    descriptors.emplace_back(std::string(FamilyName(family)), OptionsOf(family, cache));
+    descriptors.emplace_back(std::string(FamilyName(family)), FamilyOptionsOf(family, cache));
   }
-  descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, OptionsOf(Family::kMeta, cache));
+  descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName,
+                           FamilyOptionsOf(Family::kMeta, cache));
 
   // Beside a writer, files may go between reading their names and opening them.
   const int num_tries = options.mode == RocksOptions::Mode::kReadOnly ? 5 : 1;
@@ -432,7 +354,7 @@ Result<std::vector<DamagedTable>> Rocks::CheckTables(
       }
     }
     const std::string path = file.directory + "/" + file.relative_filename;
-    const rocksdb::Options options(state_->db->GetDBOptions(), OptionsOf(family, nullptr));
+    const rocksdb::Options options(state_->db->GetDBOptions(), FamilyOptionsOf(family, nullptr));
     const rocksdb::Status status =
         rocksdb::VerifySstFileChecksum(options, rocksdb::EnvOptions(), path);
     // Gone by compaction, which read it.
@@ -484,7 +406,7 @@ Result<int64_t> Rocks::Compact() {
 
 Result<Rocks::TableScan> Rocks::ScanTable(const std::string& path, const VisitTableRow& visit) {
   rocksdb::Options options;
-  options.info_log = std::make_shared<ErrorLog>();
+  options.info_log = MakeErrorLog();
   rocksdb::SstFileReader reader(options);
   if (const rocksdb::Status opened = reader.Open(path); !opened.ok()) {
     // What vanished between the listing and here was obsolete.

@@ -1,7 +1,7 @@
 // Rocks: the RocksDB database below ours, in our words: sealed records, families, batches, cursors.
 //
-// RocksDB's own types end in rocks.cc. Every value goes in and out through storage/record.h; rows
-// that exist for their key alone have an empty value.
+// RocksDB's own types end in rocks.cc and rocks_options.h. Every value goes in and out through
+// storage/record.h; rows that exist for their key alone have an empty value.
 //
 // Thread safety: Rocks is thread-safe; a RowBatch and a RowCursor are owned by one thread.
 // Lifetime: a Rocks outlives its batches, cursors and snapshots.
