@@ -8,15 +8,12 @@
 #include "base/aligned_array.h"
 #include "model/bert.h"
 #include "model/embedder_config.h"
+#include "model/encoder_files.h"
 #include "model/safetensors.h"
 #include "model/wordpiece_tokenizer.h"
 
 namespace intarsia::model {
 namespace {
-
-// Rows of one forward pass, as of an embedder.
-constexpr int64_t kBatchRowsMax = 1024;
-constexpr int64_t kVocabularyBytesMax = int64_t{64} << 20;
 
 // The layers behind the encoder: tanh(W x + b) of the first token's state, and one output of it.
 struct Head {
@@ -91,7 +88,7 @@ class BertCrossEncoder final : public CrossEncoder {
       INTARSIA_ASSIGN_OR_RETURN(
           const std::vector<int32_t> ids,
           tokenizer_->EncodePair(question, passage, config_.max_tokens, &num_first));
-      if (!batch.ids.empty() && std::ssize(batch.ids) + std::ssize(ids) > kBatchRowsMax) {
+      if (!batch.ids.empty() && std::ssize(batch.ids) + std::ssize(ids) > kEncoderBatchRowsMax) {
         INTARSIA_RETURN_IF_ERROR(ScoreBatch(std::exchange(batch, {}), scores, &done, cancel));
       }
       batch.second_begins.push_back(std::ssize(batch.ids) + num_first);
@@ -151,43 +148,26 @@ Result<std::unique_ptr<CrossEncoder>> CrossEncoder::Load(const std::string& fold
   if (options.pool == nullptr) {
     return Status(StatusCode::kInvalidArgument, "a cross-encoder needs a thread pool");
   }
-  FileSystem* const file_system =
-      options.file_system != nullptr ? options.file_system : FileSystem::Local();
-  INTARSIA_ASSIGN_OR_RETURN(EmbedderConfig config, ReadEmbedderConfig(folder, file_system));
+  INTARSIA_ASSIGN_OR_RETURN(EncoderFiles files, OpenEncoder(folder, options));
+  const EmbedderConfig& config = files.config;
   if (config.bert.num_segments < 2 || config.max_tokens < 3) {
     return Status(StatusCode::kUnsupported,
                   "cross-encoder does not tell two texts apart: type_vocab_size=" +
                       std::to_string(config.bert.num_segments) +
                       " max_tokens=" + std::to_string(config.max_tokens) + " folder=" + folder);
   }
-  INTARSIA_ASSIGN_OR_RETURN(const std::string vocabulary,
-                            file_system->ReadAll(folder + "/vocab.txt", kVocabularyBytesMax));
-  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<const WordPieceTokenizer> tokenizer,
-                            WordPieceTokenizer::Load(vocabulary, config.tokenizer));
-  if (tokenizer->vocab_size() > config.bert.vocab_size) {
-    return Status(StatusCode::kCorruption,
-                  "vocab.txt has more tokens than the model: folder=" + folder +
-                      " tokens=" + std::to_string(tokenizer->vocab_size()) +
-                      " model=" + std::to_string(config.bert.vocab_size));
-  }
-  INTARSIA_ASSIGN_OR_RETURN(const auto weights,
-                            SafetensorsFile::Open(folder + "/model.safetensors", file_system));
-  INTARSIA_ASSIGN_OR_RETURN(Head head, ReadHead(*weights, config.bert.hidden_size, folder));
-  const bool is_bf16 = options.precision == EmbedderPrecision::kFastest && kernels::HasFastBf16();
-  INTARSIA_ASSIGN_OR_RETURN(
-      std::unique_ptr<const Bert> bert,
-      Bert::Load(*weights, config.bert,
-                 is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32, options.pool));
+  INTARSIA_ASSIGN_OR_RETURN(Head head, ReadHead(*files.weights, config.bert.hidden_size, folder));
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<const Bert> bert, LoadEncoder(files, options));
   const Digest digest = DigestBuilder()
                             .Add("cross-encoder 1")
-                            .Add(weights->bytes())
-                            .Add(tokenizer->digest().view())
+                            .Add(files.weights->bytes())
+                            .Add(files.tokenizer->digest().view())
                             .Add(int64_t{config.bert.num_layers})
                             .Add(int64_t{config.bert.num_heads})
                             .Add(static_cast<int64_t>(config.bert.activation))
                             .Add(int64_t{config.max_tokens})
                             .Finish();
-  return std::make_unique<BertCrossEncoder>(std::move(config), std::move(tokenizer),
+  return std::make_unique<BertCrossEncoder>(std::move(files.config), std::move(files.tokenizer),
                                             std::move(bert), std::move(head), digest, options.pool);
 }
 

@@ -11,26 +11,22 @@
 #include "base/aligned_array.h"
 #include "model/bert.h"
 #include "model/embedder_config.h"
-#include "model/safetensors.h"
+#include "model/encoder_files.h"
 #include "model/wordpiece_tokenizer.h"
 
 namespace intarsia::model {
 namespace {
 
-// Rows of one forward pass: enough for the matrix products to reach their speed, and few enough
-// that what a layer writes is still in the cache when the next step reads it.
-constexpr int64_t kBatchRowsMax = 1024;
 // Texts tokenised ahead. Only these are sorted by length, so memory does not grow with the request.
 constexpr int64_t kWindowTexts = 512;
-constexpr int64_t kVocabularyBytesMax = int64_t{64} << 20;
 
 // Everything that shapes a vector, but the rounding of the arithmetic.
-Digest DigestOfModel(const SafetensorsFile& weights, const WordPieceTokenizer& tokenizer,
-                     const EmbedderConfig& config) {
+Digest DigestOfModel(const EncoderFiles& files) {
+  const EmbedderConfig& config = files.config;
   return DigestBuilder()
       .Add("embedder 1")
-      .Add(weights.bytes())
-      .Add(tokenizer.digest().view())
+      .Add(files.weights->bytes())
+      .Add(files.tokenizer->digest().view())
       .Add(int64_t{config.bert.num_layers})
       .Add(int64_t{config.bert.num_heads})
       .Add(int64_t{std::bit_cast<int32_t>(config.bert.norm_epsilon)})
@@ -91,7 +87,7 @@ class BertEmbedder final : public Embedder {
       for (; next < order.size(); ++next) {
         const std::vector<int32_t>& text = ids[static_cast<size_t>(order[next])];
         if (!batch.ids.empty() &&
-            static_cast<int64_t>(batch.ids.size() + text.size()) > kBatchRowsMax) {
+            static_cast<int64_t>(batch.ids.size() + text.size()) > kEncoderBatchRowsMax) {
           break;
         }
         batch.ids.insert(batch.ids.end(), text.begin(), text.end());
@@ -173,29 +169,11 @@ Result<std::unique_ptr<Embedder>> Embedder::Load(const std::string& folder,
   if (options.pool == nullptr) {
     return Status(StatusCode::kInvalidArgument, "an embedder needs a thread pool");
   }
-  FileSystem* const file_system =
-      options.file_system != nullptr ? options.file_system : FileSystem::Local();
-  INTARSIA_ASSIGN_OR_RETURN(EmbedderConfig config, ReadEmbedderConfig(folder, file_system));
-  INTARSIA_ASSIGN_OR_RETURN(const std::string vocabulary,
-                            file_system->ReadAll(folder + "/vocab.txt", kVocabularyBytesMax));
-  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<const WordPieceTokenizer> tokenizer,
-                            WordPieceTokenizer::Load(vocabulary, config.tokenizer));
-  if (tokenizer->vocab_size() > config.bert.vocab_size) {
-    return Status(StatusCode::kCorruption,
-                  "vocab.txt has more tokens than the model: folder=" + folder +
-                      " tokens=" + std::to_string(tokenizer->vocab_size()) +
-                      " model=" + std::to_string(config.bert.vocab_size));
-  }
-  INTARSIA_ASSIGN_OR_RETURN(const auto weights,
-                            SafetensorsFile::Open(folder + "/model.safetensors", file_system));
-  const bool is_bf16 = options.precision == EmbedderPrecision::kFastest && kernels::HasFastBf16();
-  INTARSIA_ASSIGN_OR_RETURN(
-      std::unique_ptr<const Bert> bert,
-      Bert::Load(*weights, config.bert,
-                 is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32, options.pool));
-  const Digest digest = DigestOfModel(*weights, *tokenizer, config);
-  return std::make_unique<BertEmbedder>(std::move(config), std::move(tokenizer), std::move(bert),
-                                        digest, options.pool);
+  INTARSIA_ASSIGN_OR_RETURN(EncoderFiles files, OpenEncoder(folder, options));
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<const Bert> bert, LoadEncoder(files, options));
+  const Digest digest = DigestOfModel(files);
+  return std::make_unique<BertEmbedder>(std::move(files.config), std::move(files.tokenizer),
+                                        std::move(bert), digest, options.pool);
 }
 
 }  // namespace intarsia::model
