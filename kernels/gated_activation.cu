@@ -5,8 +5,8 @@
 #include <cuda_runtime.h>
 
 #include "kernels/bf16_vector.cuh"
-#include "kernels/cuda_status.h"
 #include "kernels/gated_activation.h"
+#include "kernels/grid_dependency.cuh"
 
 namespace intarsia::kernels {
 namespace {
@@ -36,6 +36,8 @@ __device__ float Activate(float x) {
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     GatedActivationKernel(const __grid_constant__ GatedActivationParams params) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const int64_t column = (int64_t{blockIdx.x} * Traits::kThreads + threadIdx.x) * kVectorElements;
   if (column >= params.dim) return;
   for (int64_t row = blockIdx.y; row < params.num_rows; row += gridDim.y) {
@@ -57,9 +59,8 @@ Status Launch(const GatedActivationParams& params, Stream stream) {
   const auto num_columns =
       static_cast<unsigned>((params.dim + kBlockElements - 1) / kBlockElements);
   const auto num_rows = static_cast<unsigned>(params.num_rows < 65'535 ? params.num_rows : 65'535);
-  GatedActivationKernel<Traits>
-      <<<dim3(num_columns, num_rows), Traits::kThreads, 0, stream>>>(params);
-  return CudaStatus(cudaGetLastError(), "gated activation launch");
+  return LaunchBehind("gated activation launch", GatedActivationKernel<Traits>,
+                      dim3(num_columns, num_rows), Traits::kThreads, stream, params);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/bf16_vector.cuh"
-#include "kernels/cuda_status.h"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/head_norm.h"
 
 namespace intarsia::kernels {
@@ -19,6 +19,8 @@ struct HeadNormTraits {
 // Grid: ceil(num_rows * num_heads / kWarps). Block: kWarps warps, a head each.
 __global__ void __launch_bounds__(HeadNormTraits::kThreads)
     HeadNormKernel(const __grid_constant__ HeadNormParams params) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const int num_heads = params.num_q_heads + params.num_k_heads;
   const int64_t index = int64_t{blockIdx.x} * HeadNormTraits::kWarps + threadIdx.x / kWarpLanes;
   if (index >= params.num_rows * num_heads) return;
@@ -48,9 +50,8 @@ Status HeadNormCuda(const HeadNormParams& params, Stream stream) {
   if (num_blocks > INT32_MAX) {
     return Status(StatusCode::kInvalidArgument, "head norm: too many heads for one launch");
   }
-  HeadNormKernel<<<static_cast<unsigned>(num_blocks), HeadNormTraits::kThreads, 0, stream>>>(
-      params);
-  return CudaStatus(cudaGetLastError(), "head norm launch");
+  return LaunchBehind("head norm launch", HeadNormKernel, dim3(static_cast<unsigned>(num_blocks)),
+                      HeadNormTraits::kThreads, stream, params);
 }
 
 }  // namespace intarsia::kernels

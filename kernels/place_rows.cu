@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/bf16_vector.cuh"
-#include "kernels/cuda_status.h"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/place_rows.h"
 
 namespace intarsia::kernels {
@@ -71,6 +71,8 @@ __device__ void MoveUnit(const RopeDigits& rope, const float2* rotations, int un
 __global__ void __launch_bounds__(PlaceRowsTraits::kThreads)
     PlaceRowsKernel(const __grid_constant__ PlaceRowsParams params) {
   __shared__ float2 rotations[PlaceRowsTraits::kPairsMax];
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const PagedKvLayer& layer = params.layer;
   const int64_t row = blockIdx.x;
   const int64_t position = params.positions[row];
@@ -116,9 +118,9 @@ __global__ void __launch_bounds__(PlaceRowsTraits::kThreads)
 Status PlaceRowsCuda(const PlaceRowsParams& params, Stream stream) {
   INTARSIA_RETURN_IF_ERROR(CheckPlaceRows(params));
   if (params.num_rows == 0) return Status::Ok();
-  PlaceRowsKernel<<<static_cast<unsigned>(params.num_rows), PlaceRowsTraits::kThreads, 0, stream>>>(
-      params);
-  return CudaStatus(cudaGetLastError(), "place rows launch");
+  return LaunchBehind("place rows launch", PlaceRowsKernel,
+                      dim3(static_cast<unsigned>(params.num_rows)), PlaceRowsTraits::kThreads,
+                      stream, params);
 }
 
 }  // namespace intarsia::kernels

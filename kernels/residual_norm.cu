@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/bf16_vector.cuh"
-#include "kernels/cuda_status.h"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/residual_norm.h"
 
 namespace intarsia::kernels {
@@ -25,6 +25,8 @@ template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     ResidualNormKernel(const __grid_constant__ ResidualNormParams params) {
   __shared__ float scratch[2][Traits::kWarps];
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const int64_t first = int64_t{blockIdx.x} * params.dim;
   const auto column_of = [](int i) {
     return (int64_t{i} * Traits::kThreads + threadIdx.x) * kVectorElements;
@@ -83,9 +85,9 @@ __global__ void __launch_bounds__(Traits::kThreads)
 template <int kVectors>
 Status Launch(const ResidualNormParams& params, Stream stream) {
   using Traits = ResidualNormTraits<kVectors>;
-  ResidualNormKernel<Traits>
-      <<<static_cast<unsigned>(params.num_rows), Traits::kThreads, 0, stream>>>(params);
-  return CudaStatus(cudaGetLastError(), "residual norm launch");
+  return LaunchBehind("residual norm launch", ResidualNormKernel<Traits>,
+                      dim3(static_cast<unsigned>(params.num_rows)), Traits::kThreads, stream,
+                      params);
 }
 
 }  // namespace

@@ -20,6 +20,14 @@ constexpr auto kNumberBytes = static_cast<int64_t>(sizeof(int32_t));
 // into how many parts attention cuts the keys; what a row sees is its own position's matter.
 constexpr int64_t kBoundMin = 1024;
 
+// The bound of a shape that holds `needed` positions: steps of an eighth of a power of two, so that
+// shapes are few and attention plans for little more than there is.
+int64_t BoundFor(int64_t needed) {
+  const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(needed)));
+  const int64_t step = std::max(kBoundMin, power / 8);
+  return (needed + step - 1) / step * step;
+}
+
 // How a batch is laid out in memory, on the device and in pinned memory alike.
 struct BatchArrays {
   int32_t* tokens = nullptr;             // [batch_max]
@@ -101,9 +109,7 @@ Result<std::unique_ptr<CudaDecoder>> CudaDecoder::Create(const CudaTransformer& 
   state->options = options;
   state->stream = stream;
   // Room for the bound of the largest shape.
-  const auto bound =
-      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(options.num_tokens_max)));
-  state->table_width = kernels::NumPagesFor(std::max(bound, kBoundMin));
+  state->table_width = kernels::NumPagesFor(BoundFor(options.num_tokens_max));
   const auto rows_max =
       static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(options.batch_max)));
   state->options.batch_max = static_cast<int32_t>(rows_max);
@@ -202,10 +208,9 @@ Status CudaDecoder::Step() {
                       std::to_string(state.max_position) +
                       " num_tokens_max=" + std::to_string(state.options.num_tokens_max));
   }
-  const auto needed = static_cast<uint64_t>(state.max_position) + 1;
   const State::Shape shape{
       .num_rows = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(state.num_rows))),
-      .bound = std::max(kBoundMin, static_cast<int64_t>(std::bit_ceil(needed)))};
+      .bound = BoundFor(state.max_position + 1)};
   const auto [entry, is_new] = state.graphs.try_emplace(shape);
   if (is_new) {
     // The first step chooses plans, loads kernels and takes scratch memory, which a recording may

@@ -1,0 +1,23 @@
+// GemvRows: products of a few rows with weights on a device, at the speed at which weights are
+// read.
+//
+// What a decoding step is made of. DeviceMatrixProducts calls it where it is faster than cuBLASLt.
+#pragma once
+
+#include <cstdint>
+
+#include "base/status.h"
+#include "kernels/device_matrix.h"
+#include "kernels/stream.h"
+
+namespace intarsia::kernels {
+
+inline constexpr int64_t kGemvRowsMax = 8;
+
+// y = x W^T + bias for at most kGemvRowsMax rows, in bf16 with sums in f32; needs no workspace.
+// Sums are taken in a fixed order, which depends on num_inputs alone: a row gives the same bits
+// whatever stands beside it. The definition is DeviceMatMulReference.
+// Errors: those of CheckDeviceMatMul; kUnsupported for more rows.
+Status GemvRowsCuda(const DeviceMatMulParams& params, Stream stream);
+
+}  // namespace intarsia::kernels
