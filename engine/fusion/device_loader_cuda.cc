@@ -55,19 +55,40 @@ void PinnedStaging::Drain() {
   for (const kernels::DeviceEvent& event : events_) event.Wait().IgnoreError();
 }
 
+Result<CopyWindow> CopyWindow::Create() {
+  CopyWindow window;
+  for (int i = 0; i < kMarks; ++i) {
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent mark,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
+    window.marks_.push_back(std::move(mark));
+  }
+  return window;
+}
+
+Status CopyWindow::Count(kernels::Stream stream) {
+  if (++num_copies_ < kCopiesPerMark) return Status::Ok();
+  num_copies_ = 0;
+  INTARSIA_RETURN_IF_ERROR(marks_[next_].Record(stream));
+  next_ = (next_ + 1) % marks_.size();
+  // The oldest of the marks; one that was never recorded holds up nothing.
+  return marks_[next_].Wait();
+}
+
 DeviceLoader::DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size,
-                           const Streams& streams, PinnedStaging* staging)
+                           const Streams& streams, PinnedStaging* staging, CopyWindow window)
     : prompt_(prompt),
       num_layers_(num_layers),
       kv_size_(kv_size),
       streams_(streams),
-      staging_(staging) {}
+      staging_(staging),
+      window_(std::move(window)) {}
 
 Result<std::unique_ptr<DeviceLoader>> DeviceLoader::Start(const Prompt& prompt, int32_t num_layers,
                                                           int32_t kv_size, const Streams& streams,
                                                           PinnedStaging* staging) {
+  INTARSIA_ASSIGN_OR_RETURN(CopyWindow window, CopyWindow::Create());
   std::unique_ptr<DeviceLoader> loader(
-      new DeviceLoader(prompt, num_layers, kv_size, streams, staging));
+      new DeviceLoader(prompt, num_layers, kv_size, streams, staging, std::move(window)));
   INTARSIA_RETURN_IF_ERROR(loader->Allocate());
   loader->thread_ = std::thread([raw = loader.get()] { raw->Enqueue(); });
   return loader;
@@ -145,7 +166,8 @@ Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
   uint8_t* const target = memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[segment];
   const int64_t size = sizes_[segment];
   if (const uint8_t* const pinned = source.PinnedLayer(layer); pinned != nullptr) {
-    return kernels::CopyToDevice(target, pinned, size, streams_.copy);
+    INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(target, pinned, size, streams_.copy));
+    return window_.Count(streams_.copy);
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::span<uint8_t> slot, staging_->Next());
   const std::span<uint8_t> payload = slot.first(static_cast<size_t>(size));
