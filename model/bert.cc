@@ -153,16 +153,6 @@ class Bert::Weights {
   std::vector<Layer> layers;
 };
 
-// Rows as the next matrix product wants them: f32, or rounded to bf16 by whoever writes them.
-struct ProductRows {
-  AlignedArray<float> f32;
-  AlignedArray<uint16_t> bf16;
-
-  ProductRows(int64_t num_elements, ComputeType compute)
-      : f32(compute == ComputeType::kF32 ? num_elements : 0),
-        bf16(compute == ComputeType::kBf16 ? num_elements : 0) {}
-};
-
 // One forward pass: the rows on their way through the layers.
 class Bert::Run {
  public:
@@ -172,13 +162,24 @@ class Bert::Run {
         row_begins_(row_begins),
         num_rows_(row_begins.back()),
         hidden_(hidden),
-        pool_(pool),
-        rounded_(weights_.compute == ComputeType::kBf16 ? num_rows_ * config_.hidden_size : 0),
-        qkv_(num_rows_ * 3 * config_.hidden_size),
-        context_(num_rows_ * config_.hidden_size, weights_.compute),
-        sum_(num_rows_ * config_.hidden_size),
-        up_(num_rows_ * config_.ffn_size),
-        up_rounded_(weights_.compute == ComputeType::kBf16 ? num_rows_ * config_.ffn_size : 0) {}
+        pool_(pool) {}
+
+  // Before anything else. Errors: kResourceExhausted.
+  Status Allocate() {
+    const int64_t hidden = num_rows_ * config_.hidden_size;
+    const int64_t ffn = num_rows_ * config_.ffn_size;
+    const bool is_bf16 = weights_.compute == ComputeType::kBf16;
+    using Floats = AlignedArray<float>;
+    using Rounded = AlignedArray<uint16_t>;
+    INTARSIA_ASSIGN_OR_RETURN(rounded_, Rounded::TryCreate(is_bf16 ? hidden : 0));
+    INTARSIA_ASSIGN_OR_RETURN(qkv_, Floats::TryCreate(3 * hidden));
+    INTARSIA_ASSIGN_OR_RETURN(context_, Floats::TryCreate(is_bf16 ? 0 : hidden));
+    INTARSIA_ASSIGN_OR_RETURN(context_rounded_, Rounded::TryCreate(is_bf16 ? hidden : 0));
+    INTARSIA_ASSIGN_OR_RETURN(sum_, Floats::TryCreate(hidden));
+    INTARSIA_ASSIGN_OR_RETURN(up_, Floats::TryCreate(ffn));
+    INTARSIA_ASSIGN_OR_RETURN(up_rounded_, Rounded::TryCreate(is_bf16 ? ffn : 0));
+    return Status::Ok();
+  }
 
   Status Embed(const BertInput& input) {
     const std::span<const int32_t> ids = input.ids;
@@ -210,11 +211,11 @@ class Bert::Run {
                                          .num_heads = config_.num_heads,
                                          .head_dim = static_cast<int32_t>(head_dim),
                                          .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
-                                         .y = context_.f32.data(),
-                                         .y_bf16 = context_.bf16.data()},
+                                         .y = context_.data(),
+                                         .y_bf16 = context_rounded_.data()},
                                         pool_));
     INTARSIA_RETURN_IF_ERROR(
-        Multiply(layer.attention_output, context_.f32.data(), context_.bf16.data(), sum_.data()));
+        Multiply(layer.attention_output, context_.data(), context_rounded_.data(), sum_.data()));
     INTARSIA_RETURN_IF_ERROR(Normalize(sum_.data(), layer.attention_norm));
 
     INTARSIA_RETURN_IF_ERROR(Multiply(layer.ffn_up, hidden_, rounded_.data(), up_.data()));
@@ -264,7 +265,8 @@ class Bert::Run {
   ThreadPool* const pool_;
   AlignedArray<uint16_t> rounded_;  // hidden_ in bf16, empty for f32 products
   AlignedArray<float> qkv_;
-  ProductRows context_;
+  AlignedArray<float> context_;  // empty for bf16 products
+  AlignedArray<uint16_t> context_rounded_;
   AlignedArray<float> sum_;  // what a block adds to hidden_
   AlignedArray<float> up_;
   AlignedArray<uint16_t> up_rounded_;
@@ -309,6 +311,7 @@ Status Bert::Forward(const BertInput& input, float* hidden, ThreadPool* pool) co
     }
   }
   Run run(*this, row_begins, hidden, pool);
+  INTARSIA_RETURN_IF_ERROR(run.Allocate());
   INTARSIA_RETURN_IF_ERROR(run.Embed(input));
   for (const Layer& layer : weights_->layers) INTARSIA_RETURN_IF_ERROR(run.RunLayer(layer));
   return Status::Ok();

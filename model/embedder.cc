@@ -123,7 +123,8 @@ class BertEmbedder final : public Embedder {
 
   Status EmbedBatch(const Batch& batch, float* vectors) const {
     const int64_t dim = dimension();
-    AlignedArray<float> hidden(static_cast<int64_t>(batch.ids.size()) * dim);
+    INTARSIA_ASSIGN_OR_RETURN(AlignedArray<float> hidden,
+                              AlignedArray<float>::TryCreate(std::ssize(batch.ids) * dim));
     INTARSIA_RETURN_IF_ERROR(
         bert_->Forward({.ids = batch.ids, .row_begins = batch.row_begins}, hidden.data(), pool_));
     for (size_t i = 0; i < batch.texts.size(); ++i) {
