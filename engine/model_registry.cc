@@ -44,6 +44,23 @@ Status CheckVocabulary(const model::ModelConfig& config, const model::Tokenizer&
                     " tokenizer=" + std::to_string(tokenizer.vocab_size()));
 }
 
+// The model among `loaded`, which it joins if it is not there: an EmbeddingModel or a RerankModel,
+// of which `encoder` is the part to load.
+template <typename Loaded, typename Encoder>
+Result<std::shared_ptr<const Loaded>> GetEncoder(
+    const storage::ModelInfo& info, std::unique_ptr<Encoder> Loaded::*encoder, ThreadPool* pool,
+    std::map<storage::ModelId, std::shared_ptr<const Loaded>>* loaded) {
+  if (const auto found = loaded->find(info.id); found != loaded->end()) return found->second;
+  Result<std::unique_ptr<Encoder>> opened = Encoder::Load(info.path, {.pool = pool});
+  if (!opened.ok()) return WithRemedy(opened.status(), info);
+  INTARSIA_RETURN_IF_ERROR(CheckDigest((*opened)->digest(), info));
+  auto fresh = std::make_shared<Loaded>();
+  fresh->info = info;
+  (*fresh).*encoder = *std::move(opened);
+  (*loaded)[info.id] = fresh;
+  return std::shared_ptr<const Loaded>(std::move(fresh));
+}
+
 }  // namespace
 
 Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info) {
@@ -132,33 +149,13 @@ Result<std::shared_ptr<const Generator>> ModelRegistry::GetGenerator(
 Result<std::shared_ptr<const EmbeddingModel>> ModelRegistry::GetEmbedder(
     const storage::ModelInfo& info) {
   const std::scoped_lock lock(mutex_);
-  if (const auto found = embedders_.find(info.id); found != embedders_.end()) {
-    return found->second;
-  }
-  auto loaded = model::Embedder::Load(info.path, {.pool = pool_});
-  if (!loaded.ok()) return WithRemedy(loaded.status(), info);
-  INTARSIA_RETURN_IF_ERROR(CheckDigest((*loaded)->digest(), info));
-  auto embedding = std::make_shared<EmbeddingModel>();
-  embedding->info = info;
-  embedding->embedder = *std::move(loaded);
-  embedders_[info.id] = embedding;
-  return std::shared_ptr<const EmbeddingModel>(std::move(embedding));
+  return GetEncoder(info, &EmbeddingModel::embedder, pool_, &embedders_);
 }
 
 Result<std::shared_ptr<const RerankModel>> ModelRegistry::GetReranker(
     const storage::ModelInfo& info) {
   const std::scoped_lock lock(mutex_);
-  if (const auto found = rerankers_.find(info.id); found != rerankers_.end()) {
-    return found->second;
-  }
-  auto loaded = model::CrossEncoder::Load(info.path, {.pool = pool_});
-  if (!loaded.ok()) return WithRemedy(loaded.status(), info);
-  INTARSIA_RETURN_IF_ERROR(CheckDigest((*loaded)->digest(), info));
-  auto reranker = std::make_shared<RerankModel>();
-  reranker->info = info;
-  reranker->encoder = *std::move(loaded);
-  rerankers_[info.id] = reranker;
-  return std::shared_ptr<const RerankModel>(std::move(reranker));
+  return GetEncoder(info, &RerankModel::encoder, pool_, &rerankers_);
 }
 
 Result<std::shared_ptr<const model::Tokenizer>> ModelRegistry::GetTokenizer(
