@@ -47,13 +47,27 @@ Result<Descriptor> OpenDescriptor(const std::string& path, int flags) {
   return Descriptor(value);
 }
 
-Result<int64_t> SizeOf(const Descriptor& descriptor, const std::string& path) {
+// What a write to a file changes.
+struct FileStamp {
+  int64_t size = 0;
+  int64_t seconds = 0;  // of the last change of its content
+  int64_t nanoseconds = 0;
+  bool operator==(const FileStamp&) const = default;
+};
+
+Result<FileStamp> StampOf(const Descriptor& descriptor, const std::string& path) {
   struct stat info {};
   if (::fstat(descriptor.get(), &info) != 0) return ErrnoStatus(errno, "inspect", path);
   if (!S_ISREG(info.st_mode)) {
     return Status(StatusCode::kInvalidArgument, "not a regular file: " + path);
   }
-  return int64_t{info.st_size};
+  return FileStamp{
+      .size = info.st_size, .seconds = info.st_mtim.tv_sec, .nanoseconds = info.st_mtim.tv_nsec};
+}
+
+Result<int64_t> SizeOf(const Descriptor& descriptor, const std::string& path) {
+  INTARSIA_ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(descriptor, path));
+  return stamp.size;
 }
 
 Status WriteFully(const Descriptor& descriptor, std::string_view bytes, const std::string& path) {
@@ -158,7 +172,9 @@ class PosixAppendFile : public AppendFile {
 
 class PosixMappedFile : public MappedFile {
  public:
-  explicit PosixMappedFile(std::string_view bytes) : bytes_(bytes) {}
+  PosixMappedFile(Descriptor descriptor, std::string path, const FileStamp& stamp,
+                  std::string_view bytes)
+      : descriptor_(std::move(descriptor)), path_(std::move(path)), stamp_(stamp), bytes_(bytes) {}
   ~PosixMappedFile() override {
     if (!bytes_.empty()) ::munmap(const_cast<char*>(bytes_.data()), bytes_.size());
   }
@@ -166,8 +182,18 @@ class PosixMappedFile : public MappedFile {
   PosixMappedFile& operator=(const PosixMappedFile&) = delete;
 
   std::string_view bytes() const override { return bytes_; }
+  Status CheckUnchanged() const override {
+    INTARSIA_ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(descriptor_, path_));
+    if (stamp == stamp_) return Status::Ok();
+    return Status(StatusCode::kCorruption, "file was written to while it was in use: " + path_ +
+                                               " size=" + std::to_string(stamp.size) +
+                                               " size_before=" + std::to_string(stamp_.size));
+  }
 
  private:
+  const Descriptor descriptor_;
+  const std::string path_;
+  const FileStamp stamp_;
   const std::string_view bytes_;
 };
 
@@ -199,14 +225,16 @@ class PosixFileSystem : public FileSystem {
   }
 
   Result<std::unique_ptr<MappedFile>> Map(const std::string& path) override {
-    INTARSIA_ASSIGN_OR_RETURN(const Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
-    INTARSIA_ASSIGN_OR_RETURN(const int64_t size, SizeOf(descriptor, path));
-    if (size == 0) return std::make_unique<PosixMappedFile>(std::string_view());
-    void* const address =
-        ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
-    if (address == MAP_FAILED) return ErrnoStatus(errno, "map", path);
-    return std::make_unique<PosixMappedFile>(
-        std::string_view(static_cast<const char*>(address), static_cast<size_t>(size)));
+    INTARSIA_ASSIGN_OR_RETURN(Descriptor descriptor, OpenDescriptor(path, O_RDONLY));
+    INTARSIA_ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(descriptor, path));
+    std::string_view bytes;
+    if (stamp.size > 0) {
+      const auto size = static_cast<size_t>(stamp.size);
+      void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
+      if (address == MAP_FAILED) return ErrnoStatus(errno, "map", path);
+      bytes = std::string_view(static_cast<const char*>(address), size);
+    }
+    return std::make_unique<PosixMappedFile>(std::move(descriptor), path, stamp, bytes);
   }
 
   Result<std::string> ReadAll(const std::string& path, int64_t num_bytes_max) override {

@@ -47,11 +47,15 @@ class AppendFile {
 };
 
 // A read-only view of a whole file. A file that is truncated while it is mapped ends the process on
-// access (SIGBUS); map only files that nobody is expected to shorten.
+// access (SIGBUS); map only files that nobody is expected to shorten, and ask before each use.
 class MappedFile {
  public:
   virtual ~MappedFile() = default;
   virtual std::string_view bytes() const = 0;
+  // OK if the file has the size and the time of change that it had when it was mapped, so that
+  // bytes() are still the ones that were read then. A file that took its name does not matter.
+  // Errors: kCorruption if it was written to or cut off, kIo.
+  virtual Status CheckUnchanged() const = 0;
 };
 
 struct DirectoryEntry {

@@ -230,8 +230,10 @@ bool KvManager::IsNeeded(const Queued& queued) const {
   const storage::KvOwner& owner = queued.task.owner;
   const storage::ReadView view = database_->Read();
   if (owner.chunk != 0 && !view.GetChunk(owner.chunk).ok()) return false;
-  // The file of a dropped model, which the task still maps, is its owner's to change.
+  // The task still maps the file of a model that was dropped or overwritten; reading it could end
+  // the process.
   if (owner.model != 0 && !view.GetModel(owner.model).ok()) return false;
+  if (!queued.task.generator->file->CheckUnchanged().ok()) return false;
   return !database_->kv()->Contains(queued.identity);
 }
 

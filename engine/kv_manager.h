@@ -73,8 +73,8 @@ class KvManager {
 
   // Queues a chunk's cache to be computed behind. It takes the place of a queued task with the same
   // identity, whose owner may be gone meanwhile; the oldest are dropped when more than a thousand
-  // wait. A task whose cache is there, or whose chunk or model is gone, when its turn comes is
-  // passed over.
+  // wait. A task whose cache is there, or whose chunk or model is gone or changed, when its turn
+  // comes is passed over.
   // Where the disk's budget is nearly used up, so that another cache would have to go, only a task
   // that is not asked for the first time is queued.
   void Enqueue(KvTask task);

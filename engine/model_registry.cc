@@ -121,12 +121,17 @@ Result<std::shared_ptr<const Generator>> ModelRegistry::GetGenerator(
     const storage::ModelInfo& info) {
   const std::scoped_lock lock(mutex_);
   if (const auto found = generators_.find(info.id); found != generators_.end()) {
-    if (found->second->info != info) {
+    if (!found->second->file->CheckUnchanged().ok()) {
+      // Its mapped weights may be other ones or none by now. Loading says whether they are.
+      generators_.erase(found);
+    } else if (found->second->info != info) {
       auto renewed = std::make_shared<Generator>(*found->second);
       renewed->info = info;
-      found->second = std::move(renewed);
+      found->second = renewed;
+      return std::shared_ptr<const Generator>(std::move(renewed));
+    } else {
+      return found->second;
     }
-    return found->second;
   }
   auto parts = OpenGenerator(info.path);
   if (!parts.ok()) return WithRemedy(parts.status(), info);

@@ -62,6 +62,7 @@ class ModelRegistry {
   // CrossEncoder::Load.
   Result<storage::ModelInfo> Inspect(const std::string& path, storage::ModelType type) const;
 
+  // A generator whose file was written to since it was loaded is loaded again.
   // Errors: kNotFound, with the path, if the file is gone; kCorruption if it is no longer the one
   // that was registered; what loading returns.
   Result<std::shared_ptr<const Generator>> GetGenerator(const storage::ModelInfo& info);

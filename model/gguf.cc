@@ -64,6 +64,9 @@ class ParsedGguf : public GgufFile {
   Result<const GgufTensor*> GetTensor(std::string_view name) const override;
   std::span<const GgufTensor> tensors() const override { return contents_.tensors; }
   std::string_view bytes() const override { return contents_.bytes; }
+  Status CheckUnchanged() const override {
+    return contents_.mapping == nullptr ? Status::Ok() : contents_.mapping->CheckUnchanged();
+  }
 
  private:
   Result<const GgufValue*> Find(std::string_view key) const;

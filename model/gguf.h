@@ -57,6 +57,9 @@ class GgufFile {
   virtual std::span<const GgufTensor> tensors() const = 0;
   // The whole file, for its digest.
   virtual std::string_view bytes() const = 0;
+  // OK if the file is still as it was opened: whoever keeps one asks before reading weights, which
+  // stay in the file. Errors: those of MappedFile::CheckUnchanged; none from memory.
+  virtual Status CheckUnchanged() const = 0;
 };
 
 }  // namespace intarsia::model

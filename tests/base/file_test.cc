@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -129,6 +130,25 @@ TEST_F(FileSystemTest, MapShowsTheWholeFile) {
   const auto empty = files_->Map(folder_.File("empty"));
   ASSERT_TRUE(empty.ok()) << empty.status();
   EXPECT_EQ((*empty)->bytes(), "");
+}
+
+TEST_F(FileSystemTest, AMappedFileKnowsWhetherItWasWrittenTo) {
+  const std::string path = folder_.File("file");
+  Write(path, "content");
+  const auto file = *files_->Map(path);
+  EXPECT_TRUE(file->CheckUnchanged().ok()) << file->CheckUnchanged();
+  // WriteAtomically gives the name to another file.
+  Write(path, "another");
+  EXPECT_TRUE(file->CheckUnchanged().ok()) << file->CheckUnchanged();
+  EXPECT_EQ(file->bytes(), "content");
+
+  const auto cut = *files_->Map(path);
+  std::filesystem::resize_file(path, 3);
+  EXPECT_EQ(cut->CheckUnchanged().code(), StatusCode::kCorruption);
+  const auto touched = *files_->Map(path);
+  std::filesystem::last_write_time(path,
+                                   std::filesystem::last_write_time(path) + std::chrono::hours(1));
+  EXPECT_EQ(touched->CheckUnchanged().code(), StatusCode::kCorruption);
 }
 
 TEST_F(FileSystemTest, WriteAtomicallyReplacesAndLeavesNothingBeside) {

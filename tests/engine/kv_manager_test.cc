@@ -215,6 +215,16 @@ TEST_F(KvManagerTest, TheFileOfADroppedModelIsNotReadAgain) {
   EXPECT_EQ(database_->kv()->stats().puts, 0);
 }
 
+TEST_F(KvManagerTest, AModelFileThatWasCutOffIsNotRead) {
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(AddDocument("a", "The harbour is deep."));
+    std::filesystem::resize_file(folder_ / "g.gguf", 0);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_EQ(database_->kv()->stats().puts, 0);
+}
+
 TEST_F(KvManagerTest, TheOldestGoWhenTooManyWait) {
   const KvManager::StatementScope scope(manager_.get());
   KvTask task = AddDocument("a", "Fish.");

@@ -1,5 +1,6 @@
 #include "engine/model_registry.h"
 
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -88,6 +89,24 @@ TEST_F(ModelRegistryTest, AFileThatChangedOrWentIsNotLoaded) {
 
   WriteTinyEmbedder(folder_ / "embedder", 2);
   EXPECT_EQ(registry_.GetEmbedder(embedder_).status().code(), StatusCode::kCorruption);
+}
+
+TEST_F(ModelRegistryTest, AFileThatIsWrittenToBehindItsModelIsReadAgain) {
+  const auto generator = *registry_.GetGenerator(generator_);
+  EXPECT_EQ(*registry_.GetGenerator(generator_), generator);
+  // What was cut off cannot be read from its mapping any more.
+  std::filesystem::resize_file(path(), 1'000);
+  const auto cut = registry_.GetGenerator(generator_);
+  EXPECT_EQ(cut.status().code(), StatusCode::kCorruption);
+  EXPECT_NE(cut.status().message().find("put the file back"), std::string::npos) << cut.status();
+  storage::WriteFile(path(), TinyGeneratorBytes({}));
+  const auto again = registry_.GetGenerator(generator_);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_NE(*again, generator);
+  // Another file under the name leaves the one that is loaded as it was.
+  storage::WriteFile(path() + ".new", TinyGeneratorBytes({.seed = 2}));
+  std::filesystem::rename(path() + ".new", path());
+  EXPECT_EQ(*registry_.GetGenerator(generator_), *again);
 }
 
 TEST_F(ModelRegistryTest, InspectSaysWhatAModelIs) {
