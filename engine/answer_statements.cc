@@ -1,4 +1,5 @@
 // ANSWER and EXPLAIN.
+#include <algorithm>
 #include <utility>
 
 #include "engine/plan_writer.h"
@@ -71,6 +72,11 @@ ResultSet AnswerRows(const AnswerResult& answer, const FusionOptions& fusion) {
   return result;
 }
 
+// The share of the load that the computation did not wait for.
+double HiddenShare(const FusionTiming& timing) {
+  return std::clamp(1.0 - timing.wait_ms / timing.load_ms, 0.0, 1.0);
+}
+
 void DescribePrompt(const AnswerResult& answer, int depth, PlanWriter* plan) {
   const FusionUsage& usage = answer.usage;
   plan->Add(depth, "PROMPT " + std::to_string(usage.prompt_tokens) +
@@ -94,6 +100,27 @@ void DescribePrediction(const AnswerResult& answer, int depth, PlanWriter* plan)
   plan->Add(depth, "PREDICTION load " + Ms(answer.predicted_load_ms) + ", rows " +
                        Ms(answer.predicted_rows_ms) + ", full prefill " +
                        Ms(answer.predicted_full_ms));
+}
+
+void DescribeLoad(const FusionTiming& timing, const std::string& device, int depth,
+                  PlanWriter* plan) {
+  if (device == "cpu") {
+    plan->Add(depth,
+              "load " + Ms(timing.load_ms) + " of all threads, by the clock " + Ms(timing.wait_ms));
+    return;
+  }
+  const auto megabytes = [](int64_t bytes) {
+    return Format("%.1f MB", static_cast<double>(bytes) / 1e6);
+  };
+  const int64_t num_copied = timing.read_bytes + timing.pinned_bytes;
+  std::string text = "load " + Ms(timing.load_ms);
+  if (num_copied > 0 && timing.load_ms > 0.0) {
+    text += " at " + Format("%.1f GB/s", static_cast<double>(num_copied) / timing.load_ms / 1e6) +
+            ", " + Format("%.0f %%", 100.0 * HiddenShare(timing)) + " hidden";
+  }
+  plan->Add(depth, text + "; caches: " + megabytes(timing.device_bytes) + " on the device, " +
+                       megabytes(timing.pinned_bytes) + " in pinned memory, " +
+                       megabytes(timing.read_bytes) + " read");
 }
 
 void DescribeGeneration(const AnswerResult& answer, int depth, PlanWriter* plan) {
@@ -144,6 +171,7 @@ query::Outcome<AnswerParams> Session::BindAnswer(const query::Answer& statement,
   params.min_score = options.GetDouble("min_score");
   params.on_no_evidence =
       options.GetText("on_no_evidence") == "answer" ? OnNoEvidence::kAnswer : OnNoEvidence::kRefuse;
+  INTARSIA_ASSIGN_OR_RETURN(params.device, ParseDeviceChoice(settings_.GetText(kDeviceSetting)));
   params.writes_behind = settings_.GetBoolean("kv.write_behind");
   return params;
 }
@@ -154,7 +182,7 @@ query::Outcome<ResultSet> Session::Run(const query::Answer& statement,
                           FindCollection(statement.collection));
   INTARSIA_ASSIGN_OR_FAIL(const auto embedder, EmbedderOf(collection));
   INTARSIA_ASSIGN_OR_FAIL(const AnswerParams params, BindAnswer(statement, embedder.get()));
-  Answerer answerer(engine_.database(), engine_.retriever(), engine_.kv(), engine_.costs());
+  Answerer answerer(engine_.database(), engine_.retriever(), engine_.kv(), engine_.backends());
   INTARSIA_ASSIGN_OR_FAIL(const AnswerResult answer,
                           answerer.Answer(params, context.tokens, context.cancel));
   return AnswerRows(answer, params.fusion);
@@ -186,7 +214,7 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
                           FindCollection(asked.collection));
   INTARSIA_ASSIGN_OR_FAIL(const auto embedder, EmbedderOf(collection));
   INTARSIA_ASSIGN_OR_FAIL(const AnswerParams params, BindAnswer(asked, embedder.get()));
-  Answerer answerer(engine_.database(), engine_.retriever(), engine_.kv(), engine_.costs());
+  Answerer answerer(engine_.database(), engine_.retriever(), engine_.kv(), engine_.backends());
   query::Outcome<AnswerResult> outcome = statement.is_analyze
                                              ? answerer.Answer(params, nullptr, context.cancel)
                                              : answerer.Plan(params, context.cancel);
@@ -204,14 +232,14 @@ query::Outcome<ResultSet> Session::Run(const query::Explain& statement,
   DescribePrompt(answer, 1, &plan);
   plan.Add(1, "FUSION selector=" + params.fusion.selector +
                   " ratio=" + Format("%.2f", params.fusion.ratio) +
-                  " propagate=" + std::string(PropagationName(params.fusion.propagate)));
+                  " propagate=" + std::string(PropagationName(params.fusion.propagate)) +
+                  " device=" + answer.device);
   DescribePrediction(answer, 2, &plan);
   if (statement.is_analyze) {
     const FusionTiming& timing = answer.fusion_timing;
     plan.Add(2, "question pass " + Ms(timing.question_ms) + ", propagation weights " +
                     Ms(timing.solve_ms) + ", rows " + Ms(timing.rows_ms));
-    plan.Add(2,
-             "load " + Ms(timing.load_ms) + " of all threads, by the clock " + Ms(timing.wait_ms));
+    DescribeLoad(timing, answer.device, 2, &plan);
     DescribeGeneration(answer, 1, &plan);
   }
   ResultSet result = plan.Take();

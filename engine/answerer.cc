@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "base/stopwatch.h"
@@ -46,14 +48,15 @@ struct Answerer::Job {
   std::vector<std::unique_ptr<KvSource>> caches;  // null for a miss
   int64_t num_cached_bytes = 0;                   // of chunks
   int64_t num_cached_tokens = 0;
-  FusionOptions fusion;  // with the ratio that will be used
-  FusedContext context;
+  FusionOptions fusion;                    // with the ratio that will be used
+  std::shared_ptr<FusionCostModel> costs;  // of where it runs
+  StartedRun started;
   AnswerResult result;
 };
 
 Answerer::Answerer(storage::Database* database, Retriever* retriever, KvManager* kv,
-                   FusionCostModel* costs)
-    : database_(database), retriever_(retriever), kv_(kv), costs_(costs) {}
+                   FusionBackends* backends)
+    : database_(database), retriever_(retriever), kv_(kv), backends_(backends) {}
 
 query::Failure Answerer::Retrieve(Job* job) const {
   const AnswerParams& params = job->params;
@@ -115,6 +118,8 @@ query::Failure Answerer::BuildPrompt(Job* job) const {
             std::to_string(job->params.max_tokens),
         "Give a smaller max_tokens, a shorter question, or a collection with smaller chunks.");
   }
+  job->result.device = backends_->NameOf(job->params.device, generator);
+  job->costs = backends_->CostsOf(job->params.device, generator);
   FindCaches(job);
   Predict(job);
   return {};
@@ -133,7 +138,7 @@ void Answerer::FindCaches(Job* job) const {
         config.num_layers *
         kernels::KvPayloadBytes(job->family.type, std::ssize(tokens), config.kv_size());
     std::unique_ptr<KvSource>& cache = job->caches.emplace_back();
-    if (!is_wanted || !costs_->IsWorthLoading(num_bytes, std::ssize(tokens))) continue;
+    if (!is_wanted || !job->costs->IsWorthLoading(num_bytes, std::ssize(tokens))) continue;
     cache = kv_->Find(job->family, tokens);
     if (cache == nullptr) continue;
     job->num_cached_bytes += num_bytes;
@@ -143,7 +148,7 @@ void Answerer::FindCaches(Job* job) const {
   job->fusion = job->params.fusion;
   if (job->fusion.selector != "none" && job->fusion.selector != "full") {
     job->fusion.ratio =
-        costs_->RatioFor(job->fusion.ratio, job->num_cached_bytes, job->num_cached_tokens);
+        job->costs->RatioFor(job->fusion.ratio, job->num_cached_bytes, job->num_cached_tokens);
   }
 }
 
@@ -166,10 +171,10 @@ void Answerer::Predict(Job* job) const {
                                                         : job->fusion.ratio;
   usage.recomputed_tokens = std::llround(ratio * static_cast<double>(num_candidates));
   usage.reused_tokens -= usage.recomputed_tokens;
-  job->result.predicted_load_ms = costs_->PredictLoadMs(job->num_cached_bytes);
+  job->result.predicted_load_ms = job->costs->PredictLoadMs(job->num_cached_bytes);
   job->result.predicted_rows_ms =
-      costs_->PredictRowsMs(usage.recomputed_tokens + usage.fresh_tokens);
-  job->result.predicted_full_ms = costs_->PredictRowsMs(usage.prompt_tokens);
+      job->costs->PredictRowsMs(usage.recomputed_tokens + usage.fresh_tokens);
+  job->result.predicted_full_ms = job->costs->PredictRowsMs(usage.prompt_tokens);
 }
 
 // Leaves out the chunks of lowest score that the model's context has no room for.
@@ -222,20 +227,27 @@ Status Answerer::Prefill(Job* job) const {
                       " max_tokens=" + std::to_string(params.max_tokens));
   }
   const Stopwatch stopwatch;
-  INTARSIA_ASSIGN_OR_RETURN(job->context,
-                            FusedPrefill(*params.generator->transformer, prompt, job->fusion,
-                                         params.max_tokens, job->cancel));
-  job->result.usage = job->context.usage;
-  job->result.fusion_timing = job->context.timing;
+  INTARSIA_ASSIGN_OR_RETURN(PlacedRun placed,
+                            backends_->Prefill(params.device, *params.generator,
+                                               {.prompt = &prompt,
+                                                .fusion = job->fusion,
+                                                .num_new_tokens_max = params.max_tokens,
+                                                .cancel = job->cancel}));
+  job->started = std::move(placed.started);
+  job->result.device = placed.device;
+  std::ranges::move(placed.notices, std::back_inserter(job->result.notices));
+  const FusionUsage& usage = job->started.usage;
+  const FusionTiming& timing = job->started.timing;
+  job->result.usage = usage;
+  job->result.fusion_timing = timing;
   job->result.timing.prefill_ms = stopwatch.milliseconds();
-  job->result.timing.load_ms = job->context.timing.load_ms;
-  const FusionUsage& usage = job->context.usage;
-  costs_->ObserveRows(usage.recomputed_tokens + usage.fresh_tokens, job->context.timing.rows_ms);
-  costs_->ObserveLoad(job->num_cached_bytes, job->context.timing.wait_ms);
-  if (!job->context.lost_segments.empty()) {
-    job->result.notices.push_back(std::to_string(job->context.lost_segments.size()) +
+  job->result.timing.load_ms = timing.load_ms;
+  placed.costs->ObserveRows(usage.recomputed_tokens + usage.fresh_tokens, timing.rows_ms);
+  placed.costs->ObserveLoad(job->num_cached_bytes, timing.wait_ms);
+  if (!job->started.lost_segments.empty()) {
+    job->result.notices.push_back(std::to_string(job->started.lost_segments.size()) +
                                   " damaged KV caches were put aside and computed again");
-    for (const size_t segment : job->context.lost_segments) {
+    for (const size_t segment : job->started.lost_segments) {
       if (segment > 0) job->caches[segment - 1] = nullptr;  // segment 0 is the header
     }
   }
@@ -254,12 +266,12 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
                      .heading = job->passages[index].heading});
     position += std::ssize(job->passages[index].tokens);
   }
-  position = job->context.usage.prompt_tokens;
-  Citer citer(*generator.transformer, std::move(cited), position);
+  position = job->started.usage.prompt_tokens;
+  Citer citer(std::move(cited));
   AnswerWriter writer(*generator.tokenizer, citer, sink);
   INTARSIA_ASSIGN_OR_RETURN(model::Sampler sampler, model::Sampler::Create(params.sampling));
   const Stopwatch decode;
-  std::vector<float> logits = std::move(job->context.logits);
+  std::span<const float> logits = job->started.logits;
   AnswerResult& result = job->result;
   bool is_stopped = false;
   while (result.generated_tokens < params.max_tokens) {
@@ -271,13 +283,10 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
     INTARSIA_RETURN_IF_ERROR(writer.Push(token));
     is_stopped = writer.is_over();
     if (is_stopped) break;
-    const auto at = static_cast<int32_t>(position++);
-    INTARSIA_ASSIGN_OR_RETURN(logits, generator.transformer->Forward({.tokens = {&token, 1},
-                                                                      .positions = {&at, 1},
-                                                                      .observer = &citer,
-                                                                      .cancel = job->cancel},
-                                                                     job->context.cache.get()));
-    citer.FinishStep(writer.plain_bytes());
+    const Result<FusedStep> step = job->started.run->Step(token, position++, job->cancel);
+    if (!step.ok()) return FusionBackends::ErrorAt(result.device, step.status());
+    logits = step->logits;
+    citer.AddStep(writer.plain_bytes(), step->attention);
   }
   writer.Finish();
   if (!is_stopped) {

@@ -15,8 +15,9 @@
 
 #include "base/cancel.h"
 #include "engine/citer.h"
-#include "engine/fusion/cost_model.h"
+#include "engine/device_choice.h"
 #include "engine/fusion/fused_prefill.h"
+#include "engine/fusion_backends.h"
 #include "engine/kv_manager.h"
 #include "engine/model_registry.h"
 #include "engine/retriever.h"
@@ -49,6 +50,7 @@ struct AnswerParams {
   int64_t max_tokens = 256;
   model::SamplerOptions sampling;
   FusionOptions fusion;
+  DeviceChoice device;
   CacheReuse reuse = CacheReuse::kChunks;
   ChunkOrder order = ChunkOrder::kScore;
   OnNoEvidence on_no_evidence = OnNoEvidence::kRefuse;
@@ -85,6 +87,7 @@ struct AnswerResult {
   int64_t generated_tokens = 0;
   AnswerTiming timing;
   FusionTiming fusion_timing;
+  std::string device;   // where the prompt is run: "cpu" or "cuda:N"
   Retrieval retrieval;  // with the chunks that are in the prompt, in its order
   int64_t num_cached_chunks = 0;
   // Negative until something was measured.
@@ -97,10 +100,10 @@ struct AnswerResult {
 class Answerer {
  public:
   Answerer(storage::Database* database, Retriever* retriever, KvManager* kv,
-           FusionCostModel* costs);
+           FusionBackends* backends);
 
-  // Errors: those of Retrieve and FusedPrefill; kInput if the question is empty or the prompt does
-  // not fit the model; kCancelled.
+  // Errors: those of Retrieve and FusionBackends::Prefill; kInput if the question is empty or the
+  // prompt does not fit the model; kCancelled.
   query::Outcome<AnswerResult> Answer(const AnswerParams& params, TokenSink* sink,
                                       const CancelToken* cancel);
 
@@ -121,7 +124,7 @@ class Answerer {
   storage::Database* const database_;
   Retriever* const retriever_;
   KvManager* const kv_;
-  FusionCostModel* const costs_;
+  FusionBackends* const backends_;
 };
 
 }  // namespace intarsia::engine

@@ -149,6 +149,7 @@ query::Outcome<ResultSet> Session::Run(const query::DropModel& statement) {
   }
   INTARSIA_RETURN_IF_ERROR(database.DropModel(found->id));
   engine_.models()->Forget(found->id);
+  engine_.backends()->Forget(found->id);
   const std::string_view setting = DefaultSettingOf(found->type);
   const Result<std::string> name = database.Read().GetSetting(setting);
   if (name.ok() && *name == found->name) INTARSIA_RETURN_IF_ERROR(database.RemoveSetting(setting));

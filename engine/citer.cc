@@ -3,19 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "engine/source_picker.h"
-#include "kernels/attention_rows.h"
 #include "query/sentences.h"
 
 namespace intarsia::engine {
 
-Citer::Citer(const model::Transformer& transformer, std::vector<CitedPassage> passages,
-             int64_t num_prompt_tokens)
-    : transformer_(transformer),
-      passages_(std::move(passages)),
-      mass_(static_cast<size_t>(num_prompt_tokens)) {
-  FindSources();
-}
+Citer::Citer(std::vector<CitedPassage> passages) : passages_(std::move(passages)) { FindSources(); }
 
 void Citer::FindSources() {
   for (size_t index = 0; index < passages_.size(); ++index) {
@@ -37,40 +31,17 @@ void Citer::FindSources() {
   }
 }
 
-Status Citer::OnQueries(const model::LayerQueries& queries) {
-  const model::ModelConfig& config = transformer_.config();
-  if (queries.layer < 2 * (config.num_layers / 3) || queries.positions.size() != 1) {
-    return Status::Ok();
-  }
-  const auto needed = static_cast<size_t>(queries.positions.front()) + 1;
-  if (mass_.size() < needed) mass_.resize(needed);
-  constexpr float kOne = 1.0f;
-  return kernels::AttentionMass(
-      {.rows = {.layer = queries.cache->layer(queries.layer),
-                .q = queries.q,
-                .positions = queries.positions.data(),
-                .num_rows = 1,
-                .num_heads = config.num_heads,
-                .scale = config.attention_scale,
-                .window = config.has_window(queries.layer) ? config.sliding_window : 0,
-                .logit_softcap = config.attention_logit_softcap},
-       .weights = &kOne,
-       .mass = mass_.data(),
-       .num_keys = std::ssize(mass_)},
-      transformer_.pool());
-}
-
-void Citer::FinishStep(int64_t answer_end) {
+void Citer::AddStep(int64_t answer_end, std::span<const float> attention) {
   Step& step = steps_.emplace_back();
   step.answer_end = answer_end;
   for (const Source& source : sources_) {
+    INTARSIA_CHECK(source.token_end <= std::ssize(attention));
     float sum = 0.0f;
     for (int64_t at = source.token_begin; at < source.token_end; ++at) {
-      sum += mass_[static_cast<size_t>(at)];
+      sum += attention[static_cast<size_t>(at)];
     }
     step.mass.push_back(sum);
   }
-  std::ranges::fill(mass_, 0.0f);
 }
 
 std::vector<Citation> Citer::Cite(std::string_view answer, query::ByteRange sentence) const {

@@ -1,21 +1,19 @@
 // Citer: which sentences of the passages an answer's words came from.
 //
-// While the answer is generated, each step's attention over the prompt (the last third of layers,
-// mean over heads) is kept. A sentence of the answer is then traced to the few sentences of
-// passages that got most of it and hold its words, or to none (source_picker.h). What is cited is
-// checked against the stored text.
+// While the answer is generated, each step's attention over the prompt (FusedRun::Step) is kept. A
+// sentence of the answer is then traced to the few sentences of passages that got most of it and
+// hold its words, or to none (source_picker.h). What is cited is checked against the stored text.
 //
 // Thread safety: owned by one thread.
-// Lifetime: the transformer must outlive it.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/tokenizer.h"
-#include "model/transformer.h"
 #include "query/byte_range.h"
 
 namespace intarsia::engine {
@@ -35,19 +33,13 @@ struct Citation {
   double score = 0.0;       // in (0, 1]: its share of the sentence's weighted attention
 };
 
-class Citer : public model::LayerObserver {
+class Citer {
  public:
-  Citer(const model::Transformer& transformer, std::vector<CitedPassage> passages,
-        int64_t num_prompt_tokens);
+  explicit Citer(std::vector<CitedPassage> passages);
 
-  Status OnKeysAndValues(const model::LayerRows&, std::vector<int32_t>*) override {
-    return Status::Ok();
-  }
-  // Adds this layer's attention of the row, one row at a time.
-  Status OnQueries(const model::LayerQueries& queries) override;
-
-  // Says that the step just run read the token that ends at byte `answer_end` of the answer.
-  void FinishStep(int64_t answer_end);
+  // Says that a step read the token that ends at byte `answer_end` of the answer, and how much it
+  // attended to each position. REQUIRES: `attention` holds all positions of the passages.
+  void AddStep(int64_t answer_end, std::span<const float> attention);
 
   // Citations of the answer's sentence `sentence`, best first, at most four.
   std::vector<Citation> Cite(std::string_view answer, query::ByteRange sentence) const;
@@ -69,10 +61,8 @@ class Citer : public model::LayerObserver {
 
   void FindSources();
 
-  const model::Transformer& transformer_;
   const std::vector<CitedPassage> passages_;
   std::vector<Source> sources_;
-  std::vector<float> mass_;  // [num_prompt_tokens + generated], of the step at hand
   std::vector<Step> steps_;
 };
 

@@ -14,7 +14,8 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
-#include "engine/fusion/cost_model.h"
+#include "engine/device_provider.h"
+#include "engine/fusion_backends.h"
 #include "engine/kv_manager.h"
 #include "engine/model_registry.h"
 #include "engine/retriever.h"
@@ -30,7 +31,8 @@ struct EngineOptions {
   // Of documents, KV segments and FORMAT; outlives the engine.
   FileSystem* file_system = FileSystem::Local();
   VectorIndexOptions vectors = {};
-  const Clock* clock = Clock::System();  // outlives the engine
+  const Clock* clock = Clock::System();      // outlives the engine
+  DeviceProvider* devices = LocalDevices();  // outlives the engine
 };
 
 class Engine {
@@ -47,7 +49,7 @@ class Engine {
   ModelRegistry* models() { return &models_; }
   Retriever* retriever() { return &retriever_; }
   KvManager* kv() { return &kv_; }
-  FusionCostModel* costs() { return &costs_; }
+  FusionBackends* backends() { return &backends_; }
 
   // Waits for caches that are being written behind. Errors: kCancelled; what was not written is
   // computed again when it is next needed.
@@ -63,7 +65,7 @@ class Engine {
   ThreadPool pool_;
   ModelRegistry models_;
   Retriever retriever_;
-  FusionCostModel costs_;
+  FusionBackends backends_;
   KvManager kv_;
 };
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kDiskBytesMax = "kv.disk_bytes_max";
 constexpr const char* kMemoryBytesMax = "kv.memory_bytes_max";
+constexpr const char* kDeviceKvBytesMax = "device.kv_bytes_max";
 constexpr const char* kTimeout = "statement_timeout_ms";
 
 template <typename Kind, typename... Others>
@@ -83,6 +84,17 @@ query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement
   if (query::EqualsIgnoringCase(statement.name.text, kMemoryBytesMax)) {
     INTARSIA_RETURN_IF_ERROR(
         engine_.database()->kv()->SetMemoryBudget(changed.GetInteger(kMemoryBytesMax)));
+  }
+  if (query::EqualsIgnoringCase(statement.name.text, kDeviceSetting)) {
+    const auto choice = ParseDeviceChoice(changed.GetText(kDeviceSetting));
+    if (!choice.ok()) {
+      return query::BinderError(statement.value.range, std::string(choice.status().message()),
+                                "For example SET device = 'cuda:0'.");
+    }
+    INTARSIA_RETURN_IF_ERROR(engine_.backends()->Check(*choice));
+  }
+  if (query::EqualsIgnoringCase(statement.name.text, kDeviceKvBytesMax)) {
+    engine_.backends()->SetKvBytesMax(changed.GetInteger(kDeviceKvBytesMax));
   }
   settings_ = std::move(changed);
   return query::ResultSet();

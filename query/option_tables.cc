@@ -168,7 +168,7 @@ constexpr std::array<OptionSpec, 1> kDelete = {{
      "Removes every trace from the files at once, and searches them to prove it."},
 }};
 
-constexpr std::array<OptionSpec, 7> kSettings = {{
+constexpr std::array<OptionSpec, 9> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
      0, kScans},
@@ -178,6 +178,13 @@ constexpr std::array<OptionSpec, 7> kSettings = {{
     {"kv.disk_bytes_max", T::kBytes, "17179869184", "Disk for attention caches.", 0, kBytesMax},
     {"kv.memory_bytes_max", T::kBytes, "1073741824",
      "Memory for attention caches that are used often; 0: none.", 0, kBytesMax},
+    {"device", T::kName, "auto",
+     "Where prompts are run and answers generated: 'cpu', 'cuda:0' (or another number), or 'auto': "
+     "on the first CUDA device if there is one."},
+    {"device.kv_bytes_max", T::kBytes, "0",
+     "Memory on a device for the keys and values of a model's prompts; 0: for two of its longest, "
+     "at most a quarter of what is free.",
+     0, kBytesMax},
     {"statement_timeout_ms", T::kInteger, "0", "A statement that runs longer is stopped; 0: never.",
      0, 86'400'000},
 }};

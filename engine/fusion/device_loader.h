@@ -103,7 +103,14 @@ class DeviceLoader {
   // The payloads of a layer, on the device: [segments]; null for a segment without a cache.
   const uint8_t* const* payloads(int32_t layer) const;
 
-  int64_t copied_bytes() const { return bytes_per_layer_ * num_layers_; }
+  // Bytes of all layers by where they are when the load begins: to be read, in pinned memory, on
+  // the device.
+  struct Bytes {
+    int64_t read = 0;
+    int64_t pinned = 0;
+    int64_t on_device = 0;
+  };
+  const Bytes& bytes() const { return bytes_; }
   // Milliseconds that the copying stream was at work, and that the computing stream stood still for
   // it. REQUIRES: HoldBack of the last layer, and the computing stream has been waited for.
   Result<double> LoadMilliseconds() const;
@@ -133,6 +140,7 @@ class DeviceLoader {
   std::vector<int64_t> offsets_;  // [segments] within a layer; -1 if nothing is copied
   std::vector<int64_t> sizes_;    // [segments]
   int64_t bytes_per_layer_ = 0;
+  Bytes bytes_;
   kernels::DeviceBuffer memory_;    // [num_layers, bytes_per_layer]
   kernels::DeviceBuffer pointers_;  // [num_layers, segments]
   std::optional<kernels::DeviceEvent> begin_;

@@ -105,9 +105,9 @@ Status DeviceLoader::Allocate() {
       }
     }
     const bool is_copied = size > 0 && segment.cached->DeviceLayer(0) == nullptr;
-    if (is_copied && segment.cached->PinnedLayer(0) == nullptr) {
-      read_bytes_max = std::max(read_bytes_max, size);
-    }
+    const bool is_read = is_copied && segment.cached->PinnedLayer(0) == nullptr;
+    if (is_read) read_bytes_max = std::max(read_bytes_max, size);
+    (is_read ? bytes_.read : is_copied ? bytes_.pinned : bytes_.on_device) += size * num_layers_;
     offsets_.push_back(is_copied ? bytes_per_layer_ : -1);
     sizes_.push_back(size);
     if (is_copied) bytes_per_layer_ += Aligned(size);

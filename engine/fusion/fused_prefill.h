@@ -45,11 +45,18 @@ struct FusionUsage {
 struct FusionTiming {
   double load_ms = 0.0;      // reading and verifying caches, summed over all threads
   double wait_ms = 0.0;      // the same by the clock: the computation has to wait for it
+  int64_t read_bytes = 0;    // to a device: of caches on disk or in plain memory,
+  int64_t pinned_bytes = 0;  // of caches in pinned memory,
+  int64_t device_bytes = 0;  // and of those that were there already
   double question_ms = 0.0;  // the question's pass over the cached keys
   double solve_ms = 0.0;     // propagation weights
   double rows_ms = 0.0;      // the pass over the recomputed rows, placing included
   double total_ms = 0.0;
 };
+
+// The layers whose attention says which tokens a question needs and where an answer comes from: the
+// last third of those that are computed.
+inline int32_t FirstObservedLayer(int32_t num_layers) { return 2 * (num_layers / 3); }
 
 struct FusedContext {
   std::unique_ptr<model::KvCache> cache;  // all prompt tokens placed, room for more

@@ -203,7 +203,9 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
   for (int32_t layer = 0; layer < num_layers; ++layer) {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
-    if (is_asking && layer >= 2 * (num_layers / 3)) INTARSIA_RETURN_IF_ERROR(Score(layer));
+    if (is_asking && layer >= FirstObservedLayer(num_layers)) {
+      INTARSIA_RETURN_IF_ERROR(Score(layer));
+    }
     if (is_asking && layer + 1 == num_layers) break;
     INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
     INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
@@ -326,6 +328,9 @@ Status DeviceFusion::Attempt::ChooseRows() {
 Status DeviceFusion::Attempt::Measure(FusionTiming* timing) const {
   INTARSIA_ASSIGN_OR_RETURN(timing->load_ms, loader_->LoadMilliseconds());
   INTARSIA_ASSIGN_OR_RETURN(timing->wait_ms, loader_->WaitMilliseconds());
+  timing->read_bytes = loader_->bytes().read;
+  timing->pinned_bytes = loader_->bytes().pinned;
+  timing->device_bytes = loader_->bytes().on_device;
   INTARSIA_ASSIGN_OR_RETURN(timing->question_ms, question_span_.Milliseconds());
   INTARSIA_ASSIGN_OR_RETURN(timing->solve_ms, solve_span_.Milliseconds());
   INTARSIA_ASSIGN_OR_RETURN(timing->rows_ms, rows_span_.Milliseconds());

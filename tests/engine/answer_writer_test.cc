@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/answerer.h"
+#include "engine/fusion/cpu_backend.h"
 #include "query/sentences.h"
 #include "tests/engine/tiny_engine_models.h"
 
@@ -43,37 +44,32 @@ class AnswerWriterTest : public testing::Test {
   // Writes `answer` in tokens of one byte; the passages stand at the beginning of the prompt.
   Written Write(const std::vector<std::string>& passages, std::string_view answer) {
     std::vector<CitedPassage> cited;
-    std::vector<int32_t> prompt;
+    std::vector<PromptPart> parts;
+    int64_t position = 0;
     for (const std::string& text : passages) {
       auto encoded = *tokenizer_->EncodeWithRanges(text);
       cited.push_back({.text = text,
-                       .token_begin = std::ssize(prompt),
+                       .token_begin = position,
                        .ranges = std::move(encoded.ranges),
                        .heading = "## Passage " + std::to_string(cited.size() + 1)});
-      prompt.insert(prompt.end(), encoded.ids.begin(), encoded.ids.end());
+      position += std::ssize(encoded.ids);
+      parts.push_back({.tokens = std::move(encoded.ids)});
     }
-    prompt.push_back('?');
-    std::vector<int32_t> positions;
-    for (size_t i = 0; i < prompt.size(); ++i) positions.push_back(static_cast<int32_t>(i));
-    const auto num_prompt_tokens = std::ssize(prompt);
-    auto cache = *model::KvCache::Create(transformer_->config(), transformer_->kv_type(),
-                                         num_prompt_tokens + std::ssize(answer));
-    EXPECT_TRUE(
-        transformer_->Forward({.tokens = prompt, .positions = positions}, cache.get()).ok());
-    Citer citer(*transformer_, std::move(cited), num_prompt_tokens);
+    const std::vector<int32_t> question = {'?'};
+    ++position;
+    CpuBackend backend(transformer_);
+    const Prompt prompt = *Prompt::Create({}, parts, question);
+    auto started = backend.Prefill(prompt, {}, std::ssize(answer), nullptr);
+    EXPECT_TRUE(started.ok()) << started.status();
+    Citer citer(std::move(cited));
     Collector collector;
     AnswerWriter writer(*tokenizer_, citer, &collector);
-    auto position = static_cast<int32_t>(num_prompt_tokens);
     for (const char byte : answer) {
       const int32_t token = static_cast<uint8_t>(byte);
       EXPECT_TRUE(writer.Push(token).ok());
-      EXPECT_TRUE(
-          transformer_
-              ->Forward({.tokens = {&token, 1}, .positions = {&position, 1}, .observer = &citer},
-                        cache.get())
-              .ok());
-      ++position;
-      citer.FinishStep(writer.plain_bytes());
+      const auto step = started->run->Step(token, position++, nullptr);
+      EXPECT_TRUE(step.ok()) << step.status();
+      citer.AddStep(writer.plain_bytes(), step->attention);
     }
     writer.Finish();
     return {.text = writer.text(), .streamed = collector.text(), .citations = writer.citations()};
@@ -83,7 +79,7 @@ class AnswerWriterTest : public testing::Test {
   const std::string bytes_;
   std::unique_ptr<model::GgufFile> file_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
-  std::unique_ptr<model::Transformer> transformer_;
+  std::shared_ptr<model::Transformer> transformer_;
 };
 
 const std::vector<std::string>& Passages() {
@@ -127,7 +123,7 @@ TEST_F(AnswerWriterTest, TheAnswerEndsBeforeTheHeadingOfAPassage) {
 TEST_F(AnswerWriterTest, BlanksInFrontAreNoPartOfTheAnswer) {
   EXPECT_EQ(Write(Passages(), " \n\n Deep water.").text, "Deep water. [1]");
   // So that a step's attention counts for the sentence that its token belongs to.
-  const Citer citer(*transformer_, {}, 0);
+  const Citer citer({});
   AnswerWriter writer(*tokenizer_, citer, nullptr);
   for (const char byte : std::string_view(" \n Deep")) {
     ASSERT_TRUE(writer.Push(byte).ok());

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 #include "engine/session.h"
+#include "tests/engine/fake_devices.h"
 #include "tests/engine/tiny_engine_models.h"
 #include "tests/storage/temporary_directory.h"
 
@@ -63,6 +64,7 @@ class EngineFixture : public testing::Test {
     Close();
     // One thread is as fast on models of this size, and does not wait for busy neighbours.
     if (options.num_threads == 0) options.num_threads = 1;
+    if (options.devices == LocalDevices()) options.devices = machine_;
     auto opened = Engine::Open(database_path(), options);
     ASSERT_TRUE(opened.ok()) << opened.status();
     engine_ = *std::move(opened);
@@ -172,6 +174,9 @@ class EngineFixture : public testing::Test {
   void Finish() { EXPECT_TRUE(engine_->Finish(nullptr).ok()); }
 
   storage::TemporaryDirectory folder_;
+  AbsentDevices no_devices_;
+  // Where options name no devices, so that a test sees the same on every machine.
+  DeviceProvider* machine_ = &no_devices_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Session> session_;
   StatementContext context_;

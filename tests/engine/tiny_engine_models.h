@@ -33,6 +33,8 @@ struct TinyGeneratorOptions {
   uint64_t seed = 1;
   std::string_view family = "llama";
   uint32_t context = 4096;
+  uint32_t hidden = 64;
+  uint32_t head_dim = 16;        // a device has kernels for 64, 128 and 256
   bool has_chat_markers = true;  // Else the format is plain paragraphs.
 };
 
@@ -61,6 +63,8 @@ inline std::string TinyGeneratorBytes(const TinyGeneratorOptions& options) {
   }
   model::GgufBuilder builder = bpe.Builder();
   const model::TinyShape shape = {.family = options.family,
+                                  .hidden = options.hidden,
+                                  .head_dim = options.head_dim,
                                   .vocab = static_cast<uint32_t>(bpe.tokens.size()),
                                   .context = options.context};
   model::AddTinyModel(shape, options.seed, &builder);

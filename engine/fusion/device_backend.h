@@ -1,0 +1,34 @@
+// DeviceBackend: a model on a device, with the memory that its prompts take there.
+//
+// Prompts take turns, because they share the rows' working memory; answers are decoded side by
+// side, each on a stream of its own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "engine/device_provider.h"
+#include "engine/fusion/fusion_backend.h"
+#include "model/gguf.h"
+
+namespace intarsia::engine {
+
+class DeviceBackend : public FusionBackend {
+ public:
+  // As DeviceProvider::Load.
+  static Result<std::unique_ptr<DeviceBackend>> Load(const model::GgufFile& file,
+                                                     const DeviceModelOptions& options);
+
+  // Errors, beside those of FusionBackend: kUnsupported for the selector `deviation`.
+  Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
+                             int64_t num_new_tokens_max, const CancelToken* cancel) override;
+  Status Health() const override;
+
+ private:
+  class State;
+  class Run;
+  explicit DeviceBackend(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  const std::shared_ptr<State> state_;
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,179 @@
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/fusion/device_backend.h"
+#include "engine/fusion/device_decoder.h"
+#include "engine/fusion/device_fused_prefill.h"
+#include "kernels/device.h"
+#include "kernels/paged_kv.h"
+#include "model/cuda_transformer.h"
+#include "model/device_kv.h"
+
+namespace intarsia::engine {
+namespace {
+
+// Prompts that the memory for keys and values holds when no limit was set.
+constexpr int64_t kNumPrompts = 2;
+// The share of free memory that it takes then at most.
+constexpr int64_t kFreeShare = 4;
+constexpr int32_t kRequestsMax = 16;
+// How long a prompt waits for its turn before it looks whether it was cancelled.
+constexpr std::chrono::milliseconds kTurnStep(10);
+
+// The budget of the pages, which holds one of them at least.
+Result<int64_t> KvBytesFor(const model::ModelConfig& config, const DeviceModelOptions& options) {
+  const int64_t page_bytes = 2 * config.num_layers *
+                                 kernels::PageElements(config.num_kv_heads, config.head_dim) *
+                                 static_cast<int64_t>(sizeof(uint16_t)) +
+                             kRequestsMax * static_cast<int64_t>(sizeof(int32_t));
+  int64_t kv_bytes = options.kv_bytes_max;
+  if (kv_bytes == 0) {
+    INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceInfo info, kernels::QueryDevice(options.index));
+    kv_bytes = std::min(kNumPrompts * kernels::NumPagesFor(config.context_length) * page_bytes,
+                        info.free_bytes / kFreeShare);
+  }
+  if (kv_bytes >= page_bytes) return kv_bytes;
+  return Status(StatusCode::kResourceExhausted, "the memory for keys and values is too small for " +
+                                                    std::to_string(kernels::kPageTokens) +
+                                                    " tokens: bytes=" + std::to_string(kv_bytes) +
+                                                    " want=" + std::to_string(page_bytes));
+}
+
+}  // namespace
+
+// What a backend and its runs share.
+class DeviceBackend::State {
+ public:
+  static Result<std::shared_ptr<State>> Create(const model::GgufFile& file,
+                                               const DeviceModelOptions& options) {
+    INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(options.index));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream stream,
+                              kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
+    auto state = std::make_shared<State>(std::move(stream));
+    INTARSIA_ASSIGN_OR_RETURN(state->transformer_,
+                              model::CudaTransformer::Load(file, options.index, options.threads));
+    INTARSIA_ASSIGN_OR_RETURN(const int64_t kv_bytes,
+                              KvBytesFor(state->transformer_->config(), options));
+    INTARSIA_ASSIGN_OR_RETURN(
+        state->pages_,
+        model::DeviceKvPool::Create(state->transformer_->config(),
+                                    {.budget_bytes = kv_bytes, .num_requests_max = kRequestsMax},
+                                    state->stream_.get()));
+    INTARSIA_ASSIGN_OR_RETURN(state->fusion_,
+                              DeviceFusion::Create(*state->transformer_, state->pages_.get(),
+                                                   options.threads, DeviceFusionOptions()));
+    return state;
+  }
+
+  explicit State(kernels::DeviceStream stream) : stream_(std::move(stream)) {}
+
+  // Errors: those of DeviceFusion::Prefill; kCancelled while it waits for its turn.
+  Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request) {
+    std::unique_lock turn(turn_, std::defer_lock);
+    while (!turn.try_lock_for(kTurnStep)) {
+      if (request.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request.cancel->Check());
+    }
+    return fusion_->Prefill(prompt, request);
+  }
+
+  Result<std::unique_ptr<DeviceDecoder>> TakeDecoder() {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!idle_decoders_.empty()) {
+        std::unique_ptr<DeviceDecoder> decoder = std::move(idle_decoders_.back());
+        idle_decoders_.pop_back();
+        return decoder;
+      }
+    }
+    return DeviceDecoder::Create(*transformer_);
+  }
+
+  void GiveBack(std::unique_ptr<DeviceDecoder> decoder) {
+    const std::scoped_lock lock(mutex_);
+    idle_decoders_.push_back(std::move(decoder));
+  }
+
+  // Notes whether the device survived `status`, and returns it.
+  Status Noted(const Status& status) {
+    if (status.code() != StatusCode::kInternal) return status;
+    const Status left = kernels::WaitFor(stream_.get());
+    const std::scoped_lock lock(mutex_);
+    if (!left.ok() && health_.ok()) health_ = left;
+    return status;
+  }
+
+  Status health() const {
+    const std::scoped_lock lock(mutex_);
+    return health_;
+  }
+
+ private:
+  // Immutable after Create.
+  kernels::DeviceStream stream_;  // on which the pages were allocated
+  std::unique_ptr<model::CudaTransformer> transformer_;
+  std::unique_ptr<model::DeviceKvPool> pages_;
+  std::unique_ptr<DeviceFusion> fusion_;  // used by whoever holds turn_
+
+  std::timed_mutex turn_;
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  std::vector<std::unique_ptr<DeviceDecoder>> idle_decoders_;
+  Status health_;
+};
+
+class DeviceBackend::Run : public FusedRun {
+ public:
+  Run(std::shared_ptr<State> state, std::unique_ptr<model::DeviceKv> kv,
+      std::unique_ptr<DeviceDecoder> decoder)
+      : state_(std::move(state)), kv_(std::move(kv)), decoder_(std::move(decoder)) {}
+
+  ~Run() override {
+    // Nothing may read the pages when they are given back. An error was seen by Step.
+    decoder_->Finish().IgnoreError();
+    kv_.reset();
+    state_->GiveBack(std::move(decoder_));
+  }
+
+  Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) override {
+    Result<FusedStep> step = decoder_->Step(*kv_, token, position, cancel);
+    if (!step.ok()) return state_->Noted(step.status());
+    return step;
+  }
+
+ private:
+  const std::shared_ptr<State> state_;
+  std::unique_ptr<model::DeviceKv> kv_;
+  std::unique_ptr<DeviceDecoder> decoder_;
+};
+
+Result<std::unique_ptr<DeviceBackend>> DeviceBackend::Load(const model::GgufFile& file,
+                                                           const DeviceModelOptions& options) {
+  INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<State> state, State::Create(file, options));
+  return std::unique_ptr<DeviceBackend>(new DeviceBackend(std::move(state)));
+}
+
+Result<StartedRun> DeviceBackend::Prefill(const Prompt& prompt, const FusionOptions& options,
+                                          int64_t num_new_tokens_max, const CancelToken* cancel) {
+  INTARSIA_RETURN_IF_ERROR(state_->health());
+  Result<DeviceFusedContext> context = state_->Prefill(
+      prompt, {.fusion = options, .num_new_tokens_max = num_new_tokens_max, .cancel = cancel});
+  if (!context.ok()) return state_->Noted(context.status());
+  Result<std::unique_ptr<DeviceDecoder>> decoder = state_->TakeDecoder();
+  if (!decoder.ok()) return state_->Noted(decoder.status());
+  StartedRun started;
+  started.run = std::make_unique<Run>(state_, std::move(context->kv), *std::move(decoder));
+  started.logits = std::move(context->logits);
+  started.rows = std::move(context->rows);
+  started.lost_segments = std::move(context->lost_segments);
+  started.usage = context->usage;
+  started.timing = context->timing;
+  return started;
+}
+
+Status DeviceBackend::Health() const { return state_->health(); }
+
+}  // namespace intarsia::engine

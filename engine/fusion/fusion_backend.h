@@ -1,0 +1,66 @@
+// FusionBackend, FusedRun: where prompts are run and answers decoded, the CPU or a device.
+//
+// Everything above asks for a prompt to be run and then for one token after the other; what memory
+// the keys lie in and what computes is the backend's matter. Logits come back to the host, so that
+// a seed draws from them in the same way everywhere.
+//
+// Thread safety: Prefill may be called concurrently; a FusedRun is owned by one thread.
+// Lifetime: a FusedRun keeps alive what it needs of its backend.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/result.h"
+#include "engine/fusion/fused_prefill.h"
+#include "engine/fusion/prompt.h"
+
+namespace intarsia::engine {
+
+// What one more token gives. Valid until the next step.
+struct FusedStep {
+  std::span<const float> logits;  // [vocab_size]
+  // How much the token attends to each position up to its own: the sum over the layers from
+  // FirstObservedLayer on of the mean over heads. Longer than that where the rest is 0.
+  std::span<const float> attention;
+};
+
+// A prompt that was run, ready to be continued.
+class FusedRun {
+ public:
+  virtual ~FusedRun() = default;
+  // Runs `token` at `position`, behind all tokens so far or in place of one of those that were
+  // added to the prompt; what stood behind it is forgotten. `cancel` may be null.
+  // Errors: kInvalidArgument for a token outside the vocabulary or a position that has no room;
+  // kCancelled; kResourceExhausted; kInternal if a device fails.
+  virtual Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) = 0;
+};
+
+struct StartedRun {
+  std::unique_ptr<FusedRun> run;
+  std::vector<float> logits;          // [vocab_size] of the last prompt token
+  std::vector<int32_t> rows;          // recomputed positions, ascending
+  std::vector<size_t> lost_segments;  // whose cache turned out to be missing or wrong
+  FusionUsage usage;
+  FusionTiming timing;
+};
+
+class FusionBackend {
+ public:
+  virtual ~FusionBackend() = default;
+
+  // Runs the prompt. `num_new_tokens_max` more tokens can be added to it.
+  // Errors: those of FusedPrefill; of a device also kUnsupported for a model or selector that it
+  // has no kernels for, kResourceExhausted, and kInternal if it fails.
+  virtual Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
+                                     int64_t num_new_tokens_max, const CancelToken* cancel) = 0;
+
+  // kInternal, with what happened, once the device has failed and this process can no longer use
+  // it.
+  virtual Status Health() const { return Status::Ok(); }
+};
+
+}  // namespace intarsia::engine

@@ -1,0 +1,180 @@
+#include "engine/fusion_backends.h"
+
+#include <utility>
+
+#include "engine/fusion/cpu_backend.h"
+
+namespace intarsia::engine {
+namespace {
+
+constexpr const char* kCpuName = "cpu";
+
+// What the CPU can do instead.
+bool IsBeyondTheDevice(const Status& status) {
+  return status.code() == StatusCode::kUnsupported ||
+         status.code() == StatusCode::kResourceExhausted;
+}
+
+}  // namespace
+
+Status FusionBackends::ErrorAt(const std::string& device, const Status& status) {
+  if (device == kCpuName) return status;
+  const std::string what = device + ": " + std::string(status.message());
+  switch (status.code()) {
+    case StatusCode::kUnsupported:
+      return {status.code(), what + "; SET device = 'cpu' or 'auto' uses the CPU"};
+    case StatusCode::kResourceExhausted:
+      return {status.code(), what +
+                                 "; SET device.kv_bytes_max changes what keys and values may take "
+                                 "there, and SET device = 'cpu' or 'auto' uses the CPU"};
+    case StatusCode::kInternal:
+      return {
+          status.code(),
+          what + "; SET device = 'cpu' uses the CPU, and a new start of the program the device"};
+    default:
+      return status;
+  }
+}
+
+Status FusionBackends::Check(const DeviceChoice& choice) {
+  if (choice.kind == DeviceChoice::Kind::kCuda) {
+    const Status status = devices_->Check(choice.index);
+    if (!status.ok()) {
+      return {status.code(), CudaName(choice.index) + " cannot be used: " +
+                                 std::string(status.message()) + "; SET device = 'cpu' or 'auto'"};
+    }
+  }
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [key, place] : places_) {
+    const std::scoped_lock place_lock(place->mutex);
+    place->failure = Status::Ok();
+  }
+  return Status::Ok();
+}
+
+void FusionBackends::SetKvBytesMax(int64_t kv_bytes_max) {
+  const std::scoped_lock lock(mutex_);
+  if (kv_bytes_max == kv_bytes_max_) return;
+  kv_bytes_max_ = kv_bytes_max;
+  for (const auto& [key, place] : places_) {
+    if (key.second == kCpu) continue;
+    const std::scoped_lock place_lock(place->mutex);
+    place->backend.reset();
+    place->failure = Status::Ok();
+  }
+}
+
+void FusionBackends::Forget(storage::ModelId model) {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(places_, [model](const auto& row) { return row.first.first == model; });
+}
+
+std::shared_ptr<FusionBackends::Place> FusionBackends::PlaceOf(storage::ModelId model,
+                                                               int32_t index) {
+  const std::scoped_lock lock(mutex_);
+  std::shared_ptr<Place>& place = places_[{model, index}];
+  if (place == nullptr) place = std::make_shared<Place>();
+  return place;
+}
+
+int32_t FusionBackends::IndexFor(const DeviceChoice& choice, storage::ModelId model) {
+  if (choice.kind == DeviceChoice::Kind::kCpu) return kCpu;
+  if (choice.kind == DeviceChoice::Kind::kCuda) return choice.index;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!first_device_.has_value()) first_device_ = devices_->Check(0);
+    if (!first_device_->ok()) return kCpu;
+  }
+  const std::shared_ptr<Place> place = PlaceOf(model, 0);
+  const std::scoped_lock lock(place->mutex);
+  if (place->failure.ok() && place->backend != nullptr) place->failure = place->backend->Health();
+  return place->failure.ok() ? 0 : kCpu;
+}
+
+std::string FusionBackends::NameOf(const DeviceChoice& choice, const Generator& generator) {
+  const int32_t index = IndexFor(choice, generator.info.id);
+  return index == kCpu ? kCpuName : CudaName(index);
+}
+
+std::shared_ptr<FusionCostModel> FusionBackends::CostsOf(const DeviceChoice& choice,
+                                                         const Generator& generator) {
+  const auto place = PlaceOf(generator.info.id, IndexFor(choice, generator.info.id));
+  return {place, &place->costs};
+}
+
+std::optional<std::string> FusionBackends::TakeAbsenceNotice() {
+  const std::scoped_lock lock(mutex_);
+  if (!devices_->is_built() || !first_device_.has_value() || first_device_->ok() ||
+      is_absence_told_) {
+    return std::nullopt;
+  }
+  is_absence_told_ = true;
+  return "answers are computed on the CPU: " + std::string(first_device_->message());
+}
+
+Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
+                                                                 const Generator& generator,
+                                                                 int32_t index) {
+  int64_t kv_bytes_max = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    kv_bytes_max = kv_bytes_max_;
+  }
+  const std::scoped_lock lock(place->mutex);
+  if (!place->failure.ok()) return place->failure;
+  if (place->backend != nullptr) {
+    place->failure = place->backend->Health();
+    if (!place->failure.ok()) return place->failure;
+    return place->backend;
+  }
+  if (index == kCpu) {
+    place->backend = std::make_shared<CpuBackend>(generator.transformer);
+    return place->backend;
+  }
+  auto loaded = devices_->Load(*generator.file,
+                               {.index = index, .kv_bytes_max = kv_bytes_max, .threads = threads_});
+  if (!loaded.ok()) {
+    place->failure = loaded.status();
+    return place->failure;
+  }
+  place->backend = *std::move(loaded);
+  return place->backend;
+}
+
+Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& generator,
+                                             int32_t index, const PrefillRequest& request) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<FusionBackend> backend,
+                            BackendOf(place, generator, index));
+  return backend->Prefill(*request.prompt, request.fusion, request.num_new_tokens_max,
+                          request.cancel);
+}
+
+Result<PlacedRun> FusionBackends::Prefill(const DeviceChoice& choice, const Generator& generator,
+                                          const PrefillRequest& request) {
+  PlacedRun placed;
+  int32_t index = IndexFor(choice, generator.info.id);
+  std::shared_ptr<Place> place = PlaceOf(generator.info.id, index);
+  Result<StartedRun> started = PrefillAt(place.get(), generator, index, request);
+  if (!started.ok() && index != kCpu) {
+    if (choice.kind != DeviceChoice::Kind::kAuto || !IsBeyondTheDevice(started.status())) {
+      return ErrorAt(CudaName(index), started.status());
+    }
+    placed.notices.push_back("computed on the CPU, because " + CudaName(index) +
+                             " could not: " + std::string(started.status().message()));
+    index = kCpu;
+    place = PlaceOf(generator.info.id, index);
+    started = PrefillAt(place.get(), generator, index, request);
+  }
+  if (!started.ok()) return started.status();
+  if (choice.kind == DeviceChoice::Kind::kAuto) {
+    if (auto notice = TakeAbsenceNotice(); notice.has_value()) {
+      placed.notices.push_back(*std::move(notice));
+    }
+  }
+  placed.started = *std::move(started);
+  placed.device = index == kCpu ? kCpuName : CudaName(index);
+  placed.costs = {place, &place->costs};
+  return placed;
+}
+
+}  // namespace intarsia::engine

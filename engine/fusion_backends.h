@@ -1,0 +1,110 @@
+// FusionBackends: which backend runs a model's prompts, and what happens if it cannot.
+//
+// A model comes to a device with the first prompt that is run there and stays. Under `auto`, what a
+// device cannot do (a model that it has no kernels or memory for, a selector) is done by the CPU,
+// and a notice says so. A device that fails during an answer fails that answer; under `auto` the
+// next ones run on the CPU.
+//
+// Thread safety: thread-safe.
+// Lifetime: the provider and the pool must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "engine/device_choice.h"
+#include "engine/device_provider.h"
+#include "engine/fusion/cost_model.h"
+#include "engine/fusion/fusion_backend.h"
+#include "engine/model_registry.h"
+
+namespace intarsia::engine {
+
+struct PrefillRequest {
+  const Prompt* prompt = nullptr;
+  FusionOptions fusion;
+  int64_t num_new_tokens_max = 0;
+  const CancelToken* cancel = nullptr;  // may be null
+};
+
+// A prompt that was run, and where.
+struct PlacedRun {
+  StartedRun started;
+  std::string device;  // "cpu" or "cuda:N"
+  std::shared_ptr<FusionCostModel> costs;
+  std::vector<std::string> notices;
+};
+
+class FusionBackends {
+ public:
+  FusionBackends(DeviceProvider* devices, ThreadPool* threads)
+      : devices_(devices), threads_(threads) {}
+  FusionBackends(const FusionBackends&) = delete;
+  FusionBackends& operator=(const FusionBackends&) = delete;
+
+  // Whether `choice` can be met at all; a device that could not take a model is tried again.
+  // Errors: those of DeviceProvider::Check for a device, with the remedy.
+  Status Check(const DeviceChoice& choice);
+
+  // From now on, models that come to a device take so much memory there for keys and values; 0: as
+  // DeviceModelOptions say. Those that are there come anew.
+  void SetKvBytesMax(int64_t kv_bytes_max);
+
+  // Where a prompt would be run: "cpu" or "cuda:N".
+  std::string NameOf(const DeviceChoice& choice, const Generator& generator);
+  // What loading and computing cost there.
+  std::shared_ptr<FusionCostModel> CostsOf(const DeviceChoice& choice, const Generator& generator);
+
+  // Runs a prompt. Errors: those of FusionBackend::Prefill and DeviceProvider::Load; a device's
+  // with its name and the remedy.
+  Result<PlacedRun> Prefill(const DeviceChoice& choice, const Generator& generator,
+                            const PrefillRequest& request);
+
+  // An error of what runs at `device`, with its name and the remedy; as it is if that is the CPU.
+  static Status ErrorAt(const std::string& device, const Status& status);
+
+  // Gives up the memory that a dropped model has on devices.
+  void Forget(storage::ModelId model);
+
+ private:
+  static constexpr int32_t kCpu = -1;
+
+  // A model at one place.
+  struct Place {
+    FusionCostModel costs;
+    std::mutex mutex;
+    // Guarded by mutex.
+    std::shared_ptr<FusionBackend> backend;  // null until the first prompt
+    Status failure;                          // why it cannot be there
+  };
+  using PlaceKey = std::pair<storage::ModelId, int32_t>;
+
+  // The device's index, or kCpu.
+  int32_t IndexFor(const DeviceChoice& choice, storage::ModelId model);
+  std::shared_ptr<Place> PlaceOf(storage::ModelId model, int32_t index);
+  Result<std::shared_ptr<FusionBackend>> BackendOf(Place* place, const Generator& generator,
+                                                   int32_t index);
+  Result<StartedRun> PrefillAt(Place* place, const Generator& generator, int32_t index,
+                               const PrefillRequest& request);
+  std::optional<std::string> TakeAbsenceNotice();
+
+  DeviceProvider* const devices_;
+  ThreadPool* const threads_;
+
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::map<PlaceKey, std::shared_ptr<Place>> places_;
+  int64_t kv_bytes_max_ = 0;
+  std::optional<Status> first_device_;  // whether `auto` has a device; unknown until it is asked
+  bool is_absence_told_ = false;
+};
+
+}  // namespace intarsia::engine

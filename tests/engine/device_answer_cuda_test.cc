@@ -1,0 +1,115 @@
+// ANSWER on a device: the statements of a user, from the settings to the citations.
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tests/engine/engine_fixture.h"
+#include "tests/kernels/device_test.h"
+
+namespace intarsia::engine {
+namespace {
+
+class DeviceAnswerCudaTest : public EngineFixture {
+ protected:
+  void SetUp() override {
+    if (!LocalDevices()->Check(0).ok()) GTEST_SKIP() << "no device";
+    storage::WriteFile(generator_path(), TinyGeneratorBytes({.hidden = 128, .head_dim = 64}));
+    machine_ = LocalDevices();
+    Open();
+    Run("CREATE MODEL e TYPE EMBEDDING FROM '" + embedder_path() + "'");
+    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() +
+        "' WITH (kv_gate = 'off', compute = 'f32')");
+    Run("CREATE COLLECTION docs WITH (chunk_tokens = 48, min_tokens = 8)");
+    FillDocs();
+  }
+
+  static std::string Sql(const std::string& options) {
+    return "ANSWER 'harbour?' FROM docs WITH (min_score = -1, " + options + ")";
+  }
+  query::ResultSet AnswerOn(const std::string& device, const std::string& options) {
+    Run("SET device = '" + device + "'");
+    return Run(Sql(options));
+  }
+  std::string Plan(const std::string& sql) {
+    std::string plan;
+    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
+    return plan;
+  }
+  static bool Has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  }
+  void ExpectQuotesToStandInTheirChunks(const query::ResultSet& answer) {
+    for (const query::Value& citation : Cell(answer, "citations").AsList()) {
+      const auto chunk = Run("SELECT content FROM docs WHERE chunk_id = '" +
+                             citation.Find("chunk_id")->AsString() + "'");
+      EXPECT_TRUE(Has(Text(chunk, "content"), citation.Find("quote")->AsString()));
+    }
+  }
+};
+
+TEST_F(DeviceAnswerCudaTest, APromptIsMadeOfTheSameTokensAsOnTheCpu) {
+  // Nothing cached but the header, some chunks, all of them.
+  Run("SET kv.write_behind = off");
+  for (const std::string cached : {"no.thing", "railway.md", "%"}) {
+    Run("CACHE COLLECTION docs WHERE source LIKE '%" + cached + "'");
+    for (const char* selector : {"none", "stride", "attention", "design", "prefix", "full"}) {
+      SCOPED_TRACE(cached + " " + selector);
+      const std::string options = std::string("max_tokens = 4, selector = ") + selector;
+      const auto on_cpu = AnswerOn("cpu", options);
+      const auto answer = AnswerOn("cuda:0", options);
+      for (const char* name : {"prompt_tokens", "fresh_tokens"}) {
+        EXPECT_EQ(Usage(answer, name), Usage(on_cpu, name)) << name;
+      }
+      EXPECT_EQ(Usage(answer, "prompt_tokens"), Usage(answer, "reused_tokens") +
+                                                    Usage(answer, "recomputed_tokens") +
+                                                    Usage(answer, "fresh_tokens"));
+      EXPECT_FALSE(HasNotice(answer, "CPU"));
+    }
+  }
+}
+
+TEST_F(DeviceAnswerCudaTest, AnswersHaveCitationsThatHold) {
+  Run("CACHE COLLECTION docs");
+  // The model speaks at random, so how many there are is chance.
+  for (int seed = 0; seed < 40 && !HasFailure(); ++seed) {
+    ExpectQuotesToStandInTheirChunks(AnswerOn(
+        "cuda:0", "temperature = 4, top_k = 30, max_tokens = 40, seed = " + std::to_string(seed)));
+  }
+}
+
+TEST_F(DeviceAnswerCudaTest, AnswersRepeatThemselves) {
+  Run("CACHE COLLECTION docs");
+  for (const char* options : {"max_tokens = 20", "max_tokens = 20, temperature = 2, seed = 7"}) {
+    const auto first = AnswerOn("cuda:0", options);
+    const auto second = AnswerOn("auto", options);
+    EXPECT_EQ(Text(first, "answer"), Text(second, "answer"));
+    EXPECT_GT(Usage(first, "generated_tokens"), 0);
+  }
+}
+
+TEST_F(DeviceAnswerCudaTest, AnalyzeSaysWhereItRanAndWhatWasLoaded) {
+  Run("CACHE COLLECTION docs");
+  EXPECT_TRUE(Has(Plan("EXPLAIN " + Sql("max_tokens = 4")), "device=cuda:0\n"));
+  const std::string plan = Plan("EXPLAIN ANALYZE " + Sql("max_tokens = 4"));
+  EXPECT_TRUE(Has(plan, "device=cuda:0\n")) << plan;
+  EXPECT_TRUE(Has(plan, " GB/s, ")) << plan;
+  EXPECT_TRUE(Has(plan, " hidden; caches: 0.0 MB on the device, ")) << plan;
+  EXPECT_FALSE(Has(plan, "nan"));
+  EXPECT_FALSE(Has(plan, "inf"));
+}
+
+TEST_F(DeviceAnswerCudaTest, TooSmallABudgetIsAnErrorWithTheRemedyAndANoticeUnderAuto) {
+  Run("SET device.kv_bytes_max = 1000");
+  const auto answer = AnswerOn("auto", "max_tokens = 4");
+  EXPECT_TRUE(HasNotice(answer, "computed on the CPU, because cuda:0 could not"));
+  Run("SET device = 'cuda:0'");
+  const query::Diagnostic error = Fail(Sql("max_tokens = 4"));
+  EXPECT_EQ(error.error_class, query::ErrorClass::kResource);
+  EXPECT_TRUE(Has(error.message, "device.kv_bytes_max")) << error.message;
+  Run("SET device.kv_bytes_max = '64MiB'");
+  EXPECT_GT(Usage(Run(Sql("max_tokens = 4")), "generated_tokens"), 0);
+}
+
+}  // namespace
+}  // namespace intarsia::engine

@@ -1,0 +1,216 @@
+// SET device: where answers are computed, and what happens when a device cannot.
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tests/engine/engine_fixture.h"
+#include "tests/engine/fake_devices.h"
+
+namespace intarsia::engine {
+namespace {
+
+class DeviceStatementsTest : public EngineFixture {
+ protected:
+  // A database with documents on a machine with these devices.
+  void OpenWith(DeviceProvider* devices) {
+    Open({.devices = devices});
+    Run("CREATE MODEL e TYPE EMBEDDING FROM '" + embedder_path() + "'");
+    // As the device of the test computes.
+    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() +
+        "' WITH (kv_gate = 'off', compute = 'f32')");
+    Run("CREATE COLLECTION docs WITH (chunk_tokens = 48, min_tokens = 8)");
+    FillDocs();
+  }
+  static std::string Sql(const std::string& options = {}) {
+    return "ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 20" +
+           (options.empty() ? "" : ", " + options) + ")";
+  }
+  query::ResultSet Answer(const std::string& options = {}) { return Run(Sql(options)); }
+  std::string Plan(const std::string& sql) {
+    std::string plan;
+    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
+    return plan;
+  }
+  std::string DeviceOf(const std::string& plan) {
+    const size_t at = plan.find(" device=");
+    if (at == std::string::npos) return "none";
+    const size_t begin = at + std::string_view(" device=").size();
+    return plan.substr(begin, plan.find('\n', begin) - begin);
+  }
+  static bool Has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  }
+
+  FakeDevices devices_;
+};
+
+TEST_F(DeviceStatementsTest, TheSettingIsShownAndABadValueChangesNothing) {
+  const auto shown = Run("SHOW SETTINGS LIKE 'device'");
+  ASSERT_EQ(shown.rows.size(), 1U);
+  EXPECT_EQ(Text(shown, "value"), "auto");
+  for (const char* value : {"'gpu'", "'cuda'", "'cuda:'", "'cuda:x'", "'cuda:-1'", "'cuda:0 '",
+                            "'cuda:99999999999'", "'cuda:1x'"}) {
+    const query::Diagnostic error = Fail(std::string("SET device = ") + value);
+    EXPECT_EQ(error.error_class, query::ErrorClass::kBinder) << value;
+    EXPECT_TRUE(Has(error.message, "'auto', 'cpu' and 'cuda:N'")) << error.message;
+    EXPECT_TRUE(error.has_place()) << value;
+  }
+  EXPECT_EQ(Fail("SET device = 3").error_class, query::ErrorClass::kBinder);
+  EXPECT_EQ(Text(Run("SHOW SETTINGS LIKE 'device'"), "value"), "auto");
+  Run("SET device = CPU");
+  EXPECT_EQ(Text(Run("SHOW SETTINGS LIKE 'device'"), "value"), "CPU");
+  Run("SET device TO 'auto'");
+}
+
+TEST_F(DeviceStatementsTest, ADeviceThatIsNotThereIsRefusedWithTheRemedy) {
+  OpenWith(&no_devices_);
+  const query::Diagnostic error = Fail("SET device = 'cuda:0'");
+  EXPECT_EQ(error.error_class, query::ErrorClass::kUnsupported);
+  EXPECT_TRUE(Has(error.message, "cuda:0 cannot be used: there is no device")) << error.message;
+  EXPECT_TRUE(Has(error.message, "SET device = 'cpu' or 'auto'")) << error.message;
+  EXPECT_EQ(Text(Run("SHOW SETTINGS LIKE 'device'"), "value"), "auto");
+  Open({.devices = &devices_});
+  Run("SET device = 'cuda:0'");
+  EXPECT_EQ(Fail("SET device = 'cuda:1'").error_class, query::ErrorClass::kInput);
+  EXPECT_EQ(Text(Run("SHOW SETTINGS LIKE 'device'"), "value"), "cuda:0");
+}
+
+TEST_F(DeviceStatementsTest, AutoWithoutADeviceUsesTheCpuAndSaysSoOnceIfTheProgramCouldUseOne) {
+  OpenWith(&no_devices_);
+  EXPECT_TRUE(Has(Plan("EXPLAIN " + Sql()), " device=cpu\n"));
+  EXPECT_FALSE(HasNotice(Answer(), "device"));
+  no_devices_.is_built_ = true;
+  Open({.devices = &no_devices_});
+  EXPECT_TRUE(HasNotice(Answer(), "on the CPU: there is no device"));
+  EXPECT_FALSE(HasNotice(Answer(), "device"));
+  Session other(engine_.get());
+  const auto answer = other.Execute(Sql(), {});
+  ASSERT_TRUE(answer.ok());
+  EXPECT_FALSE(HasNotice(*answer, "device"));
+  Open({.devices = &no_devices_});
+  Run("SET device = 'cpu'");
+  EXPECT_FALSE(HasNotice(Answer(), "device"));
+}
+
+TEST_F(DeviceStatementsTest, ADeviceGivesTheAnswerThatTheCpuGives) {
+  OpenWith(&devices_);
+  Run("CACHE COLLECTION docs");
+  Run("SET device = 'cpu'");
+  const auto on_cpu = Answer();
+  EXPECT_EQ(DeviceOf(Plan("EXPLAIN ANALYZE " + Sql())), "cpu");
+  EXPECT_EQ(devices_.state().num_loads, 0);
+  for (const char* device : {"auto", "cuda:0"}) {
+    Run(std::string("SET device = '") + device + "'");
+    EXPECT_EQ(DeviceOf(Plan("EXPLAIN " + Sql())), "cuda:0");
+    const auto answer = Answer();
+    EXPECT_EQ(Text(answer, "answer"), Text(on_cpu, "answer"));
+    EXPECT_EQ(query::ToJson(Cell(answer, "citations")), query::ToJson(Cell(on_cpu, "citations")));
+    EXPECT_EQ(query::ToJson(Cell(answer, "usage")), query::ToJson(Cell(on_cpu, "usage")));
+    const std::string plan = Plan("EXPLAIN ANALYZE " + Sql());
+    EXPECT_EQ(DeviceOf(plan), "cuda:0");
+    EXPECT_TRUE(Has(plan,
+                    "load 2.0 ms at 2.0 GB/s, 75 % hidden; caches: 0.0 MB on the device, "
+                    "3.0 MB in pinned memory, 1.0 MB read"))
+        << plan;
+  }
+  EXPECT_EQ(devices_.state().num_loads, 1);
+  EXPECT_EQ(devices_.state().num_prefills, 4);
+}
+
+TEST_F(DeviceStatementsTest, PlanningLoadsNothing) {
+  OpenWith(&devices_);
+  Plan("EXPLAIN " + Sql());
+  EXPECT_EQ(devices_.state().num_loads, 0);
+}
+
+TEST_F(DeviceStatementsTest, AModelThatDoesNotFitRunsOnTheCpuUnderAutoAndIsAnErrorElse) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  device.load = Status(StatusCode::kResourceExhausted, "no memory");
+  EXPECT_TRUE(HasNotice(Answer(), "computed on the CPU, because cuda:0 could not: no memory"));
+  EXPECT_FALSE(HasNotice(Answer(), "cuda:0"));
+  EXPECT_EQ(DeviceOf(Plan("EXPLAIN " + Sql())), "cpu");
+  EXPECT_EQ(device.num_loads, 1);
+  Run("SET device = 'cuda:0'");
+  for (int i = 0; i < 2; ++i) {
+    const query::Diagnostic error = Fail(Sql());
+    EXPECT_EQ(error.error_class, query::ErrorClass::kResource);
+    EXPECT_TRUE(Has(error.message, "cuda:0: no memory")) << error.message;
+    EXPECT_TRUE(Has(error.message, "device.kv_bytes_max")) << error.message;
+  }
+  EXPECT_EQ(device.num_loads, 2);
+  // Setting it again tries again.
+  device.load = Status::Ok();
+  Run("SET device = 'auto'");
+  EXPECT_FALSE(HasNotice(Answer(), "cuda:0"));
+  EXPECT_EQ(device.num_prefills, 1);
+}
+
+TEST_F(DeviceStatementsTest, ASelectorThatADeviceLacksRunsOnTheCpuUnderAutoAndIsAnErrorElse) {
+  OpenWith(&devices_);
+  devices_.state().prefill = Status(StatusCode::kUnsupported, "no such selector");
+  const auto answer = Answer("selector = 'deviation'");
+  EXPECT_TRUE(HasNotice(answer, "computed on the CPU, because cuda:0 could not: no such selector"));
+  EXPECT_EQ(devices_.state().num_prefills, 0);
+  Answer();
+  EXPECT_EQ(devices_.state().num_prefills, 1);
+  Run("SET device = 'cuda:0'");
+  const query::Diagnostic error = Fail(Sql("selector = 'deviation'"));
+  EXPECT_EQ(error.error_class, query::ErrorClass::kUnsupported);
+  EXPECT_TRUE(Has(error.message, "cuda:0: no such selector")) << error.message;
+  EXPECT_TRUE(Has(error.message, "SET device = 'cpu'")) << error.message;
+}
+
+TEST_F(DeviceStatementsTest, ADeviceThatFailsFailsTheAnswerAndLeavesTheEngineUsable) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  device.step = Status(StatusCode::kInternal, "device lost");
+  const query::Diagnostic error = Fail(Sql());
+  EXPECT_EQ(error.error_class, query::ErrorClass::kInternal);
+  EXPECT_TRUE(Has(error.message, "cuda:0: device lost")) << error.message;
+  EXPECT_TRUE(Has(error.message, "SET device = 'cpu'")) << error.message;
+  device.health = Status(StatusCode::kInternal, "the device was lost");
+  EXPECT_EQ(DeviceOf(Plan("EXPLAIN ANALYZE " + Sql())), "cpu");
+  Run("SET device = 'cuda:0'");
+  EXPECT_TRUE(Has(Fail(Sql()).message, "cuda:0: the device was lost"));
+  Run("SET device = 'cpu'");
+  Answer();
+  // A failure that the device survives costs one answer.
+  device.step = Status::Ok();
+  device.health = Status::Ok();
+  device.num_prefills = 0;
+  Run("SET device = 'auto'");
+  Answer();
+  EXPECT_EQ(device.num_prefills, 1);
+}
+
+TEST_F(DeviceStatementsTest, AnAnswerOnADeviceCanBeCancelled) {
+  OpenWith(&devices_);
+  Answer();
+  CancelToken cancel;
+  cancel.Cancel();
+  context_.cancel = &cancel;
+  EXPECT_EQ(Fail(Sql()).error_class, query::ErrorClass::kCancelled);
+  context_.cancel = nullptr;
+  Answer();
+}
+
+TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLeaveIt) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  Answer();
+  EXPECT_EQ(device.kv_bytes_max, 0);
+  Run("SET device.kv_bytes_max = '64MiB'");
+  EXPECT_EQ(device.num_there, 0);
+  Answer();
+  EXPECT_EQ(device.kv_bytes_max, int64_t{64} << 20);
+  Run("SET device.kv_bytes_max = '64MiB'");
+  EXPECT_EQ(device.num_there, 1);
+  EXPECT_EQ(device.num_loads, 2);
+  EXPECT_EQ(Fail("SET device.kv_bytes_max = -1").error_class, query::ErrorClass::kBinder);
+  Run("DROP MODEL g");
+  EXPECT_EQ(device.num_there, 0);
+}
+
+}  // namespace
+}  // namespace intarsia::engine

@@ -1,0 +1,111 @@
+// FakeDevices: a machine with a device that computes what the CPU does, and fails where it is told.
+//
+// Thread safety: owned by one thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/device_provider.h"
+#include "engine/fusion/cpu_backend.h"
+#include "model/transformer.h"
+
+namespace intarsia::engine {
+
+// A machine without devices.
+class AbsentDevices : public DeviceProvider {
+ public:
+  bool is_built() const override { return is_built_; }
+  Status Check(int32_t) const override { return {StatusCode::kUnsupported, "there is no device"}; }
+  Result<std::unique_ptr<FusionBackend>> Load(const model::GgufFile&,
+                                              const DeviceModelOptions& options) override {
+    return Check(options.index);
+  }
+
+  bool is_built_ = false;
+};
+
+// What goes wrong, and what was seen.
+struct FakeDeviceState {
+  Status load;                // what loading a model returns
+  Status prefill;             // what the selector `deviation` returns
+  Status step;                // what steps return
+  Status health;              // of the device
+  int64_t num_loads = 0;      // of models
+  int64_t num_there = 0;      // models that are on the device now
+  int64_t num_prefills = 0;   // that were computed there
+  int64_t kv_bytes_max = -1;  // of the last load
+};
+
+class FakeDeviceBackend : public FusionBackend {
+ public:
+  FakeDeviceBackend(FakeDeviceState* state, std::shared_ptr<const model::Transformer> transformer)
+      : state_(*state), cpu_(std::move(transformer)) {
+    ++state_.num_there;
+  }
+  ~FakeDeviceBackend() override { --state_.num_there; }
+
+  Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
+                             int64_t num_new_tokens_max, const CancelToken* cancel) override {
+    if (options.selector == "deviation" && !state_.prefill.ok()) return state_.prefill;
+    INTARSIA_ASSIGN_OR_RETURN(StartedRun started,
+                              cpu_.Prefill(prompt, options, num_new_tokens_max, cancel));
+    ++state_.num_prefills;
+    // Such that loading is always worth it and no reason for more rows.
+    started.timing.load_ms = 2.0;
+    started.timing.wait_ms = 0.5;
+    started.timing.rows_ms = 1e6;
+    started.timing.read_bytes = 1'000'000;
+    started.timing.pinned_bytes = 3'000'000;
+    started.run = std::make_unique<Run>(&state_, std::move(started.run));
+    return started;
+  }
+  Status Health() const override { return state_.health; }
+
+ private:
+  class Run : public FusedRun {
+   public:
+    Run(FakeDeviceState* state, std::unique_ptr<FusedRun> run)
+        : state_(*state), run_(std::move(run)) {}
+    Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) override {
+      if (!state_.step.ok()) return state_.step;
+      return run_->Step(token, position, cancel);
+    }
+
+   private:
+    FakeDeviceState& state_;
+    const std::unique_ptr<FusedRun> run_;
+  };
+
+  FakeDeviceState& state_;
+  CpuBackend cpu_;
+};
+
+class FakeDevices : public DeviceProvider {
+ public:
+  bool is_built() const override { return true; }
+  Status Check(int32_t index) const override {
+    if (index == 0) return Status::Ok();
+    return {StatusCode::kInvalidArgument, "there is one device"};
+  }
+  Result<std::unique_ptr<FusionBackend>> Load(const model::GgufFile& file,
+                                              const DeviceModelOptions& options) override {
+    ++state_.num_loads;
+    state_.kv_bytes_max = options.kv_bytes_max;
+    INTARSIA_RETURN_IF_ERROR(state_.load);
+    INTARSIA_ASSIGN_OR_RETURN(
+        std::shared_ptr<const model::Transformer> transformer,
+        model::Transformer::Load(file, {.compute = kernels::ComputeType::kF32}, options.threads));
+    return std::unique_ptr<FusionBackend>(
+        std::make_unique<FakeDeviceBackend>(&state_, std::move(transformer)));
+  }
+  FakeDeviceState& state() { return state_; }
+
+ private:
+  FakeDeviceState state_;
+};
+
+}  // namespace intarsia::engine
