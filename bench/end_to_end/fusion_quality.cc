@@ -21,7 +21,10 @@
 
 #include "base/check.h"
 #include "bench/end_to_end/quality_metrics.h"
+#include "engine/device_choice.h"
+#include "engine/device_provider.h"
 #include "engine/fusion/fused_prefill.h"
+#include "engine/fusion/fusion_backend.h"
 #include "engine/fusion/kv_builder.h"
 #include "engine/kv_gate.h"
 #include "engine/log_probabilities.h"
@@ -57,6 +60,7 @@ struct Arguments {
   int num_questions = 75;
   int first_question = 0;
   int num_threads = 0;
+  std::string device = "cpu";
 };
 
 struct Policy {
@@ -105,6 +109,15 @@ std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& 
   return policies;
 }
 
+// A prompt that was run, on the CPU or on a device.
+struct Context {
+  std::vector<float> logits;
+  engine::FusionUsage usage;
+  engine::FusionTiming timing;
+  std::unique_ptr<model::KvCache> cache;  // on the CPU
+  std::unique_ptr<engine::FusedRun> run;  // on a device
+};
+
 bool EndsInMidLine(const std::string& path) {
   std::ifstream file(path, std::ios::ate);
   if (!file || file.tellg() <= 0) return false;
@@ -134,6 +147,11 @@ class Evaluation {
     const model::ChatFormat chat = Require(model::ChatFormat::FromGguf(*file_, *tokenizer_));
     header_ = Require(chat.EncodeHeader(*tokenizer_, kSystem, kUserPrefix));
     tail_ = chat.TailPieces("\nAnswer:");
+    const auto device = Require(engine::ParseDeviceChoice(arguments.device));
+    if (device.kind == engine::DeviceChoice::Kind::kCuda) {
+      device_ = Require(engine::LocalDevices()->Load(
+          *file_, {.index = device.index, .kv_bytes_max = 0, .threads = &pool_}));
+    }
     header_kv_ = Require(engine::BuildKv(*transformer_, nullptr, header_, nullptr));
     for (const std::string& kv_dtype : arguments.kv_dtypes) {
       const std::vector<Policy> policies = ListPolicies(arguments, kv_dtype);
@@ -180,35 +198,68 @@ class Evaluation {
            tokenizer_->Piece(token).find('\n') != std::string_view::npos;
   }
 
-  // Continues greedily; `logits` are those of the token before `position`.
-  std::vector<int32_t> Greedy(std::vector<float> logits, int64_t position,
-                              model::KvCache* cache) const {
+  Context Start(const engine::Prompt& prompt, const engine::FusionOptions& options) const {
+    Context context;
+    if (device_ != nullptr) {
+      auto started = Require(device_->Prefill(prompt, options, kAnswerTokensMax, nullptr));
+      context.logits = std::move(started.logits);
+      context.usage = started.usage;
+      context.timing = started.timing;
+      context.run = std::move(started.run);
+      return context;
+    }
+    auto fused =
+        Require(engine::FusedPrefill(*transformer_, prompt, options, kAnswerTokensMax, nullptr));
+    context.logits = std::move(fused.logits);
+    context.usage = fused.usage;
+    context.timing = fused.timing;
+    context.cache = std::move(fused.cache);
+    return context;
+  }
+
+  // The logits of one more token.
+  std::vector<float> Next(const Context& context, int32_t token, int64_t position) const {
+    if (context.run != nullptr) {
+      const engine::FusedStep step = Require(context.run->Step(token, position, nullptr));
+      return {step.logits.begin(), step.logits.end()};
+    }
+    const auto at = static_cast<int32_t>(position);
+    return Require(
+        transformer_->Forward({.tokens = {&token, 1}, .positions = {&at, 1}}, context.cache.get()));
+  }
+
+  // Continues greedily behind the prompt, whose tokens end before `position`.
+  std::vector<int32_t> Greedy(const Context& context, int64_t position) const {
+    std::vector<float> logits = context.logits;
     std::vector<int32_t> answer;
     while (std::ssize(answer) < kAnswerTokensMax) {
       const auto token = static_cast<int32_t>(kernels::ArgMax(logits.data(), std::ssize(logits)));
       answer.push_back(token);
       if (IsStop(token) || std::ssize(answer) == kAnswerTokensMax) break;
-      const auto at = static_cast<int32_t>(position + std::ssize(answer) - 1);
-      logits =
-          Require(transformer_->Forward({.tokens = {&token, 1}, .positions = {&at, 1}}, cache));
+      logits = Next(context, token, position + std::ssize(answer) - 1);
     }
     return answer;
   }
 
   // Log-probabilities of each token of `answer`, given those before it.
-  std::vector<std::vector<double>> Force(const std::vector<float>& first,
-                                         const std::vector<int32_t>& answer, int64_t position,
-                                         model::KvCache* cache) const {
-    std::vector<std::vector<double>> rows = {engine::LogProbabilities(first)};
+  std::vector<std::vector<double>> Force(const Context& context, const std::vector<int32_t>& answer,
+                                         int64_t position) const {
+    std::vector<std::vector<double>> rows = {engine::LogProbabilities(context.logits)};
     if (answer.size() < 2) return rows;
     const std::span<const int32_t> tokens(answer.data(), answer.size() - 1);
+    if (context.run != nullptr) {
+      for (const int32_t token : tokens) {
+        rows.push_back(engine::LogProbabilities(Next(context, token, position++)));
+      }
+      return rows;
+    }
     std::vector<int32_t> positions(tokens.size());
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
     const std::vector<float> logits =
         Require(transformer_->Forward({.tokens = tokens,
                                        .positions = positions,
                                        .num_logit_rows = static_cast<int32_t>(tokens.size())},
-                                      cache));
+                                      context.cache.get()));
     const auto vocab = static_cast<size_t>(transformer_->config().vocab_size);
     for (size_t row = 0; row < tokens.size(); ++row) {
       rows.push_back(engine::LogProbabilities({logits.data() + row * vocab, vocab}));
@@ -250,13 +301,11 @@ class Evaluation {
     const engine::PromptPart header = {.tokens = header_, .cached = header_kv_.get()};
     const engine::Prompt uncached =
         Require(engine::Prompt::Create({.tokens = header_, .cached = nullptr}, parts, suffix));
-    engine::FusedContext full =
-        Require(engine::FusedPrefill(*transformer_, uncached, {}, kAnswerTokensMax, nullptr));
+    const Context full = Start(uncached, {});
     Reference reference;
-    reference.answer = Greedy(full.logits, uncached.num_tokens(), full.cache.get());
+    reference.answer = Greedy(full, uncached.num_tokens());
     reference.text = AnswerText(reference.answer);
-    reference.log_probabilities =
-        Force(full.logits, reference.answer, uncached.num_tokens(), full.cache.get());
+    reference.log_probabilities = Force(full, reference.answer, uncached.num_tokens());
     WriteRow(index, "reference", full, 0.0, 0.0, 1.0, reference.text, reference, question);
     for (const std::string& kv_dtype : arguments_.kv_dtypes) {
       const auto has_dtype = [&](const Policy& policy) { return policy.kv_dtype == kv_dtype; };
@@ -281,10 +330,9 @@ class Evaluation {
 
   void RunPolicy(int index, const Policy& policy, const engine::Prompt& prompt,
                  const Reference& reference, const nlohmann::json& question) {
-    engine::FusedContext context = Require(
-        engine::FusedPrefill(*transformer_, prompt, policy.options, kAnswerTokensMax, nullptr));
+    const Context context = Start(prompt, policy.options);
     const std::vector<std::vector<double>> forced =
-        Force(context.logits, reference.answer, prompt.num_tokens(), context.cache.get());
+        Force(context, reference.answer, prompt.num_tokens());
     double kl = 0.0;
     double agree = 0.0;
     for (size_t row = 0; row < forced.size(); ++row) {
@@ -297,15 +345,14 @@ class Evaluation {
     }
     const auto count = static_cast<double>(forced.size());
     first_kl_ = engine::KlDivergence(reference.log_probabilities[0], forced[0]);
-    const std::string text =
-        AnswerText(Greedy(context.logits, prompt.num_tokens(), context.cache.get()));
+    const std::string text = AnswerText(Greedy(context, prompt.num_tokens()));
     WriteRow(index, policy.Key(), context, first_kl_, kl / count, agree / count, text, reference,
              question);
   }
 
-  void WriteRow(int index, const std::string& policy, const engine::FusedContext& context,
-                double kl1, double tfkl, double agree, const std::string& text,
-                const Reference& reference, const nlohmann::json& question) {
+  void WriteRow(int index, const std::string& policy, const Context& context, double kl1,
+                double tfkl, double agree, const std::string& text, const Reference& reference,
+                const nlohmann::json& question) {
     double f1 = 0.0;
     for (const auto& gold : question["answers"]) {
       f1 = std::max(f1, TokenF1(text, gold.get<std::string>()));
@@ -333,6 +380,7 @@ class Evaluation {
   std::unique_ptr<model::GgufFile> file_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
   std::unique_ptr<model::Transformer> transformer_;
+  std::unique_ptr<engine::FusionBackend> device_;  // null: the CPU
   std::vector<int32_t> header_;
   std::vector<model::PromptPiece> tail_;
   std::unique_ptr<engine::MemoryKv> header_kv_;
@@ -360,6 +408,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"compute", "bf16", "int8", "int4", "rot4"}));
   app.add_option("--questions", arguments.num_questions, "how many questions");
   app.add_option("--first", arguments.first_question, "the first question, from 0");
+  app.add_option("--device", arguments.device,
+                 "cpu, or cuda:0, where prompts and answers are computed from the CPU's caches");
   app.add_option("--threads", arguments.num_threads, "0: all cores");
   CLI11_PARSE(app, argc, argv);
   intarsia::bench::Evaluation(arguments).Run();
