@@ -22,6 +22,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
                                              const EngineOptions& options) {
   storage::DatabaseOptions database_options;
   database_options.access = options.access;
+  database_options.damaged_tail = options.damaged_tail;
   database_options.program = options.program;
   database_options.file_system = options.file_system;
   database_options.clock = options.clock;

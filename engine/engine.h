@@ -26,6 +26,7 @@ namespace intarsia::engine {
 
 struct EngineOptions {
   storage::AccessMode access = storage::AccessMode::kReadWrite;
+  storage::DamagedTail damaged_tail = storage::DamagedTail::kRefuse;
   std::string program = "intarsia";  // said to whoever finds the directory locked
   int num_threads = 0;               // 0: as many as the machine has
   // Of documents, KV segments and FORMAT; outlives the engine.

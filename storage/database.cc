@@ -80,13 +80,24 @@ Result<uint64_t> LastCommit(const DatabaseCore& core, const Rocks& rocks) {
   return DecodeNumber(body);
 }
 
-Status CommitsLost(const DatabaseCore& core, uint64_t found, uint64_t acknowledged,
-                   std::string_view cause) {
-  return Status(
-      StatusCode::kCorruption,
-      "acknowledged commits are missing; restore a backup, or drop them on purpose: " + core.path +
-          "/rocksdb found=" + std::to_string(found) +
-          " acknowledged=" + std::to_string(acknowledged) + " cause=" + std::string(cause));
+// What to do about a log whose end is lost.
+constexpr std::string_view kLossRemedy =
+    "; restore a backup, or open what is left with --accept-loss";
+
+// OK if nothing that was acknowledged is missing, or if that is accepted.
+Status CheckCommits(const DatabaseCore& core, uint64_t found, uint64_t acknowledged,
+                    std::string_view cause) {
+  if (found >= acknowledged) return Status::Ok();
+  const std::string numbers = ": " + core.path + "/rocksdb found=" + std::to_string(found) +
+                              " acknowledged=" + std::to_string(acknowledged) +
+                              " cause=" + std::string(cause);
+  if (core.options.damaged_tail == DamagedTail::kRefuse) {
+    return Status(
+        StatusCode::kCorruption,
+        std::string("acknowledged commits are missing").append(kLossRemedy).append(numbers));
+  }
+  Log(LogLevel::kWarning, "acknowledged commits are gone, as accepted" + numbers);
+  return Status::Ok();
 }
 
 // Opens RocksDB and proves that every acknowledged commit is there. A log that is damaged where
@@ -97,7 +108,6 @@ Status OpenRocks(DatabaseCore* core) {
   }
   INTARSIA_ASSIGN_OR_RETURN(const uint64_t acknowledged,
                             CommitMark::Read(core->path + "/COMMITS", core->format.uuid_view()));
-  const bool may_drop = core->options.damaged_tail == DamagedTail::kDrop;
   RocksOptions options;
   options.mode = core->is_read_only() ? RocksOptions::Mode::kReadOnly : RocksOptions::Mode::kOpen;
   options.block_cache_bytes_max = core->options.block_cache_bytes_max;
@@ -110,21 +120,21 @@ Status OpenRocks(DatabaseCore* core) {
     const auto probe = Rocks::Open(core->path + "/rocksdb", probe_options);
     if (!probe.ok()) return rocks.status();
     INTARSIA_ASSIGN_OR_RETURN(const uint64_t found, LastCommit(*core, **probe));
-    if (!may_drop && acknowledged == 0) return rocks.status();
-    if (!may_drop && found < acknowledged) {
-      return CommitsLost(*core, found, acknowledged, rocks.status().message());
+    if (core->options.damaged_tail == DamagedTail::kRefuse) {
+      const std::string_view problem = rocks.status().message();
+      if (acknowledged == 0) {
+        return Status(rocks.status().code(), std::string(problem).append(kLossRemedy));
+      }
+      INTARSIA_RETURN_IF_ERROR(CheckCommits(*core, found, acknowledged, problem));
     }
-    Log(LogLevel::kWarning, "unacknowledged tail dropped: " + rocks.status().ToString());
+    Log(LogLevel::kWarning, "damaged tail dropped: " + rocks.status().ToString());
     options.wal_recovery = WalRecovery::kPointInTime;
     rocks = Rocks::Open(core->path + "/rocksdb", options);
   }
   INTARSIA_RETURN_IF_ERROR(rocks.status());
   core->rocks = *std::move(rocks);
   INTARSIA_ASSIGN_OR_RETURN(core->last_commit, LastCommit(*core, *core->rocks));
-  if (core->last_commit < acknowledged && !may_drop) {
-    return CommitsLost(*core, core->last_commit, acknowledged, "the log ends too early");
-  }
-  return Status::Ok();
+  return CheckCommits(*core, core->last_commit, acknowledged, "the log ends too early");
 }
 
 // Makes a database of a directory that is empty or that a creation left unfinished. FORMAT comes

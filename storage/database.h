@@ -40,7 +40,9 @@ enum class AccessMode : uint8_t {
 
 enum class DamagedTail : uint8_t {
   kRefuse,  // Open fails with kCorruption if acknowledged commits are gone.
-  kDrop,    // Open goes on with what is left. For an operator who has no backup.
+  // Open goes on with what is left and logs what went. For an operator who has no backup; the
+  // shell's option --accept-loss.
+  kDrop,
 };
 
 struct DatabaseOptions {

@@ -18,6 +18,8 @@ inline constexpr int kExitFailed = 1;  // A statement failed.
 inline constexpr int kExitUsage = 2;   // Bad usage, or the database cannot be opened.
 
 enum class AccessMode : uint8_t { kReadWrite, kReadOnly };
+// What to do with a database that has lost its last commits.
+enum class LostCommits : uint8_t { kRefuse, kAccept };
 
 struct CommandLine {
   std::string database;               // A directory or an address; empty: in memory.
@@ -25,6 +27,7 @@ struct CommandLine {
   std::vector<std::string> files;     // -f, in order.
   std::optional<OutputMode> mode;
   AccessMode access = AccessMode::kReadWrite;
+  LostCommits lost_commits = LostCommits::kRefuse;
 
   // Whether statements come from the command line, not from standard input.
   bool has_script() const { return !commands.empty() || !files.empty(); }

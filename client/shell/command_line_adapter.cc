@@ -39,6 +39,7 @@ std::variant<CommandLine, CommandLineEnd> ParseCommandLine(std::vector<std::stri
   bool is_json = false;
   bool is_csv = false;
   bool is_readonly = false;
+  bool is_loss_accepted = false;
 
   CLI::App app(kDescription, "intarsia");
   app.footer(kFooter);
@@ -61,6 +62,8 @@ std::variant<CommandLine, CommandLineEnd> ParseCommandLine(std::vector<std::stri
       app.add_flag("--json", is_json, "As --format json.")->excludes(format_option);
   app.add_flag("--csv", is_csv, "As --format csv.")->excludes(format_option)->excludes(json_option);
   app.add_flag("--readonly", is_readonly, "Opens the database without writing to it.");
+  app.add_flag("--accept-loss", is_loss_accepted,
+               "Opens a database that has lost its last commits, with what is left.");
   app.set_version_flag("--version", "intarsia " INTARSIA_VERSION);
 
   const std::vector<std::string> original = arguments;
@@ -87,6 +90,7 @@ std::variant<CommandLine, CommandLineEnd> ParseCommandLine(std::vector<std::stri
   if (is_json) command_line.mode = OutputMode::kJson;
   if (is_csv) command_line.mode = OutputMode::kCsv;
   if (is_readonly) command_line.access = AccessMode::kReadOnly;
+  if (is_loss_accepted) command_line.lost_commits = LostCommits::kAccept;
   return command_line;
 }
 

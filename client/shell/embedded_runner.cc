@@ -107,6 +107,9 @@ Result<std::unique_ptr<StatementRunner>> OpenRunner(const CommandLine& command_l
     options.access = storage::AccessMode::kReadOnly;
     banner += ", read-only";
   }
+  if (command_line.lost_commits == LostCommits::kAccept) {
+    options.damaged_tail = storage::DamagedTail::kDrop;
+  }
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                             engine::Engine::Open(path, options));
   banner += ")\nType SQL that ends with ; or .help";

@@ -149,6 +149,40 @@ TEST_F(ShellScenarioTest, WithoutADirectoryEverythingIsTemporary) {
   EXPECT_TRUE(Has(RunProgram({"--json", "-c", "SHOW COLLECTIONS"}).out, "[]"));
 }
 
+TEST_F(ShellScenarioTest, LostCommitsAreGivenUpOnlyIfThatIsAccepted) {
+  const std::string large(20'000, 'x');
+  const ProgramEnd begin = RunProgram(
+      {database(), "-c", SetUpSql() + "INSERT INTO docs (id, content) VALUES ('a', 'Fish.');"});
+  ASSERT_EQ(begin.exit_code, 0) << begin.err;
+  ASSERT_EQ(
+      RunProgram({database(), "-c", "INSERT INTO docs (id, content) VALUES ('b', '" + large + "')"})
+          .exit_code,
+      0);
+  std::filesystem::path log;
+  for (const auto& entry : std::filesystem::directory_iterator(database() + "/rocksdb")) {
+    const bool is_log = entry.path().extension() == ".log";
+    if (is_log && (log.empty() || entry.file_size() > std::filesystem::file_size(log))) {
+      log = entry.path();
+    }
+  }
+  // In the middle of the second document.
+  ASSERT_GT(std::filesystem::file_size(log), large.size());
+  std::filesystem::resize_file(log, std::filesystem::file_size(log) - large.size() / 2);
+  const std::vector<std::string> query = {"--json", "-c", "SELECT source FROM docs"};
+  const auto run = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), query.begin(), query.end());
+    return RunProgram(arguments);
+  };
+  const ProgramEnd refused = run({database()});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_TRUE(Has(refused.err, "--accept-loss")) << refused.err;
+  const ProgramEnd accepted = run({database(), "--accept-loss"});
+  EXPECT_EQ(accepted.exit_code, 0) << accepted.err;
+  EXPECT_EQ(accepted.out, "[{\"source\":\"a\"}]\n");
+  EXPECT_TRUE(Has(accepted.err, "acknowledged commits are gone")) << accepted.err;
+  EXPECT_EQ(run({database()}).out, accepted.out);
+}
+
 TEST_F(ShellScenarioTest, ReadOnlyReadsAndRefusesToWrite) {
   ASSERT_EQ(RunProgram({database(), "-c", SetUpSql()}).exit_code, 0);
   const ProgramEnd read =

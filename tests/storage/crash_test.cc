@@ -253,7 +253,15 @@ TEST_F(CrashTest, LostTailIsRefusedUntilItIsDroppedOnPurpose) {
     const Status status = Database::Open(path, {}).status();
     EXPECT_EQ(status.code(), StatusCode::kCorruption);
     EXPECT_NE(status.message().find("acknowledged commits are missing"), std::string_view::npos);
+    EXPECT_NE(status.message().find("--accept-loss"), std::string_view::npos);
   });
+  ExpectInChild([&] {
+    // To look at what is left changes nothing.
+    const auto database =
+        OpenDatabase(path, {.access = AccessMode::kReadOnly, .damaged_tail = DamagedTail::kDrop});
+    EXPECT_EQ(Must(database->Read().GetStats(1)).num_documents, 7);
+  });
+  ExpectInChild([&] { EXPECT_FALSE(Database::Open(path, {}).ok()); });
   ExpectInChild([&] {
     const auto database = OpenDatabase(path, {.damaged_tail = DamagedTail::kDrop});
     EXPECT_EQ(Must(database->Read().GetStats(1)).num_documents, 7);

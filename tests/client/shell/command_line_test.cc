@@ -25,13 +25,15 @@ CommandLineEnd Ended(Words arguments) {
 }
 
 TEST(CommandLineTest, EverythingHasItsPlace) {
-  const CommandLine line = Parsed({"./kb", "-c", "SHOW MODELS; SHOW CACHE", "-c", "SHOW SETTINGS",
-                                   "-f", "a.sql", "--format", "json", "--readonly"});
+  const CommandLine line =
+      Parsed({"./kb", "-c", "SHOW MODELS; SHOW CACHE", "-c", "SHOW SETTINGS", "-f", "a.sql",
+              "--format", "json", "--readonly", "--accept-loss"});
   EXPECT_EQ(line.database, "./kb");
   EXPECT_EQ(line.commands, (Words{"SHOW MODELS; SHOW CACHE", "SHOW SETTINGS"}));
   EXPECT_EQ(line.files, (Words{"a.sql"}));
   EXPECT_EQ(line.mode, OutputMode::kJson);
   EXPECT_EQ(line.access, AccessMode::kReadOnly);
+  EXPECT_EQ(line.lost_commits, LostCommits::kAccept);
   EXPECT_TRUE(line.has_script());
 }
 
@@ -40,6 +42,7 @@ TEST(CommandLineTest, EverythingMayBeLeftOut) {
   EXPECT_EQ(line.database, "");
   EXPECT_EQ(line.mode, std::nullopt);
   EXPECT_EQ(line.access, AccessMode::kReadWrite);
+  EXPECT_EQ(line.lost_commits, LostCommits::kRefuse);
   EXPECT_FALSE(line.has_script());
 }
 
