@@ -36,7 +36,8 @@ constexpr double kSupportMin = 0.4;
 // Numbers are what answers are asked for, and they are not paraphrased.
 constexpr double kNumberWeight = 2.0;
 
-// Words that carry no evidence.
+// Words that carry no evidence. Fewer than those that a question can be found without
+// (index/text_analyzer.cc): whether something must or may be, or all of it, is a fact to cite.
 bool IsCommonWord(const std::string& word) {
   static const std::set<std::string, std::less<>> kCommon = {
       "a",    "an",  "and",  "are",  "as",    "at",   "be",   "but", "by",   "can",  "do",
