@@ -160,6 +160,7 @@ query::Outcome<AnswerParams> Session::BindAnswer(const query::Answer& statement,
                                                     : PropagationMode::kTwoSided;
   params.fusion.probes = options.GetText("probes") == "with_question" ? ProbePass::kWithQuestion
                                                                       : ProbePass::kWithRows;
+  params.fusion.question_depth = options.GetDouble("question_depth");
   const std::string& reuse = options.GetText("reuse");
   params.reuse = reuse == "none"     ? CacheReuse::kNone
                  : reuse == "prefix" ? CacheReuse::kPrefix

@@ -171,7 +171,7 @@ Status DeviceMatrixProducts::MultiplyCuda(const DeviceMatMulParams& params, Stre
   if (reinterpret_cast<uintptr_t>(params.workspace) % 256 != 0 || params.workspace == nullptr) {
     return Status(StatusCode::kInvalidArgument, "matrix product: null or misaligned workspace");
   }
-  if (params.num_rows <= kGemvRowsMax) return GemvRowsCuda(params, stream);
+  if (params.num_rows <= kDeviceGemvRowsMax) return GemvRowsCuda(params, stream);
   INTARSIA_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t plan, state_->PlanFor(params));
   Description description;
   INTARSIA_RETURN_IF_ERROR(description.Fill(params, params.num_rows));

@@ -2,7 +2,7 @@
 //
 //   y = x W^T + bias      for x [num_rows, num_inputs], W [num_outputs, num_inputs]
 //
-// A kernel of our own does the work of up to kGemvRowsMax rows, cuBLASLt that of more. How is
+// A kernel of our own does the work of up to kDeviceGemvRowsMax rows, cuBLASLt that of more. How is
 // decided once for each shape and kept: the number of rows is rounded up to one of a few heights
 // (to 8 up to 64 rows, 64 up to 1,024, 512 above) for the choice alone, so that a request with
 // another number of rows finds a plan; the product itself touches no row beyond the last.

@@ -193,10 +193,10 @@ Result<int32_t> NumMultiprocessors() {
 Status GemvRowsCuda(const DeviceMatMulParams& params, Stream stream) {
   INTARSIA_RETURN_IF_ERROR(CheckDeviceMatMul(params));
   if (params.num_rows == 0) return Status::Ok();
-  if (params.num_rows > kGemvRowsMax) {
+  if (params.num_rows > kDeviceGemvRowsMax) {
     return Status(StatusCode::kUnsupported,
                   "gemv rows: too many rows: rows=" + std::to_string(params.num_rows) +
-                      " max=" + std::to_string(kGemvRowsMax));
+                      " max=" + std::to_string(kDeviceGemvRowsMax));
   }
   INTARSIA_ASSIGN_OR_RETURN(const int32_t num_multiprocessors, NumMultiprocessors());
   const int64_t num_tiles =

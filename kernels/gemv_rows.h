@@ -12,9 +12,9 @@
 
 namespace intarsia::kernels {
 
-inline constexpr int64_t kGemvRowsMax = 8;
+inline constexpr int64_t kDeviceGemvRowsMax = 8;
 
-// y = x W^T + bias for at most kGemvRowsMax rows, in bf16 with sums in f32; needs no workspace.
+// y = x W^T + bias for at most kDeviceGemvRowsMax rows, in bf16 with sums in f32; needs no workspace.
 // Sums are taken in a fixed order, which depends on num_inputs alone: a row gives the same bits
 // whatever stands beside it. The definition is DeviceMatMulReference.
 // Errors: those of CheckDeviceMatMul; kUnsupported for more rows.

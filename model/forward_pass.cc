@@ -44,7 +44,8 @@ ForwardPass::ForwardPass(const TransformerWeights& weights, const ForwardParams&
       cache_(cache),
       pool_(pool),
       positions_(params.positions.begin(), params.positions.end()),
-      num_rows_(static_cast<int64_t>(positions_.size())) {}
+      num_rows_(static_cast<int64_t>(positions_.size())),
+      num_layers_(params.num_layers == 0 ? weights.config.num_layers : params.num_layers) {}
 
 Status ForwardPass::Allocate(const std::shared_ptr<MemoryPool>& memory) {
   const int64_t hidden = num_rows_ * config_.hidden_size;
@@ -78,7 +79,7 @@ Result<std::vector<float>> ForwardPass::Run(const std::shared_ptr<MemoryPool>& m
   if (weights_.rope_windowed != nullptr) {
     INTARSIA_RETURN_IF_ERROR(FillAngles(*weights_.rope_windowed, &angles_windowed_));
   }
-  for (int32_t index = 0; index < config_.num_layers; ++index) {
+  for (int32_t index = 0; index < num_layers_; ++index) {
     if (params_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(params_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(RunLayer(index));
   }
@@ -130,7 +131,7 @@ Status ForwardPass::RunLayer(int32_t index) {
     INTARSIA_RETURN_IF_ERROR(params_.observer->OnQueries(
         {.layer = index, .positions = positions_, .q = q_.data(), .cache = cache_}));
   }
-  if (index == config_.num_layers - 1) KeepLogitRows();
+  if (index == num_layers_ - 1) KeepLogitRows();
   if (num_rows_ == 0) return Status::Ok();
   INTARSIA_RETURN_IF_ERROR(Attend(index));
   INTARSIA_RETURN_IF_ERROR(layer.output->Apply(

@@ -60,6 +60,7 @@ class ForwardPass {
 
   std::vector<int32_t> positions_;  // [num_rows]
   int64_t num_rows_;
+  const int32_t num_layers_;  // that the rows go through
   Angles angles_;
   Angles angles_windowed_;
   AlignedArray<float> hidden_;  // [num_rows, hidden_size], the residual stream

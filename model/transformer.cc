@@ -30,6 +30,12 @@ Status CheckParams(const ModelConfig& config, const ForwardParams& params, const
       static_cast<size_t>(params.num_logit_rows) > params.tokens.size()) {
     return refuse("more logit rows than rows: " + std::to_string(params.num_logit_rows));
   }
+  if (params.num_layers < 0 || params.num_layers > config.num_layers ||
+      (params.num_layers != 0 && params.num_layers != config.num_layers &&
+       params.num_logit_rows != 0)) {
+    return refuse("number of layers out of range, or logits without all of them: layers=" +
+                  std::to_string(params.num_layers) + " of " + std::to_string(config.num_layers));
+  }
   int32_t last = -1;
   for (size_t row = 0; row < params.tokens.size(); ++row) {
     const int32_t token = params.tokens[row];

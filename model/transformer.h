@@ -65,6 +65,8 @@ struct ForwardParams {
   std::span<const int32_t> positions;  // [num_rows], ascending, below the cache's capacity
   // The last `num_logit_rows` rows get logits. They must not be cut by an observer.
   int32_t num_logit_rows = 1;
+  // 0: all layers. With fewer than all of them, num_logit_rows must be 0.
+  int32_t num_layers = 0;
   LayerObserver* observer = nullptr;    // may be null
   const CancelToken* cancel = nullptr;  // may be null; looked at once a layer
 };

@@ -131,7 +131,7 @@ constexpr std::array<std::string_view, 3> kReuses = {"chunks", "prefix", "none"}
 constexpr std::array<OptionSpec, 1> kPassages = {{
     {"k", T::kInteger, "8", "Chunks that the answer is made from.", 1, 256},
 }};
-constexpr std::array<OptionSpec, 14> kGeneration = {{
+constexpr std::array<OptionSpec, 15> kGeneration = {{
     {"order", T::kChoice, "score", "Order of the chunks in the prompt.", 0, 0, kOrders},
     {"on_no_evidence", T::kChoice, "refuse", "What to do if no chunk supports an answer.", 0, 0,
      kNoEvidence},
@@ -156,6 +156,8 @@ constexpr std::array<OptionSpec, 14> kGeneration = {{
     {"probes", T::kChoice, "with_rows",
      "When the evenly spaced rows are computed; with_question also shifts what attention ranks by.",
      0, 0, kProbes},
+    {"question_depth", T::kDouble, "1",
+     "Share of the layers that the question passes before rows are chosen.", 0.01, 1},
 }};
 constexpr auto kAnswer = Join(Join(kPassages, kRetrieval), kGeneration);
 

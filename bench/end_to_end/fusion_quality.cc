@@ -57,6 +57,7 @@ struct Arguments {
   std::vector<std::string> propagate = {"off", "two_sided"};
   std::vector<double> ratios = {0.05, 0.10, 0.15, 0.30};
   std::vector<std::string> kv_dtypes = {"compute"};
+  std::vector<double> question_depths = {1.0};  // of selectors that ask the question
   int num_questions = 75;
   int first_question = 0;
   int num_threads = 0;
@@ -72,9 +73,30 @@ struct Policy {
   std::string Key() const {
     char text[96];
     std::snprintf(text, sizeof(text), "%s/%s/%.3f", name.c_str(), propagate.c_str(), options.ratio);
-    return kv_dtype == "compute" ? text : text + ("/" + kv_dtype);
+    std::string key = kv_dtype == "compute" ? text : text + ("/" + kv_dtype);
+    if (options.question_depth < 1.0) {
+      std::snprintf(text, sizeof(text), "/depth %.2f", options.question_depth);
+      key += text;
+    }
+    return key;
   }
 };
+
+// A policy for each depth of the question, if the selector asks it.
+std::vector<Policy> WithDepths(const std::vector<double>& depths,
+                               const std::vector<Policy>& policies) {
+  std::vector<Policy> all;
+  for (const double depth : depths) {
+    for (Policy policy : policies) {
+      const std::string& selector = policy.options.selector;
+      const bool is_asking = selector == "attention" || selector == "design";
+      if (!is_asking && depth != depths.front()) continue;
+      if (is_asking) policy.options.question_depth = depth;
+      all.push_back(policy);
+    }
+  }
+  return all;
+}
 
 std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& kv_dtype) {
   std::vector<Policy> policies;
@@ -154,7 +176,8 @@ class Evaluation {
     }
     header_kv_ = Require(engine::BuildKv(*transformer_, nullptr, header_, nullptr));
     for (const std::string& kv_dtype : arguments.kv_dtypes) {
-      const std::vector<Policy> policies = ListPolicies(arguments, kv_dtype);
+      const std::vector<Policy> policies =
+          WithDepths(arguments.question_depths, ListPolicies(arguments, kv_dtype));
       policies_.insert(policies_.end(), policies.begin(), policies.end());
     }
     ReadDone();
@@ -406,6 +429,10 @@ int main(int argc, char** argv) {
   app.add_option("--kv-dtypes", arguments.kv_dtypes, "compute, bf16, int8, int4, rot4")
       ->delimiter(',')
       ->check(CLI::IsMember({"compute", "bf16", "int8", "int4", "rot4"}));
+  app.add_option("--question-depths", arguments.question_depths,
+                 "shares of the layers that the question passes before rows are chosen")
+      ->delimiter(',')
+      ->check(CLI::Range(0.01, 1.0));
   app.add_option("--questions", arguments.num_questions, "how many questions");
   app.add_option("--first", arguments.first_question, "the first question, from 0");
   app.add_option("--device", arguments.device,

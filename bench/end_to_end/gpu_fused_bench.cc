@@ -171,13 +171,14 @@ struct Mode {
   const char* name;
   const char* selector;
   Place place;
-  int32_t num_question_layers;
+  double question_depth;
 };
-constexpr Mode kModes[] = {{"attention", "attention", Place::kPinned, 0},
-                           {"attention, early", "attention", Place::kPinned, 8},
-                           {"stride", "stride", Place::kPinned, 0},
-                           {"attention, on device", "attention", Place::kDevice, 0},
-                           {"stride, on device", "stride", Place::kDevice, 0}};
+constexpr Mode kModes[] = {{"attention", "attention", Place::kPinned, 1.0},
+                           {"attention, early", "attention", Place::kPinned, 0.25},
+                           {"stride", "stride", Place::kPinned, 1.0},
+                           {"attention, on device", "attention", Place::kDevice, 1.0},
+                           {"early, on device", "attention", Place::kDevice, 0.25},
+                           {"stride, on device", "stride", Place::kDevice, 1.0}};
 
 void RunContext(const Arguments& arguments, int64_t context, engine::DeviceFusion* fusion) {
   const Scene scene(Llama8B(), context, arguments.question_tokens);
@@ -193,8 +194,9 @@ void RunContext(const Arguments& arguments, int64_t context, engine::DeviceFusio
     const engine::Prompt prompt = scene.Cached(mode.place, fusion->stream());
     for (const double ratio : arguments.ratios) {
       const Figures figures = Measure(fusion, prompt,
-                                      {.fusion = {.selector = mode.selector, .ratio = ratio},
-                                       .num_question_layers = mode.num_question_layers},
+                                      {.fusion = {.selector = mode.selector,
+                                                  .ratio = ratio,
+                                                  .question_depth = mode.question_depth}},
                                       arguments.repetitions);
       const engine::FusionTiming& timing = figures.timing;
       const bool is_loading = timing.load_ms > 0.0;

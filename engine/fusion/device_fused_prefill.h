@@ -5,8 +5,8 @@
 // is computed, one kernel per layer decodes, shifts, rotates and places them, and rows are ranked
 // on the device. The host waits twice: for the rows that attention has chosen, and for the logits.
 // What hides the load differs by what chooses:
-//   attention  the question's pass reads every layer before a row is computed, so the load hides
-//              under that pass alone
+//   attention  the question's pass reads its layers before a row is computed, so their load hides
+//              under that pass alone; FusionOptions::question_depth says how many they are
 //   stride     rows are known beforehand, so the load hides under their computation
 //   caches that lie on the device (KvSource::DeviceLayer) are not loaded at all
 //
@@ -37,9 +37,6 @@ struct DeviceFusionOptions {
 
 struct DeviceFusionRequest {
   FusionOptions fusion = {};
-  // Layers of the question's pass, which `attention` ranks by the last third of; 0: all. Fewer
-  // layers are loaded before the first row is computed, and the others under the rows.
-  int32_t num_question_layers = 0;
   // More tokens that fit into the returned pages.
   int64_t num_new_tokens_max = 0;
   const CancelToken* cancel = nullptr;  // may be null; looked at once a layer
@@ -69,8 +66,7 @@ class DeviceFusion {
   DeviceFusion& operator=(const DeviceFusion&) = delete;
 
   // Runs the prompt and waits for its logits.
-  // Errors: kInvalidArgument for an unknown selector, a ratio outside [0, 1] or a number of layers
-  // that the model does not have; kUnsupported for the selector `deviation`; kResourceExhausted if
+  // Errors: kInvalidArgument for an unknown selector or an option out of range; kUnsupported for the selector `deviation`; kResourceExhausted if
   // pages or memory do not suffice, which leaves everything usable; kCancelled; kIo; kInternal if
   // the device fails. A cache that cannot be read is no error: its tokens are computed.
   Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request);

@@ -42,8 +42,10 @@ class Attempt {
   // Computes the rows over placed, and perhaps shifted, caches.
   class RowsObserver;
 
-  Result<std::vector<float>> Forward(std::span<const int32_t> positions, int32_t num_logit_rows,
-                                     model::LayerObserver* observer);
+  // How many layers the question passes.
+  int32_t num_question_layers() const {
+    return NumQuestionLayers(options_, transformer_.config().num_layers);
+  }
   Status ScoreByAttention(std::vector<float>* scores);
   Result<std::vector<int32_t>> Select(std::span<const float> scores) const;
   Status PreparePropagation(std::span<const int32_t> rows);
@@ -58,7 +60,7 @@ class Attempt {
   std::unique_ptr<model::KvCache> cache_;
   std::unique_ptr<LayerLoader> loader_;
   std::unique_ptr<LayerPlacer> placer_;
-  bool is_placed_ = false;       // by the question's pass, as cached
+  int32_t num_placed_layers_ = 0;  // by the question's pass, as cached
   std::vector<int32_t> probes_;  // that the question's pass computes
   std::vector<int32_t> rows_;
   std::optional<Propagation> propagation_;  // of the pass at hand
@@ -92,7 +94,7 @@ class Attempt::QuestionObserver : public model::LayerObserver {
 
   Status OnQueries(const model::LayerQueries& queries) override {
     const model::ModelConfig& config = attempt_.transformer_.config();
-    if (queries.layer < FirstObservedLayer(config.num_layers)) return Status::Ok();
+    if (queries.layer < FirstObservedLayer(attempt_.num_question_layers())) return Status::Ok();
     const auto num_rows = static_cast<int64_t>(queries.positions.size());
     return kernels::AttentionMass(
         {.rows = {.layer = attempt_.cache_->layer(queries.layer),
@@ -121,7 +123,8 @@ class Attempt::RowsObserver : public model::LayerObserver {
 
   Status OnKeysAndValues(const model::LayerRows& rows, std::vector<int32_t>* kept) override {
     const bool is_choosing = attempt_.selector_.score_kind() == ScoreKind::kDeviation;
-    if (!attempt_.is_placed_) INTARSIA_RETURN_IF_ERROR(attempt_.loader_->Load(rows.layer));
+    const bool is_placed = rows.layer < attempt_.num_placed_layers_;
+    if (!is_placed) INTARSIA_RETURN_IF_ERROR(attempt_.loader_->Load(rows.layer));
     // Layer 0 sees no context, so nothing shifts there; while a selector by deviation chooses, all
     // rows are new.
     const int32_t first_shifted = is_choosing ? kDeviationLayer + 1 : 1;
@@ -131,9 +134,8 @@ class Attempt::RowsObserver : public model::LayerObserver {
       propagation = &*attempt_.propagation_;
       INTARSIA_ASSIGN_OR_RETURN(shift, attempt_.placer_->Measure(*propagation, rows));
     }
-    if (!attempt_.is_placed_ || propagation != nullptr) {
-      const auto scope =
-          attempt_.is_placed_ ? LayerPlacer::Scope::kShifted : LayerPlacer::Scope::kAll;
+    if (!is_placed || propagation != nullptr) {
+      const auto scope = is_placed ? LayerPlacer::Scope::kShifted : LayerPlacer::Scope::kAll;
       INTARSIA_RETURN_IF_ERROR(attempt_.placer_->Place(rows.layer, scope, propagation, &shift));
     }
     if (is_choosing && rows.layer == kDeviationLayer) return Choose(rows, kept);
@@ -159,18 +161,6 @@ class Attempt::RowsObserver : public model::LayerObserver {
   Attempt& attempt_;
 };
 
-Result<std::vector<float>> Attempt::Forward(std::span<const int32_t> positions,
-                                            int32_t num_logit_rows,
-                                            model::LayerObserver* observer) {
-  const std::vector<int32_t> tokens = TokensAt(prompt_, positions);
-  return transformer_.Forward({.tokens = tokens,
-                               .positions = positions,
-                               .num_logit_rows = num_logit_rows,
-                               .observer = observer,
-                               .cancel = cancel_},
-                              cache_.get());
-}
-
 Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   const Stopwatch stopwatch;
   scores->assign(static_cast<size_t>(prompt_.num_tokens()), 0.0f);
@@ -180,9 +170,18 @@ Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   }
   QuestionObserver observer(this, scores);
   const std::vector<int32_t> positions = MergePositions(probes_, plan_.fresh);
-  INTARSIA_RETURN_IF_ERROR(Forward(positions, /*num_logit_rows=*/0, &observer).status());
+  const std::vector<int32_t> tokens = TokensAt(prompt_, positions);
+  INTARSIA_RETURN_IF_ERROR(transformer_
+                               .Forward({.tokens = tokens,
+                                         .positions = positions,
+                                         .num_logit_rows = 0,
+                                         .num_layers = num_question_layers(),
+                                         .observer = &observer,
+                                         .cancel = cancel_},
+                                        cache_.get())
+                               .status());
   propagation_.reset();
-  is_placed_ = true;
+  num_placed_layers_ = num_question_layers();
   timing_.question_ms = stopwatch.milliseconds();
   return Status::Ok();
 }
@@ -232,7 +231,12 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
   }
   const Stopwatch rows_pass;
   RowsObserver observer(this);
-  INTARSIA_ASSIGN_OR_RETURN(context->logits, Forward(positions, /*num_logit_rows=*/1, &observer));
+  const std::vector<int32_t> tokens = TokensAt(prompt_, positions);
+  INTARSIA_ASSIGN_OR_RETURN(context->logits, transformer_.Forward({.tokens = tokens,
+                                                                   .positions = positions,
+                                                                   .observer = &observer,
+                                                                   .cancel = cancel_},
+                                                                  cache_.get()));
   timing_.rows_ms = rows_pass.milliseconds();
   timing_.load_ms = 1e3 * loader_->load_seconds();
   timing_.wait_ms = 1e3 * loader_->wait_seconds();

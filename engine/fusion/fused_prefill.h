@@ -33,6 +33,10 @@ struct FusionOptions {
   double ratio = 0.15;
   PropagationMode propagate = PropagationMode::kTwoSided;
   ProbePass probes = ProbePass::kWithRows;
+  // The share of the model's layers, in (0, 1], that the question passes before `attention` and
+  // `design` choose rows, by the last third of them. With fewer layers less is computed and loaded
+  // before the first row; the rest is loaded under the rows.
+  double question_depth = 1.0;
 };
 
 struct FusionUsage {
@@ -68,7 +72,7 @@ struct FusedContext {
 };
 
 // Runs the prompt. `num_new_tokens_max` more tokens fit into the returned cache.
-// Errors: kInvalidArgument for an unknown selector or a ratio outside [0, 1]; kResourceExhausted;
+// Errors: kInvalidArgument for an unknown selector or an option out of range; kResourceExhausted;
 // kCancelled; kIo. A cache that cannot be read is no error: its tokens are computed.
 Result<FusedContext> FusedPrefill(const model::Transformer& transformer, const Prompt& prompt,
                                   const FusionOptions& options, int64_t num_new_tokens_max,

@@ -262,8 +262,7 @@ Status DeviceFusion::Attempt::AskQuestion() {
     probes_ = selector_.Probes(plan_.candidates, plan_.budget);
   }
   INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(probes_, plan_.fresh), probes_));
-  const int32_t num_layers =
-      request_.num_question_layers == 0 ? config_.num_layers : request_.num_question_layers;
+  const int32_t num_layers = NumQuestionLayers(request_.fusion, config_.num_layers);
   INTARSIA_RETURN_IF_ERROR(RunLayers(num_layers, /*is_asking=*/true));
   INTARSIA_RETURN_IF_ERROR(SelectByScores());
   return question_span_.End(stream());
@@ -402,12 +401,6 @@ Result<DeviceFusedContext> DeviceFusion::Prefill(const Prompt& prompt,
   if (selector->score_kind() == ScoreKind::kDeviation) {
     return Status(StatusCode::kUnsupported,
                   "the selector deviation exists on the CPU only; use attention or stride");
-  }
-  const int32_t num_layers = state_->transformer.config().num_layers;
-  if (request.num_question_layers < 0 || request.num_question_layers > num_layers) {
-    return Status(StatusCode::kInvalidArgument, "the question cannot pass so many layers: layers=" +
-                                                    std::to_string(request.num_question_layers) +
-                                                    " model=" + std::to_string(num_layers));
   }
   INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state_->transformer.device()));
   DeviceFusedContext context;

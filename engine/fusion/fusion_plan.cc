@@ -30,8 +30,17 @@ Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& opt
     return Status(StatusCode::kInvalidArgument,
                   "ratio must be in [0, 1]: ratio=" + std::to_string(options.ratio));
   }
+  if (!(options.question_depth > 0.0 && options.question_depth <= 1.0)) {
+    return Status(
+        StatusCode::kInvalidArgument,
+        "question_depth must be in (0, 1]: question_depth=" + std::to_string(options.question_depth));
+  }
   const bool is_propagating = options.propagate != PropagationMode::kOff;
   return MakeRowSelector(options.selector, {.probe_share = is_propagating ? kProbeShare : 0.0});
+}
+
+int32_t NumQuestionLayers(const FusionOptions& options, int32_t num_layers) {
+  return static_cast<int32_t>(std::ceil(options.question_depth * num_layers));
 }
 
 std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b) {

@@ -32,9 +32,12 @@ FusionPlan MakeFusionPlan(const Prompt& prompt, const FusionOptions& options,
                           const RowSelector& selector);
 
 // The selector that `options` name, with probes only where propagation uses them.
-// Errors: kInvalidArgument for an unknown selector or a ratio outside [0, 1].
+// Errors: kInvalidArgument for an unknown selector, a ratio outside [0, 1] or a question_depth
+// outside (0, 1].
 Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& options);
 
+// Layers that the question passes in a model of `num_layers`, at least one.
+int32_t NumQuestionLayers(const FusionOptions& options, int32_t num_layers);
 // Ascending positions of both. REQUIRES: each ascends.
 std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b);
 

@@ -176,9 +176,9 @@ TEST_F(FusedPrefillCudaLlamaTest, AccountingAddsUpForEverySelectorAndMiss) {
 TEST_F(FusedPrefillCudaLlamaTest, FewerLayersOfTheQuestionChooseTooAndLoadTheRestUnderTheRows) {
   TinyDeviceScene tiny("llama");
   const Prompt prompt = tiny.device.scene.prompt();
-  for (const int32_t num_layers : {1, 2, 3, 4}) {
-    const DeviceFusedContext context = Take(
-        tiny.device.Try(prompt, {.fusion = {.ratio = 0.3}, .num_question_layers = num_layers}));
+  for (const double depth : {0.01, 0.5, 0.75, 1.0}) {
+    const DeviceFusedContext context =
+        Take(tiny.device.Try(prompt, {.fusion = {.ratio = 0.3, .question_depth = depth}}));
     EXPECT_EQ(std::ssize(context.rows),
               std::llround(0.3 * static_cast<double>(prompt.Candidates().size())));
     for (const float logit : context.logits) ASSERT_TRUE(std::isfinite(logit));
@@ -316,8 +316,8 @@ TEST_F(FusedPrefillCudaLlamaTest, ErrorsLeaveEverythingUsable) {
   EXPECT_EQ(code_of({.fusion = {.ratio = 1.5}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.fusion = {.ratio = std::nan("")}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.fusion = {.selector = "deviation"}}), StatusCode::kUnsupported);
-  EXPECT_EQ(code_of({.num_question_layers = 5}), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code_of({.num_question_layers = -1}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.fusion = {.question_depth = 0.0}}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.fusion = {.question_depth = 1.1}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.num_new_tokens_max = int64_t{1} << 30}), StatusCode::kResourceExhausted);
   CancelToken cancel;
   cancel.Cancel();
