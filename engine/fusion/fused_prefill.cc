@@ -61,7 +61,7 @@ class Attempt {
   std::unique_ptr<LayerLoader> loader_;
   std::unique_ptr<LayerPlacer> placer_;
   int32_t num_placed_layers_ = 0;  // by the question's pass, as cached
-  std::vector<int32_t> probes_;  // that the question's pass computes
+  std::vector<int32_t> probes_;    // that the question's pass computes
   std::vector<int32_t> rows_;
   std::optional<Propagation> propagation_;  // of the pass at hand
   FusionTiming timing_;
@@ -232,11 +232,11 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
   const Stopwatch rows_pass;
   RowsObserver observer(this);
   const std::vector<int32_t> tokens = TokensAt(prompt_, positions);
-  INTARSIA_ASSIGN_OR_RETURN(context->logits, transformer_.Forward({.tokens = tokens,
-                                                                   .positions = positions,
-                                                                   .observer = &observer,
-                                                                   .cancel = cancel_},
-                                                                  cache_.get()));
+  INTARSIA_ASSIGN_OR_RETURN(
+      context->logits,
+      transformer_.Forward(
+          {.tokens = tokens, .positions = positions, .observer = &observer, .cancel = cancel_},
+          cache_.get()));
   timing_.rows_ms = rows_pass.milliseconds();
   timing_.load_ms = 1e3 * loader_->load_seconds();
   timing_.wait_ms = 1e3 * loader_->wait_seconds();

@@ -38,6 +38,7 @@ Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& opt
 
 // Layers that the question passes in a model of `num_layers`, at least one.
 int32_t NumQuestionLayers(const FusionOptions& options, int32_t num_layers);
+
 // Ascending positions of both. REQUIRES: each ascends.
 std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b);
 

@@ -376,6 +376,26 @@ TEST(FusedPrefillTest, TwoRunsAreBitwiseEqual) {
   }
 }
 
+TEST(FusedPrefillTest, AShallowQuestionChoosesAsManyRowsAndLoadsTheRestWithThem) {
+  TinyFusionScene tiny("qwen2");
+  const int64_t num_candidates = std::ssize(tiny.scene.prompt().Candidates());
+  for (const std::string& selector : {std::string("attention"), std::string("design")}) {
+    for (const PropagationMode propagate : {PropagationMode::kOff, PropagationMode::kTwoSided}) {
+      for (const double depth : {0.01, 0.5, 0.75, 1.0}) {
+        const FusedContext context = tiny.scene.Run(
+            {.selector = selector, .ratio = 0.3, .propagate = propagate, .question_depth = depth});
+        EXPECT_EQ(std::ssize(context.rows),
+                  std::llround(0.3 * static_cast<double>(num_candidates)));
+        // Where all rows are computed it does not matter what chose them.
+        const FusedContext all = tiny.scene.Run(
+            {.selector = selector, .ratio = 1.0, .propagate = propagate, .question_depth = depth});
+        EXPECT_EQ(all.logits, tiny.scene.Run({.selector = "full", .ratio = 1.0}).logits);
+        for (const float logit : context.logits) ASSERT_TRUE(std::isfinite(logit));
+      }
+    }
+  }
+}
+
 TEST(FusedPrefillTest, BadOptionsAreRefused) {
   TinyFusionScene tiny("llama");
   const Prompt prompt = tiny.scene.prompt();
@@ -386,6 +406,9 @@ TEST(FusedPrefillTest, BadOptionsAreRefused) {
   EXPECT_EQ(code_of({.ratio = 1.5}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.ratio = -0.1}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.ratio = std::nan("")}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.question_depth = 0.0}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.question_depth = 1.1}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code_of({.question_depth = std::nan("")}), StatusCode::kInvalidArgument);
   CancelToken cancel;
   cancel.Cancel();
   EXPECT_EQ(FusedPrefill(tiny.scene.transformer(), prompt, {}, 1, &cancel).status().code(),
