@@ -139,19 +139,20 @@ query::Outcome<ResultSet> Session::Run(const query::ShowCache& statement) {
                     {"writes", ValueKind::kInteger},       {"evictions", ValueKind::kInteger},
                     {"quarantines", ValueKind::kInteger},  {"queued", ValueKind::kInteger},
                     {"in_use", ValueKind::kInteger},       {"pinned", ValueKind::kInteger},
-                    {"pinned_bytes", ValueKind::kInteger}, {"expired", ValueKind::kInteger}};
+                    {"pinned_bytes", ValueKind::kInteger}, {"expired", ValueKind::kInteger},
+                    {"locked_bytes", ValueKind::kInteger}};
   result.rows.push_back(
       {Value("disk"), Value(stats.num_entries), Value(stats.live_bytes), Value(stats.dead_bytes),
        Value(stats.bytes_max), Value(stats.num_segments), Value(stats.hits), Value(stats.misses),
        Value(stats.puts), Value(stats.evictions), Value(stats.quarantines),
        Value(engine_.kv()->num_queued()), Value(stats.num_pins), Value(stats.num_retained),
-       Value(stats.retained_bytes), Value(stats.expirations)});
+       Value(stats.retained_bytes), Value(stats.expirations), Value(0)});
   const storage::KvMemoryStats memory = kv.memory_stats();
   result.rows.push_back({Value("memory"), Value(memory.num_entries), Value(memory.num_bytes),
                          Value(0), Value(memory.bytes_max), Value(0), Value(memory.hits),
                          Value(memory.misses), Value(memory.admissions), Value(memory.evictions),
                          Value(0), Value(0), Value(memory.num_pins), Value(memory.num_retained),
-                         Value(memory.retained_bytes)});
+                         Value(memory.retained_bytes), Value(0), Value(memory.source_bytes)});
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/memory_source.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "engine/fusion/fusion_backend.h"
@@ -37,6 +38,8 @@ class DeviceProvider {
   // model that there are no kernels for; kInternal if the device fails.
   virtual Result<std::unique_ptr<FusionBackend>> Load(const model::GgufFile& file,
                                                       const DeviceModelOptions& options) = 0;
+  // Memory that devices copy from by themselves, at the speed of the link; null if there is none.
+  virtual std::shared_ptr<MemorySource> PinnedMemory() = 0;
 };
 
 // The devices of this machine. Lives as long as the program.

@@ -15,7 +15,7 @@ Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
       pool_(options.num_threads),
       models_(&pool_),
       retriever_(database_.get(), &pool_, options.file_system, options.vectors),
-      backends_(options.devices, &pool_),
+      backends_(options.devices, &pool_, database_->kv()),
       kv_(database_.get()) {}
 
 Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,

@@ -112,6 +112,12 @@ std::optional<std::string> FusionBackends::TakeAbsenceNotice() {
   return "answers are computed on the CPU: " + std::string(first_device_->message());
 }
 
+void FusionBackends::PinMemory() {
+  const std::scoped_lock lock(mutex_);
+  if (!is_memory_pinned_) kv_->SetMemorySource(devices_->PinnedMemory());
+  is_memory_pinned_ = true;
+}
+
 Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
                                                                  const Generator& generator,
                                                                  int32_t index) {
@@ -137,6 +143,7 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
     place->failure = loaded.status();
     return place->failure;
   }
+  PinMemory();
   place->backend = *std::move(loaded);
   return place->backend;
 }

@@ -6,7 +6,7 @@
 // next ones run on the CPU.
 //
 // Thread safety: thread-safe.
-// Lifetime: the provider and the pool must outlive it.
+// Lifetime: the provider, the pool and the store must outlive it.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,7 @@
 #include "engine/fusion/cost_model.h"
 #include "engine/fusion/fusion_backend.h"
 #include "engine/model_registry.h"
+#include "storage/kv_store.h"
 
 namespace intarsia::engine {
 
@@ -45,8 +46,9 @@ struct PlacedRun {
 
 class FusionBackends {
  public:
-  FusionBackends(DeviceProvider* devices, ThreadPool* threads)
-      : devices_(devices), threads_(threads) {}
+  // Caches that come into the memory of `kv` lie in pinned memory from the first load on.
+  FusionBackends(DeviceProvider* devices, ThreadPool* threads, storage::KvStore* kv)
+      : devices_(devices), threads_(threads), kv_(kv) {}
   FusionBackends(const FusionBackends&) = delete;
   FusionBackends& operator=(const FusionBackends&) = delete;
 
@@ -95,9 +97,11 @@ class FusionBackends {
   Result<StartedRun> PrefillAt(Place* place, const Generator& generator, int32_t index,
                                const PrefillRequest& request);
   std::optional<std::string> TakeAbsenceNotice();
+  void PinMemory();
 
   DeviceProvider* const devices_;
   ThreadPool* const threads_;
+  storage::KvStore* const kv_;
 
   std::mutex mutex_;
   // Guarded by mutex_.
@@ -105,6 +109,7 @@ class FusionBackends {
   int64_t kv_bytes_max_ = 0;
   std::optional<Status> first_device_;  // whether `auto` has a device; unknown until it is asked
   bool is_absence_told_ = false;
+  bool is_memory_pinned_ = false;
 };
 
 }  // namespace intarsia::engine

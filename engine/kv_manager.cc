@@ -20,7 +20,10 @@ constexpr std::chrono::minutes kReclaimEvery(1);
 class StoredKv : public KvSource {
  public:
   StoredKv(storage::KvStore* store, storage::KvHandle handle)
-      : store_(store), handle_(std::move(handle)) {}
+      : store_(store), handle_(std::move(handle)) {
+    // Asked once, so that it is the same for all layers whatever others do meanwhile.
+    is_pinned_ = handle_.shape().num_layers > 0 && store_->LayerInSource(handle_, 0) != nullptr;
+  }
 
   KvPayloadType type() const override {
     return static_cast<KvPayloadType>(handle_.shape().quantizer);
@@ -40,6 +43,11 @@ class StoredKv : public KvSource {
     return Miss(store_->FinishLayer(handle_, layer, target, num_read));
   }
 
+  const uint8_t* PinnedLayer(int32_t layer) const override {
+    const bool is_layer = layer >= 0 && layer < handle_.shape().num_layers;
+    return is_pinned_ && is_layer ? store_->LayerInSource(handle_, layer) : nullptr;
+  }
+
  private:
   Status CheckShape(int32_t layer, int64_t num_bytes) const {
     if (layer >= 0 && layer < handle_.shape().num_layers &&
@@ -57,6 +65,7 @@ class StoredKv : public KvSource {
 
   storage::KvStore* const store_;
   const storage::KvHandle handle_;
+  bool is_pinned_ = false;
 };
 
 }  // namespace

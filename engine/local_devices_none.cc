@@ -15,6 +15,7 @@ class NoDevices : public DeviceProvider {
                                               const DeviceModelOptions& options) override {
     return Check(options.index);
   }
+  std::shared_ptr<MemorySource> PinnedMemory() override { return nullptr; }
 };
 
 }  // namespace

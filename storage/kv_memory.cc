@@ -33,24 +33,45 @@ double SavedPerByte(const KvEntry& entry) {
 
 }  // namespace
 
-std::shared_ptr<KvMemoryEntry> KvMemoryEntry::Create(const KvEntry& entry) {
+std::shared_ptr<KvMemoryEntry> KvMemoryEntry::Create(const KvEntry& entry,
+                                                     std::shared_ptr<MemorySource> source) {
   std::shared_ptr<KvMemoryEntry> held(new KvMemoryEntry(entry.extents.size()));
   for (size_t i = 0; i < held->layers_.size(); ++i) {
     held->layers_[i].offset = held->num_bytes_;
     held->layers_[i].num_bytes = entry.extents[i].num_bytes;
     held->num_bytes_ += Aligned(entry.extents[i].num_bytes);
   }
+  if (source != nullptr) held->block_ = source->Take(held->num_bytes_);
+  if (held->is_from_source()) {
+    held->source_ = std::move(source);
+    held->data_ = static_cast<uint8_t*>(held->block_.data);
+    return held;
+  }
   Result<AlignedArray<uint8_t>> memory = AlignedArray<uint8_t>::TryCreate(held->num_bytes_);
   if (!memory.ok()) return nullptr;
   held->memory_ = *std::move(memory);
+  held->data_ = held->memory_.data();
   return held;
+}
+
+KvMemoryEntry::~KvMemoryEntry() {
+  if (is_from_source()) source_->Give(block_);
+}
+
+const uint8_t* KvMemoryEntry::InSource(int64_t layer) const {
+  if (!is_from_source()) return nullptr;
+  for (const Layer& one : layers_) {
+    // Acquire: as in Read.
+    if (one.state.load(std::memory_order_acquire) != kFilled) return nullptr;
+  }
+  return data_ + layers_[static_cast<size_t>(layer)].offset;
 }
 
 bool KvMemoryEntry::Read(int64_t layer, std::span<uint8_t> target) const {
   const Layer& from = layers_[static_cast<size_t>(layer)];
   // Acquire: pairs with the release in Keep, so that the bytes are there.
   if (from.state.load(std::memory_order_acquire) != kFilled) return false;
-  std::memcpy(target.data(), memory_.data() + from.offset, static_cast<size_t>(from.num_bytes));
+  std::memcpy(target.data(), data_ + from.offset, static_cast<size_t>(from.num_bytes));
   return true;
 }
 
@@ -58,7 +79,7 @@ void KvMemoryEntry::Keep(int64_t layer, std::span<const uint8_t> payload) {
   Layer& to = layers_[static_cast<size_t>(layer)];
   uint8_t expected = kEmpty;
   if (!to.state.compare_exchange_strong(expected, kFilling, std::memory_order_relaxed)) return;
-  std::memcpy(memory_.data() + to.offset, payload.data(), payload.size());
+  std::memcpy(data_ + to.offset, payload.data(), payload.size());
   to.state.store(kFilled, std::memory_order_release);
 }
 
@@ -143,7 +164,7 @@ std::shared_ptr<KvMemoryEntry> KvMemory::Hold(const KvEntry& entry) {
 }
 
 std::shared_ptr<KvMemoryEntry> KvMemory::Admit(const KvEntry& entry, const Heat& heat) {
-  auto held = KvMemoryEntry::Create(entry);
+  auto held = KvMemoryEntry::Create(entry, source_);
   if (held == nullptr) return nullptr;
   remembered_.erase(entry.identity);
   num_bytes_ += held->num_bytes();
@@ -225,6 +246,11 @@ void KvMemory::Remove(const Digest& identity) {
   held_.erase(found);
 }
 
+void KvMemory::SetSource(std::shared_ptr<MemorySource> source) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  source_ = std::move(source);
+}
+
 void KvMemory::SetBudget(int64_t bytes_max) {
   const std::lock_guard<std::mutex> lock(mutex_);
   bytes_max_ = bytes_max;
@@ -244,6 +270,9 @@ KvMemoryStats KvMemory::stats() const {
   stats.bytes_max = bytes_max_;
   stats.num_retained = std::ssize(retained_);
   stats.retained_bytes = retained_bytes_;
+  for (const auto& [identity, slot] : held_) {
+    if (slot.entry->is_from_source()) stats.source_bytes += slot.entry->num_bytes();
+  }
   stats.num_pins = std::ranges::count_if(
       held_, [](const auto& row) { return row.second.entry.use_count() > 1; });
   return stats;

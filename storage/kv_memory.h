@@ -28,6 +28,7 @@
 
 #include "base/aligned_array.h"
 #include "base/hash.h"
+#include "base/memory_source.h"
 #include "storage/kv_entry.h"
 
 namespace intarsia::storage {
@@ -35,8 +36,13 @@ namespace intarsia::storage {
 // The layers of one cache, as far as they have been read. Thread safety: thread-safe.
 class KvMemoryEntry {
  public:
-  // Null if there is no memory.
-  static std::shared_ptr<KvMemoryEntry> Create(const KvEntry& entry);
+  // In memory of `source`, or ordinary memory if that has none or is null. Null if there is no
+  // memory.
+  static std::shared_ptr<KvMemoryEntry> Create(const KvEntry& entry,
+                                               std::shared_ptr<MemorySource> source);
+  ~KvMemoryEntry();
+  KvMemoryEntry(const KvMemoryEntry&) = delete;
+  KvMemoryEntry& operator=(const KvMemoryEntry&) = delete;
 
   bool Has(int64_t layer) const {
     return layers_[static_cast<size_t>(layer)].state.load(std::memory_order_relaxed) == kFilled;
@@ -46,6 +52,12 @@ class KvMemoryEntry {
   // Keeps a verified layer. The first of two readers does, the other changes nothing.
   void Keep(int64_t layer, std::span<const uint8_t> payload);
   int64_t num_bytes() const { return num_bytes_; }
+
+  // Whether the memory came from the source.
+  bool is_from_source() const { return block_.data != nullptr; }
+  // A layer where it lies in memory of the source; null for ordinary memory, or until all layers
+  // are here. Aligned as AlignedArray, valid as long as the entry.
+  const uint8_t* InSource(int64_t layer) const;
 
  private:
   explicit KvMemoryEntry(size_t num_layers) : layers_(num_layers) {}
@@ -59,7 +71,10 @@ class KvMemoryEntry {
 
   std::vector<Layer> layers_;
   int64_t num_bytes_ = 0;  // with the padding that aligns layers
-  AlignedArray<uint8_t> memory_;
+  std::shared_ptr<MemorySource> source_;
+  MemoryBlock block_;             // from source_, or
+  AlignedArray<uint8_t> memory_;  // ordinary memory
+  uint8_t* data_ = nullptr;       // of either
 };
 
 class KvMemory {
@@ -83,6 +98,9 @@ class KvMemory {
   std::shared_ptr<KvMemoryEntry> Hold(const KvEntry& entry);
   // What a cache takes here.
   static int64_t BytesOf(const KvEntry& entry);
+  // What comes in from now on lies in memory of `source`, as far as that has any; null: in ordinary
+  // memory.
+  void SetSource(std::shared_ptr<MemorySource> source);
   // A smaller budget takes effect at once, but for what is in use. REQUIRES: bytes_max >= 0.
   void SetBudget(int64_t bytes_max);
   KvMemoryStats stats() const;
@@ -133,6 +151,7 @@ class KvMemory {
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   int64_t bytes_max_;
+  std::shared_ptr<MemorySource> source_;
   int64_t num_bytes_ = 0;
   uint64_t clock_ = 0;  // uses so far
   // By half-life: the logarithm of how likely it found what was asked for, and the weight.

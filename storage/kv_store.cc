@@ -80,6 +80,15 @@ Status KvStore::SetMemoryBudget(int64_t bytes_max) {
   return core_->SetMemoryBudget(bytes_max);
 }
 
+void KvStore::SetMemorySource(std::shared_ptr<MemorySource> source) {
+  core_->memory()->SetSource(std::move(source));
+}
+const uint8_t* KvStore::LayerInSource(const KvHandle& handle, int64_t layer) const {
+  INTARSIA_CHECK(handle.valid() && layer >= 0 && layer < handle.shape().num_layers);
+  const KvMemoryEntry* const memory = handle.pin().memory.get();
+  return memory == nullptr ? nullptr : memory->InSource(layer);
+}
+
 KvMemoryStats KvStore::memory_stats() const { return core_->memory()->stats(); }
 KvStats KvStore::stats() const { return core_->stats(); }
 KvSpace KvStore::space() const { return core_->space(); }

@@ -21,6 +21,7 @@
 #include "base/async_reader.h"
 #include "base/cancel.h"
 #include "base/hash.h"
+#include "base/memory_source.h"
 #include "base/result.h"
 #include "storage/ids.h"
 
@@ -138,7 +139,8 @@ struct KvMemoryStats {
   int64_t num_entries = 0;
   int64_t num_bytes = 0;
   int64_t bytes_max = 0;
-  int64_t num_pins = 0;  // Entries in use.
+  int64_t source_bytes = 0;  // Of num_bytes, in memory of SetMemorySource.
+  int64_t num_pins = 0;      // Entries in use.
   // Entries that are retained in memory, and what they take there; not all need be held yet.
   int64_t num_retained = 0;
   int64_t retained_bytes = 0;
@@ -239,6 +241,14 @@ class KvStore {
 
   // Changes the budget of memory; takes effect at once. Errors and REQUIRES: as SetBudget.
   Status SetMemoryBudget(int64_t bytes_max);
+
+  // What comes into memory from now on lies in blocks of `source`, as far as that has any, for
+  // example where a device copies from by itself; null: in ordinary memory.
+  void SetMemorySource(std::shared_ptr<MemorySource> source);
+  // Where a layer lies in such memory, with its checksum verified; null if it does not, or until
+  // all layers of the entry do. Valid as long as the handle, also if the entry goes meanwhile.
+  // REQUIRES: 0 <= layer < num_layers.
+  const uint8_t* LayerInSource(const KvHandle& handle, int64_t layer) const;
 
   KvStats stats() const;
   // Two numbers of stats(), for whoever asks often: does not look through the files.

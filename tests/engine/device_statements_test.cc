@@ -195,6 +195,35 @@ TEST_F(DeviceStatementsTest, AnAnswerOnADeviceCanBeCancelled) {
   Answer();
 }
 
+TEST_F(DeviceStatementsTest, CachesInMemoryLieWhereADeviceCopiesFrom) {
+  OpenWith(&devices_);
+  Run("CACHE COLLECTION docs");
+  const auto in_memory = [this](std::string_view column) {
+    return Number(Run("SHOW CACHE"), column, 1);
+  };
+  // The first use is counted, the second brings caches in, the third finds them.
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(devices_.state().num_pinned, 0);
+    Answer();
+  }
+  EXPECT_EQ(devices_.state().num_pinned, 8);
+  EXPECT_EQ(in_memory("entries"), 8);
+  EXPECT_EQ(in_memory("locked_bytes"), in_memory("bytes"));
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "locked_bytes", 0), 0);
+  // What comes in before a device is used is ordinary memory, and no worse.
+  Open({.devices = &devices_});
+  Run("SET device = 'cpu'");
+  for (int i = 0; i < 3; ++i) Answer();
+  EXPECT_EQ(in_memory("entries"), 8);
+  EXPECT_EQ(in_memory("locked_bytes"), 0);
+  Run("SET device = 'auto'");
+  Answer();
+  EXPECT_EQ(devices_.state().num_pinned, 0);
+  // Deleted caches are no longer found, wherever they lie.
+  Run("CLEAR CACHE");
+  EXPECT_EQ(in_memory("bytes"), 0);
+}
+
 TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLeaveIt) {
   OpenWith(&devices_);
   FakeDeviceState& device = devices_.state();

@@ -24,6 +24,7 @@ class AbsentDevices : public DeviceProvider {
                                               const DeviceModelOptions& options) override {
     return Check(options.index);
   }
+  std::shared_ptr<MemorySource> PinnedMemory() override { return nullptr; }
 
   bool is_built_ = false;
 };
@@ -38,6 +39,7 @@ struct FakeDeviceState {
   int64_t num_there = 0;      // models that are on the device now
   int64_t num_prefills = 0;   // that were computed there
   int64_t kv_bytes_max = -1;  // of the last load
+  int64_t num_pinned = 0;     // caches of the last prompt in pinned memory
 };
 
 class FakeDeviceBackend : public FusionBackend {
@@ -51,6 +53,12 @@ class FakeDeviceBackend : public FusionBackend {
   Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
                              int64_t num_new_tokens_max, const CancelToken* cancel) override {
     if (options.selector == "deviation" && !state_.prefill.ok()) return state_.prefill;
+    state_.num_pinned = 0;
+    for (const Segment& segment : prompt.segments()) {
+      if (segment.cached != nullptr && segment.cached->PinnedLayer(0) != nullptr) {
+        ++state_.num_pinned;
+      }
+    }
     INTARSIA_ASSIGN_OR_RETURN(StartedRun started,
                               cpu_.Prefill(prompt, options, num_new_tokens_max, cancel));
     ++state_.num_prefills;
@@ -102,9 +110,18 @@ class FakeDevices : public DeviceProvider {
     return std::unique_ptr<FusionBackend>(
         std::make_unique<FakeDeviceBackend>(&state_, std::move(transformer)));
   }
+  std::shared_ptr<MemorySource> PinnedMemory() override {
+    return std::make_shared<SlabMemory>(std::make_unique<PlainMemory>(), 1 << 20);
+  }
   FakeDeviceState& state() { return state_; }
 
  private:
+  class PlainMemory : public MemorySource {
+   public:
+    MemoryBlock Take(int64_t num_bytes) override { return MemoryPool::Allocate(num_bytes); }
+    void Give(const MemoryBlock& block) override { MemoryPool::Free(block); }
+  };
+
   FakeDeviceState state_;
 };
 
