@@ -133,10 +133,6 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
     if (!place->failure.ok()) return place->failure;
     return place->backend;
   }
-  if (index == kCpu) {
-    place->backend = std::make_shared<CpuBackend>(generator.transformer);
-    return place->backend;
-  }
   auto loaded = devices_->Load(*generator.file,
                                {.index = index, .kv_bytes_max = kv_bytes_max, .threads = threads_});
   if (!loaded.ok()) {
@@ -150,6 +146,11 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
 
 Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& generator,
                                              int32_t index, const PrefillRequest& request) {
+  if (index == kCpu) {
+    // Of this generator: the registry may have loaded the model anew.
+    return CpuBackend(generator.transformer)
+        .Prefill(*request.prompt, request.fusion, request.num_new_tokens_max, request.cancel);
+  }
   INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<FusionBackend> backend,
                             BackendOf(place, generator, index));
   return backend->Prefill(*request.prompt, request.fusion, request.num_new_tokens_max,

@@ -84,7 +84,7 @@ class FusionBackends {
     FusionCostModel costs;
     std::mutex mutex;
     // Guarded by mutex.
-    std::shared_ptr<FusionBackend> backend;  // null until the first prompt
+    std::shared_ptr<FusionBackend> backend;  // null until the first prompt, and on the CPU
     Status failure;                          // why it cannot be there
   };
   using PlaceKey = std::pair<storage::ModelId, int32_t>;
