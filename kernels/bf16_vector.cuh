@@ -14,8 +14,7 @@ struct Floats8 {
   float at[kVectorElements];
 };
 
-__device__ inline Floats8 LoadBf16Vector(const uint16_t* source) {
-  const uint4 bits = *reinterpret_cast<const uint4*>(source);
+__device__ inline Floats8 UnpackBf16Vector(const uint4& bits) {
   const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
   Floats8 floats;
 #pragma unroll
@@ -26,14 +25,22 @@ __device__ inline Floats8 LoadBf16Vector(const uint16_t* source) {
   return floats;
 }
 
-__device__ inline void StoreBf16Vector(const Floats8& floats, uint16_t* target) {
+__device__ inline Floats8 LoadBf16Vector(const uint16_t* source) {
+  return UnpackBf16Vector(*reinterpret_cast<const uint4*>(source));
+}
+
+__device__ inline uint4 PackBf16Vector(const Floats8& floats) {
   uint32_t words[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(floats.at[2 * i], floats.at[2 * i + 1]);
     words[i] = *reinterpret_cast<const uint32_t*>(&pair);
   }
-  *reinterpret_cast<uint4*>(target) = make_uint4(words[0], words[1], words[2], words[3]);
+  return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+__device__ inline void StoreBf16Vector(const Floats8& floats, uint16_t* target) {
+  *reinterpret_cast<uint4*>(target) = PackBf16Vector(floats);
 }
 
 __device__ inline Floats8 LoadFloats8(const float* source) {

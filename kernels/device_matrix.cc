@@ -58,7 +58,8 @@ struct Description {
   Layout x;
   Layout y;
 
-  Status Fill(const DeviceMatMulParams& params, int64_t num_rows);
+  // Of a product of `num_rows` rows, for e4m3 with or without its scales.
+  Status Fill(const DeviceMatMulParams& params, int64_t num_rows, Fp8Scaling scaling);
 };
 
 template <typename T>
@@ -75,28 +76,50 @@ Status MakeLayout(cudaDataType_t type, int64_t num_rows, int64_t num_columns, La
       "matrix product: layout");
 }
 
-Status Description::Fill(const DeviceMatMulParams& params, int64_t num_rows) {
+Status SetFp8Attributes(const DeviceMatMulParams& params, Fp8Scaling scaling,
+                        const Operation& operation) {
+  const int8_t is_fast = params.fp8_sums == Fp8Sums::kFast ? 1 : 0;
+  INTARSIA_RETURN_IF_ERROR(SetAttribute(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, is_fast));
+  if (scaling == Fp8Scaling::kBehind) return Status::Ok();
+  constexpr int32_t kMode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+  INTARSIA_RETURN_IF_ERROR(SetAttribute(operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, kMode));
+  INTARSIA_RETURN_IF_ERROR(SetAttribute(operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, kMode));
+  INTARSIA_RETURN_IF_ERROR(
+      SetAttribute(operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, params.weights_fp8.scales));
+  return SetAttribute(operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, params.x_fp8.scales);
+}
+
+Status Description::Fill(const DeviceMatMulParams& params, int64_t num_rows, Fp8Scaling scaling) {
   INTARSIA_RETURN_IF_ERROR(
       CublasStatus(cublasLtMatmulDescCreate(operation.target(), CUBLAS_COMPUTE_32F, CUDA_R_32F),
                    "matrix product: description"));
   INTARSIA_RETURN_IF_ERROR(SetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T));
-  if (params.bias != nullptr) {
+  if (params.is_fp8()) {
+    INTARSIA_RETURN_IF_ERROR(SetFp8Attributes(params, scaling, operation));
+  }
+  // A bias comes after the scales.
+  if (params.bias != nullptr && (!params.is_fp8() || scaling == Fp8Scaling::kInside)) {
     INTARSIA_RETURN_IF_ERROR(
         SetAttribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS));
     INTARSIA_RETURN_IF_ERROR(
         SetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, params.bias));
   }
   const cudaDataType_t y_type = params.y_type == DeviceType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
-  INTARSIA_RETURN_IF_ERROR(
-      MakeLayout(CUDA_R_16BF, params.num_inputs, params.num_outputs, &weights));
-  INTARSIA_RETURN_IF_ERROR(MakeLayout(CUDA_R_16BF, params.num_inputs, num_rows, &x));
+  const cudaDataType_t x_type = params.is_fp8() ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+  INTARSIA_RETURN_IF_ERROR(MakeLayout(x_type, params.num_inputs, params.num_outputs, &weights));
+  INTARSIA_RETURN_IF_ERROR(MakeLayout(x_type, params.num_inputs, num_rows, &x));
   return MakeLayout(y_type, params.num_outputs, num_rows, &y);
 }
 
-Result<cublasLtMatmulAlgo_t> ChoosePlan(cublasLtHandle_t handle, const DeviceMatMulParams& params,
-                                        int64_t num_rows) {
+struct Plan {
+  cublasLtMatmulAlgo_t algorithm{};
+  Fp8Scaling scaling = Fp8Scaling::kInside;
+};
+
+Result<Plan> ChoosePlan(cublasLtHandle_t handle, const DeviceMatMulParams& params, int64_t num_rows,
+                        Fp8Scaling scaling) {
   Description description;
-  INTARSIA_RETURN_IF_ERROR(description.Fill(params, num_rows));
+  INTARSIA_RETURN_IF_ERROR(description.Fill(params, num_rows, scaling));
   Preference preference;
   INTARSIA_RETURN_IF_ERROR(CublasStatus(cublasLtMatmulPreferenceCreate(preference.target()),
                                         "matrix product: preference"));
@@ -125,33 +148,49 @@ Result<cublasLtMatmulAlgo_t> ChoosePlan(cublasLtHandle_t handle, const DeviceMat
   if (num_found == 0) {
     return Status(StatusCode::kUnsupported, "matrix product: no algorithm for this shape");
   }
-  return found.algo;
+  return Plan{found.algo, scaling};
 }
 
 }  // namespace
 
 struct DeviceMatrixProducts::State {
-  // Planned rows, inputs, outputs, type of y, whether there is a bias.
-  using Key = std::tuple<int64_t, int64_t, int64_t, DeviceType, bool>;
+  // Planned rows, inputs, outputs, type of y, whether there is a bias, whether in e4m3, its sums.
+  using Key = std::tuple<int64_t, int64_t, int64_t, DeviceType, bool, bool, Fp8Sums>;
 
   cublasLtHandle_t handle = nullptr;
+  DeviceMatrixOptions options;
   std::mutex mutex;
-  std::map<Key, cublasLtMatmulAlgo_t> plans;  // guarded by mutex
+  std::map<Key, Plan> plans;  // guarded by mutex
 
   ~State() {
     if (handle != nullptr) static_cast<void>(cublasLtDestroy(handle));
   }
 
-  Result<cublasLtMatmulAlgo_t> PlanFor(const DeviceMatMulParams& params) {
+  Result<Plan> PlanFor(const DeviceMatMulParams& params) {
     const int64_t planned_rows = PlannedRows(params.num_rows);
     const Key key(planned_rows, params.num_inputs, params.num_outputs, params.y_type,
-                  params.bias != nullptr);
+                  params.bias != nullptr, params.is_fp8(), params.fp8_sums);
     const std::lock_guard lock(mutex);
     if (const auto found = plans.find(key); found != plans.end()) return found->second;
-    INTARSIA_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t plan,
-                              ChoosePlan(handle, params, planned_rows));
-    plans.emplace(key, plan);
+    Result<Plan> plan = ChoosePlan(handle, params, planned_rows, options.fp8_scaling);
+    if (!plan.ok() && params.is_fp8() && options.fp8_scaling == Fp8Scaling::kInside) {
+      // Scales inside are for Hopper, from cuBLASLt 12.9 on; other libraries refuse the attribute
+      // or find no algorithm.
+      plan = ChoosePlan(handle, params, planned_rows, Fp8Scaling::kBehind);
+    }
+    if (plan.ok()) plans.emplace(key, *plan);
     return plan;
+  }
+
+  Status Scale(const DeviceMatMulParams& params, Stream stream) const {
+    return ScaleProductCuda({.y = params.y,
+                             .y_type = params.y_type,
+                             .row_scales = params.x_fp8.scales,
+                             .output_scales = params.weights_fp8.scales,
+                             .bias = params.bias,
+                             .num_rows = params.num_rows,
+                             .num_outputs = params.num_outputs},
+                            stream);
   }
 };
 
@@ -159,8 +198,10 @@ DeviceMatrixProducts::DeviceMatrixProducts(std::unique_ptr<State> state)
     : state_(std::move(state)) {}
 DeviceMatrixProducts::~DeviceMatrixProducts() = default;
 
-Result<std::unique_ptr<DeviceMatrixProducts>> DeviceMatrixProducts::Create() {
+Result<std::unique_ptr<DeviceMatrixProducts>> DeviceMatrixProducts::Create(
+    const DeviceMatrixOptions& options) {
   auto state = std::make_unique<State>();
+  state->options = options;
   INTARSIA_RETURN_IF_ERROR(CublasStatus(cublasLtCreate(&state->handle), "cublasLt: start"));
   return std::unique_ptr<DeviceMatrixProducts>(new DeviceMatrixProducts(std::move(state)));
 }
@@ -171,18 +212,26 @@ Status DeviceMatrixProducts::MultiplyCuda(const DeviceMatMulParams& params, Stre
   if (reinterpret_cast<uintptr_t>(params.workspace) % 256 != 0 || params.workspace == nullptr) {
     return Status(StatusCode::kInvalidArgument, "matrix product: null or misaligned workspace");
   }
-  if (params.num_rows <= kDeviceGemvRowsMax) return GemvRowsCuda(params, stream);
-  INTARSIA_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t plan, state_->PlanFor(params));
+  if (params.num_rows <= kDeviceGemvRowsMax && !params.is_fp8())
+    return GemvRowsCuda(params, stream);
+  INTARSIA_ASSIGN_OR_RETURN(const Plan plan, state_->PlanFor(params));
   Description description;
-  INTARSIA_RETURN_IF_ERROR(description.Fill(params, params.num_rows));
+  INTARSIA_RETURN_IF_ERROR(description.Fill(params, params.num_rows, plan.scaling));
   const float one = 1.0F;
   const float zero = 0.0F;
-  return CublasStatus(
-      cublasLtMatmul(state_->handle, description.operation.get(), &one, params.weights,
-                     description.weights.get(), params.x, description.x.get(), &zero, params.y,
-                     description.y.get(), params.y, description.y.get(), &plan, params.workspace,
-                     kWorkspaceBytes, stream),
-      "matrix product");
+  const bool is_fp8 = params.is_fp8();
+  const void* const weights = is_fp8 ? static_cast<const void*>(params.weights_fp8.codes)
+                                     : static_cast<const void*>(params.weights);
+  const void* const x =
+      is_fp8 ? static_cast<const void*>(params.x_fp8.codes) : static_cast<const void*>(params.x);
+  INTARSIA_RETURN_IF_ERROR(
+      CublasStatus(cublasLtMatmul(state_->handle, description.operation.get(), &one, weights,
+                                  description.weights.get(), x, description.x.get(), &zero,
+                                  params.y, description.y.get(), params.y, description.y.get(),
+                                  &plan.algorithm, params.workspace, kWorkspaceBytes, stream),
+                   "matrix product"));
+  if (!is_fp8 || plan.scaling == Fp8Scaling::kInside) return Status::Ok();
+  return state_->Scale(params, stream);
 }
 
 }  // namespace intarsia::kernels

@@ -11,6 +11,29 @@ constexpr int64_t kSizeMax = int64_t{1} << 31;
 
 bool IsSize(int64_t size) { return size >= 1 && size < kSizeMax; }
 
+bool IsAligned(const Fp8Rows& rows) {
+  return IsVectorAligned(rows.codes) && IsVectorAligned(rows.scales);
+}
+
+// The sum of products of a row and an output, scaled.
+double Product(const DeviceMatMulParams& params, int64_t row, int64_t output) {
+  const int64_t x_first = row * params.num_inputs;
+  const int64_t weights_first = output * params.num_inputs;
+  double sum = 0.0;
+  if (!params.is_fp8()) {
+    for (int64_t i = 0; i < params.num_inputs; ++i) {
+      sum +=
+          double{Bf16ToF32(params.x[x_first + i])} * Bf16ToF32(params.weights[weights_first + i]);
+    }
+    return sum;
+  }
+  for (int64_t i = 0; i < params.num_inputs; ++i) {
+    sum += double{E4m3ToF32(params.x_fp8.codes[x_first + i])} *
+           E4m3ToF32(params.weights_fp8.codes[weights_first + i]);
+  }
+  return sum * params.x_fp8.scales[row] * params.weights_fp8.scales[output];
+}
+
 }  // namespace
 
 Status CheckDeviceMatMul(const DeviceMatMulParams& params) {
@@ -24,15 +47,21 @@ Status CheckDeviceMatMul(const DeviceMatMulParams& params) {
       !IsSize(params.num_outputs)) {
     return refuse(StatusCode::kInvalidArgument, "size out of range");
   }
-  if (params.num_inputs % 8 != 0 || params.num_outputs % 8 != 0) {
-    return refuse(StatusCode::kUnsupported, "inputs and outputs must be multiples of 8");
+  const int64_t step = params.is_fp8() ? 16 : 8;
+  if (params.num_inputs % step != 0 || params.num_outputs % step != 0) {
+    return refuse(StatusCode::kUnsupported,
+                  "inputs and outputs must be multiples of " + std::to_string(step));
   }
   if (params.bias != nullptr && params.y_type != DeviceType::kBf16) {
     return refuse(StatusCode::kUnsupported, "a bias needs a product in bf16");
   }
   if (params.num_rows == 0) return Status::Ok();
-  if (!IsVectorAligned(params.x) || !IsVectorAligned(params.weights) ||
-      !IsVectorAligned(params.y) || !IsNullOrVectorAligned(params.bias)) {
+  const bool are_good_operands =
+      params.is_fp8() ? IsAligned(params.x_fp8) && IsAligned(params.weights_fp8) &&
+                            params.x == nullptr && params.weights == nullptr
+                      : IsVectorAligned(params.x) && IsVectorAligned(params.weights) &&
+                            params.weights_fp8.codes == nullptr;
+  if (!are_good_operands || !IsVectorAligned(params.y) || !IsNullOrVectorAligned(params.bias)) {
     return refuse(StatusCode::kInvalidArgument, "null or misaligned pointer");
   }
   return Status::Ok();
@@ -42,11 +71,8 @@ Status DeviceMatMulReference(const DeviceMatMulParams& params) {
   INTARSIA_RETURN_IF_ERROR(CheckDeviceMatMul(params));
   for (int64_t row = 0; row < params.num_rows; ++row) {
     for (int64_t output = 0; output < params.num_outputs; ++output) {
-      double sum = params.bias == nullptr ? 0.0 : Bf16ToF32(params.bias[output]);
-      for (int64_t i = 0; i < params.num_inputs; ++i) {
-        sum += double{Bf16ToF32(params.x[row * params.num_inputs + i])} *
-               Bf16ToF32(params.weights[output * params.num_inputs + i]);
-      }
+      const double bias = params.bias == nullptr ? 0.0 : Bf16ToF32(params.bias[output]);
+      const double sum = bias + Product(params, row, output);
       const int64_t offset = row * params.num_outputs + output;
       if (params.y_type == DeviceType::kF32) {
         static_cast<float*>(params.y)[offset] = static_cast<float>(sum);

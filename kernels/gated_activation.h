@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "kernels/activation.h"
+#include "kernels/e4m3.h"
 #include "kernels/stream.h"
 
 namespace intarsia::kernels {
@@ -19,9 +20,10 @@ namespace intarsia::kernels {
 struct GatedActivationParams {
   Activation kind = Activation::kSilu;
   const uint16_t* gate_up = nullptr;  // [num_rows, 2 * dim]: gate, up
-  uint16_t* y = nullptr;              // [num_rows, dim], not overlapping gate_up
+  uint16_t* y = nullptr;              // [num_rows, dim], not overlapping gate_up; or, with y null:
+  Fp8Target y_fp8 = {};               // what QuantizeRows makes of y; overlaps nothing
   int64_t num_rows = 0;               // 0 does nothing
-  int64_t dim = 0;                    // a multiple of 8
+  int64_t dim = 0;                    // a multiple of 8; for y_fp8 at most kFp8DimMax
 };
 
 // Enqueues the work on `stream` and returns without waiting. Computes in f32 and rounds once, to

@@ -4,6 +4,7 @@
 #include "kernels/convert.h"
 #include "kernels/device_pointer.h"
 #include "kernels/gated_activation.h"
+#include "kernels/quantize_rows.h"
 
 namespace intarsia::kernels {
 namespace {
@@ -20,13 +21,18 @@ Status CheckGatedActivation(const GatedActivationParams& params) {
                   "gated activation: out of range: num_rows=" + std::to_string(params.num_rows) +
                       " dim=" + std::to_string(params.dim));
   }
-  if (params.dim % 8 != 0 || params.kind > Activation::kGeluErf) {
+  const bool is_fp8 = params.y == nullptr && params.y_fp8.codes != nullptr;
+  if (params.dim % 8 != 0 || params.kind > Activation::kGeluErf ||
+      (is_fp8 && params.dim > kFp8DimMax)) {
     return Status(StatusCode::kUnsupported,
-                  "gated activation: unknown kind, or dim is no multiple of 8: dim=" +
-                      std::to_string(params.dim));
+                  "gated activation: unknown kind, or dim is no multiple of 8 or, for fp8, above " +
+                      std::to_string(kFp8DimMax) + ": dim=" + std::to_string(params.dim));
   }
   if (params.num_rows == 0) return Status::Ok();
-  if (!IsVectorAligned(params.gate_up) || !IsVectorAligned(params.y)) {
+  const bool is_good_output =
+      is_fp8 ? IsVectorAligned(params.y_fp8.codes) && IsVectorAligned(params.y_fp8.scales)
+             : IsVectorAligned(params.y) && params.y_fp8.codes == nullptr;
+  if (!is_good_output || !IsVectorAligned(params.gate_up)) {
     return Status(StatusCode::kInvalidArgument, "gated activation: null or misaligned pointer");
   }
   return Status::Ok();
@@ -37,13 +43,21 @@ Status GatedActivationReference(const GatedActivationParams& params) {
   if (params.num_rows == 0) return Status::Ok();
   std::vector<float> gate_up(static_cast<size_t>(params.num_rows * 2 * params.dim));
   for (size_t i = 0; i < gate_up.size(); ++i) gate_up[i] = Bf16ToF32(params.gate_up[i]);
-  return ActivateReference({.kind = params.kind,
-                            .x = gate_up.data(),
-                            .up = gate_up.data() + params.dim,
-                            .x_stride = 2 * params.dim,
-                            .y_bf16 = params.y,
-                            .num_rows = params.num_rows,
-                            .dim = params.dim});
+  std::vector<uint16_t> rounded(
+      params.y == nullptr ? static_cast<size_t>(params.num_rows * params.dim) : 0);
+  uint16_t* const y = params.y == nullptr ? rounded.data() : params.y;
+  INTARSIA_RETURN_IF_ERROR(ActivateReference({.kind = params.kind,
+                                              .x = gate_up.data(),
+                                              .up = gate_up.data() + params.dim,
+                                              .x_stride = 2 * params.dim,
+                                              .y_bf16 = y,
+                                              .num_rows = params.num_rows,
+                                              .dim = params.dim}));
+  if (params.y != nullptr) return Status::Ok();
+  for (int64_t row = 0; row < params.num_rows; ++row) {
+    QuantizeRow(y + row * params.dim, row, params.dim, params.y_fp8);
+  }
+  return Status::Ok();
 }
 
 }  // namespace intarsia::kernels

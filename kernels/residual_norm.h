@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "base/status.h"
+#include "kernels/e4m3.h"
 #include "kernels/stream.h"
 
 namespace intarsia::kernels {
@@ -25,7 +26,8 @@ struct ResidualNormParams {
   const uint16_t* addend = nullptr;      // [num_rows, dim] bf16; may be null
   const float* addend_weight = nullptr;  // [dim]; null: the addend is added as it is
   const float* weight = nullptr;         // [dim]
-  uint16_t* y = nullptr;                 // [num_rows, dim] bf16; may be `addend`
+  uint16_t* y = nullptr;                 // [num_rows, dim] bf16; may be `addend`. Or, with y null:
+  Fp8Target y_fp8 = {};                  // what QuantizeRows makes of y; overlaps nothing
   int64_t num_rows = 0;                  // 0 does nothing
   int64_t dim = 0;                       // a multiple of 8, at most 16,384
   float epsilon = 0.0F;                  // >= 0

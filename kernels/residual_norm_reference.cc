@@ -4,6 +4,7 @@
 
 #include "kernels/convert.h"
 #include "kernels/device_pointer.h"
+#include "kernels/quantize_rows.h"
 #include "kernels/residual_norm.h"
 
 namespace intarsia::kernels {
@@ -35,9 +36,12 @@ Status CheckResidualNorm(const ResidualNormParams& params) {
   }
   if (params.num_rows == 0) return Status::Ok();
   const bool has_addend_weight = params.addend_weight != nullptr;
-  if (!IsVectorAligned(params.hidden) || !IsVectorAligned(params.weight) ||
-      !IsVectorAligned(params.y) || !IsNullOrVectorAligned(params.addend) ||
-      !IsNullOrVectorAligned(params.addend_weight) ||
+  const bool is_good_output =
+      params.y != nullptr
+          ? IsVectorAligned(params.y) && params.y_fp8.codes == nullptr
+          : IsVectorAligned(params.y_fp8.codes) && IsVectorAligned(params.y_fp8.scales);
+  if (!is_good_output || !IsVectorAligned(params.hidden) || !IsVectorAligned(params.weight) ||
+      !IsNullOrVectorAligned(params.addend) || !IsNullOrVectorAligned(params.addend_weight) ||
       (has_addend_weight && params.addend == nullptr)) {
     return Status(StatusCode::kInvalidArgument, "residual norm: null or misaligned pointer");
   }
@@ -49,6 +53,7 @@ Status ResidualNormReference(const ResidualNormParams& params) {
   const auto dim = static_cast<size_t>(params.dim);
   std::vector<double> addend(dim);
   std::vector<double> sum(dim);
+  std::vector<uint16_t> rounded(dim);
   for (int64_t row = 0; row < params.num_rows; ++row) {
     float* const hidden = params.hidden + row * params.dim;
     if (params.addend != nullptr) {
@@ -66,10 +71,11 @@ Status ResidualNormReference(const ResidualNormParams& params) {
       sum[i] = hidden[i];
     }
     const double scale = Scale(sum, params.epsilon);
+    uint16_t* const y = params.y != nullptr ? params.y + row * params.dim : rounded.data();
     for (size_t i = 0; i < dim; ++i) {
-      params.y[row * params.dim + static_cast<int64_t>(i)] =
-          F32ToBf16(static_cast<float>(sum[i] * scale * params.weight[i]));
+      y[i] = F32ToBf16(static_cast<float>(sum[i] * scale * params.weight[i]));
     }
+    if (params.y == nullptr) QuantizeRow(y, row, params.dim, params.y_fp8);
   }
   return Status::Ok();
 }

@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include "kernels/gated_activation.h"
+#include "kernels/quantize_rows.h"
 #include "tests/kernels/arrays_agree.h"
 #include "tests/kernels/bf16_arrays.h"
 #include "tests/kernels/device_array.h"
 #include "tests/kernels/device_test.h"
+#include "tests/kernels/fp8_arrays.h"
 
 namespace intarsia::kernels {
 namespace {
@@ -64,6 +66,36 @@ TEST_F(GatedActivationCudaTest, ExtremesHaveTheirLimits) {
   }
 }
 
+TEST_F(GatedActivationCudaTest, RowsInE4m3AreThoseOfBf16Quantised) {
+  for (const Activation kind : {Activation::kSilu, Activation::kGeluTanh, Activation::kGeluErf}) {
+    for (const int64_t dim : {8, 2056, 4864, 14'336, 16'392, 32'768}) {
+      SCOPED_TRACE(dim);
+      constexpr int64_t kRows = 3;
+      std::vector<uint16_t> gate_up = RandomBf16(kRows * 2 * dim, 3, 4.0F);
+      gate_up[static_cast<size_t>(2 * dim + 1)] = kBf16Nan;
+      const DeviceArray<uint16_t> device_gate_up(gate_up);
+      const auto in_bf16 = FilledOnDevice<uint16_t>(kRows * dim, kBf16Nan);
+      const Fp8Array y(kRows, dim);
+      GatedActivationParams params{.kind = kind,
+                                   .gate_up = device_gate_up.data(),
+                                   .y = in_bf16.data(),
+                                   .num_rows = kRows,
+                                   .dim = dim};
+      ASSERT_TRUE(GatedActivationCuda(params, nullptr).ok());
+      params.y = nullptr;
+      params.y_fp8 = y.target();
+      ASSERT_TRUE(GatedActivationCuda(params, nullptr).ok());
+      const std::vector<uint16_t> rows = in_bf16.CopyToHost();
+      HostFp8Array expected(kRows, dim);
+      ASSERT_TRUE(QuantizeRowsReference(
+                      {.x = rows.data(), .y = expected.target(), .num_rows = kRows, .dim = dim})
+                      .ok());
+      EXPECT_EQ(y.CopyToHost(), expected);
+      EXPECT_TRUE(y.GuardsAreIntact());
+    }
+  }
+}
+
 TEST_F(GatedActivationCudaTest, BadParamsAreRefused) {
   const auto bits = FilledOnDevice<uint16_t>(64, 0x3f80);
   const GatedActivationParams good{
@@ -75,6 +107,13 @@ TEST_F(GatedActivationCudaTest, BadParamsAreRefused) {
   params = good;
   params.num_rows = -1;
   EXPECT_EQ(GatedActivationCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  params = good;
+  params.y_fp8.codes = reinterpret_cast<uint8_t*>(bits.data());
+  EXPECT_EQ(GatedActivationCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  params.y = nullptr;  // codes, but no scales
+  EXPECT_EQ(GatedActivationCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  params.dim = kFp8DimMax + 8;
+  EXPECT_EQ(GatedActivationCuda(params, nullptr).code(), StatusCode::kUnsupported);
   params = good;
   params.dim = 12;
   EXPECT_EQ(GatedActivationCuda(params, nullptr).code(), StatusCode::kUnsupported);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -7,11 +8,13 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/quantize_rows.h"
 #include "kernels/residual_norm.h"
 #include "tests/kernels/arrays_agree.h"
 #include "tests/kernels/bf16_arrays.h"
 #include "tests/kernels/device_array.h"
 #include "tests/kernels/device_test.h"
+#include "tests/kernels/fp8_arrays.h"
 
 namespace intarsia::kernels {
 namespace {
@@ -138,6 +141,41 @@ TEST_F(ResidualNormCudaTest, TheOutputMayBeTheAddend) {
   EXPECT_EQ(addend.CopyToHost(), data.OnDevice().y);
 }
 
+TEST_F(ResidualNormCudaTest, RowsInE4m3AreThoseOfBf16Quantised) {
+  for (const int64_t dim : {8, 576, 2056, 4096, 16'384}) {
+    for (const bool has_addend : {false, true}) {
+      SCOPED_TRACE(dim);
+      Data data({7, dim, has_addend, has_addend});
+      data.hidden[static_cast<size_t>(3 * dim + 5)] = std::nanf("");
+      std::fill_n(data.hidden.begin() + 5 * dim, dim, 0.0F);
+      std::fill_n(data.addend.begin() + 5 * dim, dim, uint16_t{0});
+      const Outputs in_bf16 = data.OnDevice();
+      HostFp8Array expected(7, dim);
+      ASSERT_TRUE(QuantizeRowsReference(
+                      {.x = in_bf16.y.data(), .y = expected.target(), .num_rows = 7, .dim = dim})
+                      .ok());
+      const DeviceArray<float> hidden(data.hidden);
+      const DeviceArray<uint16_t> addend(data.addend);
+      const DeviceArray<float> weight(data.weight);
+      const DeviceArray<float> addend_weight(data.addend_weight);
+      const Fp8Array y(7, dim);
+      ASSERT_TRUE(ResidualNormCuda({.hidden = hidden.data(),
+                                    .addend = has_addend ? addend.data() : nullptr,
+                                    .addend_weight = has_addend ? addend_weight.data() : nullptr,
+                                    .weight = weight.data(),
+                                    .y_fp8 = y.target(),
+                                    .num_rows = 7,
+                                    .dim = dim,
+                                    .epsilon = 1e-5F},
+                                   nullptr)
+                      .ok());
+      EXPECT_EQ(y.CopyToHost(), expected);
+      EXPECT_TRUE(y.GuardsAreIntact() && hidden.GuardsAreIntact());
+      EXPECT_TRUE(ArraysAgree(hidden.CopyToHost(), in_bf16.hidden, Tolerance{}));
+    }
+  }
+}
+
 TEST_F(ResidualNormCudaTest, BadParamsAreRefused) {
   const Data data({2, 64, true, true});
   const DeviceArray<float> floats(data.hidden);
@@ -154,6 +192,11 @@ TEST_F(ResidualNormCudaTest, BadParamsAreRefused) {
       [](ResidualNormParams& params) { params.weight = nullptr; },
       [](ResidualNormParams& params) { params.y = nullptr; },
       [](ResidualNormParams& params) { params.y += 1; },
+      [](ResidualNormParams& params) { params.y_fp8.codes = reinterpret_cast<uint8_t*>(params.y); },
+      [](ResidualNormParams& params) {
+        params.y_fp8.codes = reinterpret_cast<uint8_t*>(params.y);
+        params.y = nullptr;
+      },
       [](ResidualNormParams& params) { params.num_rows = -1; },
       [](ResidualNormParams& params) { params.num_rows = int64_t{1} << 40; },
       [](ResidualNormParams& params) { params.dim = 0; },

@@ -1,9 +1,11 @@
-// Stands in for CUDA's header of this name, as far as the kernels of attention and their tests use
-// it: device memory is host memory, threads are those of the EmulatedBlock that runs.
+// Stands in for CUDA's header of this name, as far as the kernels of attention and of rows and
+// their tests use it: device memory is host memory, threads are those of the EmulatedBlock that
+// runs.
 //
 // Thread safety: as EmulatedBlock.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +22,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __grid_constant__
+// One block runs at a time.
+#define __shared__ static
 
 struct alignas(8) float2 {
   float x, y;
@@ -34,28 +38,50 @@ struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+struct dim3 {
+  uint32_t x = 1;
+  uint32_t y = 1;
+  uint32_t z = 1;
+};
 
 namespace intarsia::emulation {
 struct Coordinate {
   uint32_t x;
+  uint32_t y = 0;
 };
+inline uint32_t RowWidth() {
+  return static_cast<uint32_t>(EmulatedBlock::Current().shape().row_blocks());
+}
+inline uint32_t BlockIndex() { return static_cast<uint32_t>(EmulatedBlock::Current().index()); }
+inline uint32_t NumBlocks() {
+  return static_cast<uint32_t>(EmulatedBlock::Current().shape().num_blocks);
+}
 }  // namespace intarsia::emulation
 
 #define threadIdx                   \
   (intarsia::emulation::Coordinate{ \
       static_cast<uint32_t>(intarsia::emulation::EmulatedBlock::Current().thread())})
-#define blockIdx                    \
-  (intarsia::emulation::Coordinate{ \
-      static_cast<uint32_t>(intarsia::emulation::EmulatedBlock::Current().index())})
-#define gridDim                     \
-  (intarsia::emulation::Coordinate{ \
-      static_cast<uint32_t>(intarsia::emulation::EmulatedBlock::Current().shape().num_blocks)})
+#define blockIdx                                                           \
+  (intarsia::emulation::Coordinate{                                        \
+      intarsia::emulation::BlockIndex() % intarsia::emulation::RowWidth(), \
+      intarsia::emulation::BlockIndex() / intarsia::emulation::RowWidth()})
+#define gridDim                        \
+  (intarsia::emulation::Coordinate{    \
+      intarsia::emulation::RowWidth(), \
+      intarsia::emulation::NumBlocks() / intarsia::emulation::RowWidth()})
 
 // Rounded on its own: the emulation is compiled without contraction.
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __expf(float x) { return std::exp(x); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
+inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 
 inline void __syncthreads() {
   auto& block = intarsia::emulation::EmulatedBlock::Current();
@@ -67,14 +93,15 @@ inline void __syncwarp() {
   block.Meet(2, block.thread() / 32, 32, block.thread() % 32, nullptr, [](void* const*) {});
 }
 
-inline float __shfl_xor_sync(uint32_t, float value, int32_t mask) {
+template <typename T>
+T __shfl_xor_sync(uint32_t, T value, int32_t mask) {
   struct Lane {
-    float value;
-    float result;
+    T value;
+    T result;
     int32_t source;
   };
   auto& block = intarsia::emulation::EmulatedBlock::Current();
-  Lane lane{value, 0.0f, block.thread() % 32 ^ mask};
+  Lane lane{value, T{}, block.thread() % 32 ^ mask};
   block.Meet(3, block.thread() / 32, 32, block.thread() % 32, &lane, [](void* const* lanes) {
     for (int i = 0; i < 32; ++i) {
       auto* const self = static_cast<Lane*>(lanes[i]);

@@ -31,6 +31,9 @@ struct BlockShape {
   int32_t num_blocks = 0;
   int32_t num_threads = 0;
   int32_t shared_bytes = 0;
+  int32_t width = 0;  // of a grid of two dimensions; 0: one dimension
+
+  int32_t row_blocks() const { return width > 0 ? width : num_blocks; }
 };
 
 class EmulatedBlock {

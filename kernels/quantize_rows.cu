@@ -1,0 +1,61 @@
+// Bound: memory. 3 bytes an element: read in bf16, written in e4m3.
+// Design: a block a row, which stays in registers between its largest number and the codes.
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#include "kernels/bf16_vector.cuh"
+#include "kernels/fp8_row.cuh"
+#include "kernels/grid_dependency.cuh"
+#include "kernels/quantize_rows.h"
+
+namespace intarsia::kernels {
+namespace {
+
+template <int kVectors_>
+struct QuantizeRowsTraits {
+  static constexpr int kVectors = kVectors_;  // of a thread
+  static constexpr int kThreads = 256;
+  static constexpr int kWarps = kThreads / kWarpLanes;
+  static constexpr int64_t kDimMax = int64_t{kVectors} * kThreads * kVectorElements;
+};
+
+// Grid: num_rows. Block: kThreads, whose thread t has the vectors t, t + kThreads, ... of its row.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads)
+    QuantizeRowsKernel(const __grid_constant__ QuantizeRowsParams params) {
+  __shared__ uint32_t scratch[Traits::kWarps];
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
+  const int64_t row = blockIdx.x;
+  uint4 vectors[Traits::kVectors];
+#pragma unroll
+  for (int i = 0; i < Traits::kVectors; ++i) {
+    const int64_t column = (int64_t{i} * Traits::kThreads + threadIdx.x) * kVectorElements;
+    if (column >= params.dim) continue;
+    vectors[i] = *reinterpret_cast<const uint4*>(params.x + row * params.dim + column);
+  }
+  StoreFp8Row<Traits::kThreads>(vectors, row, params.dim, params.y, scratch);
+}
+
+template <int kVectors>
+Status Launch(const QuantizeRowsParams& params, Stream stream) {
+  using Traits = QuantizeRowsTraits<kVectors>;
+  return LaunchBehind("quantize rows launch", QuantizeRowsKernel<Traits>,
+                      dim3(static_cast<unsigned>(params.num_rows)), Traits::kThreads, stream,
+                      params);
+}
+
+}  // namespace
+
+Status QuantizeRowsCuda(const QuantizeRowsParams& params, Stream stream) {
+  INTARSIA_RETURN_IF_ERROR(CheckQuantizeRows(params));
+  if (params.num_rows == 0) return Status::Ok();
+  if (params.dim <= QuantizeRowsTraits<1>::kDimMax) return Launch<1>(params, stream);
+  if (params.dim <= QuantizeRowsTraits<2>::kDimMax) return Launch<2>(params, stream);
+  if (params.dim <= QuantizeRowsTraits<8>::kDimMax) return Launch<8>(params, stream);
+  if (params.dim <= QuantizeRowsTraits<16>::kDimMax) return Launch<16>(params, stream);
+  return Status(StatusCode::kUnsupported, "quantize rows: dim not compiled in");
+}
+
+}  // namespace intarsia::kernels
