@@ -39,7 +39,8 @@
 namespace intarsia::model {
 
 struct CudaForwardOptions {
-  // The largest number of rows of a pass. Memory grows with it: about 36 KB a row for an 8B model.
+  // The largest number of rows of a pass. Memory grows with it: about 36 KB a row for an 8B model,
+  // 40 KB with products in fp8.
   int64_t num_rows_max = 0;
   int64_t num_logit_rows_max = 1;
 };

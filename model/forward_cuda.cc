@@ -9,6 +9,7 @@
 #include "kernels/gather_rows.h"
 #include "kernels/head_norm.h"
 #include "kernels/place_rows.h"
+#include "kernels/quantize_rows.h"
 #include "kernels/residual_norm.h"
 #include "model/cuda_forward.h"
 #include "model/cuda_weights.h"
@@ -26,8 +27,18 @@ constexpr auto kNumberBytes = static_cast<int64_t>(sizeof(int32_t));
 // Rows of the feed-forward block at a time. Its inner width is the widest array of a pass; products
 // of this height run at full speed.
 constexpr int64_t kFfnRows = 8192;
+// What a block's first row is a multiple of, so that its scales are aligned; divides kFfnRows.
+constexpr int64_t kFfnRowsStep = 16;
 
 enum class Step : uint8_t { kNothing, kQkv, kPlaced, kAttended };
+
+// The left side of a product: rows in one of two forms.
+struct ProductInput {
+  const uint16_t* bf16 = nullptr;  // null: fp8
+  kernels::Fp8Rows fp8 = {};
+  int64_t num_rows = 0;
+  int64_t num_inputs = 0;
+};
 
 }  // namespace
 
@@ -45,6 +56,9 @@ struct CudaForward::State {
   DeviceBuffer qkv_buffer;  // [num_rows_max, q_size + 2 kv_size]
   DeviceBuffer gate_up;     // [ffn rows, 2 ffn_size]
   DeviceBuffer activated;   // [ffn rows, ffn_size]
+  DeviceBuffer fp8_codes;   // [num_rows_max, max(hidden_size, q_size)], with e4m3 only: a product's
+                            // input, but for that of the last one, which is in `activated`
+  DeviceBuffer fp8_scales;  // [num_rows_max], as above
   DeviceBuffer logits;      // [num_logit_rows_max, logit_stride] f32
   DeviceBuffer product_space;
   DeviceBuffer attention_space;
@@ -80,9 +94,15 @@ struct CudaForward::State {
   Status CheckCounts(int64_t rows, int64_t last, int64_t position_end) const;
   // The pages are set by the caller.
   Status Start(const int32_t* tokens, const int32_t* row_positions, int64_t rows, int64_t last);
+  bool UsesFp8() const { return weights->UsesFp8(num_rows); }
+  kernels::Fp8Target fp8_rows() const { return {fp8_codes.as<uint8_t>(), fp8_scales.as<float>()}; }
   Status Norm(const float* addend_weight, const float* weight);
-  Status Multiply(const uint16_t* x, const uint16_t* matrix, const uint16_t* bias, void* y,
-                  kernels::DeviceType y_type, int64_t rows, int64_t inputs, int64_t outputs);
+  // What Norm left of `rows` rows from `begin` on.
+  ProductInput Normed(int64_t begin, int64_t rows) const;
+  // What Attend left.
+  Result<ProductInput> Attended();
+  Status Multiply(const ProductInput& x, const CudaMatrix& matrix, const uint16_t* bias, void* y,
+                  kernels::DeviceType y_type, int64_t outputs);
   Status GatherInPlace(const int32_t* kept, int64_t num_kept, int64_t row_bytes,
                        DeviceBuffer* rows);
   Status RunFfnBlock(const CudaLayerWeights& layer_weights, int64_t begin, int64_t rows);
@@ -104,6 +124,10 @@ Status CudaForward::State::AllocateAll() {
   INTARSIA_RETURN_IF_ERROR(Allocate(rows * qkv_size() * kBf16Bytes, &qkv_buffer));
   INTARSIA_RETURN_IF_ERROR(Allocate(ffn_rows * 2 * config().ffn_size * kBf16Bytes, &gate_up));
   INTARSIA_RETURN_IF_ERROR(Allocate(ffn_rows * config().ffn_size * kBf16Bytes, &activated));
+  if (weights->UsesFp8(rows)) {
+    INTARSIA_RETURN_IF_ERROR(Allocate(rows * row_size, &fp8_codes));
+    INTARSIA_RETURN_IF_ERROR(Allocate(rows * kF32Bytes, &fp8_scales));
+  }
   INTARSIA_RETURN_IF_ERROR(
       Allocate(options.num_logit_rows_max * weights->logit_stride * kF32Bytes, &logits));
   INTARSIA_RETURN_IF_ERROR(
@@ -144,7 +168,7 @@ Status CudaForward::State::Start(const int32_t* tokens, const int32_t* row_posit
                                 stream);
 }
 
-// Adds what is pending to `hidden` and leaves the norm in row_buffer.
+// Adds what is pending to `hidden` and leaves the norm in row_buffer or fp8_codes.
 Status CudaForward::State::Norm(const float* addend_weight, const float* weight) {
   auto* const rows = row_buffer.as<uint16_t>();
   INTARSIA_RETURN_IF_ERROR(
@@ -152,7 +176,8 @@ Status CudaForward::State::Norm(const float* addend_weight, const float* weight)
                                  .addend = has_addend ? rows : nullptr,
                                  .addend_weight = has_addend ? addend_weight : nullptr,
                                  .weight = weight,
-                                 .y = rows,
+                                 .y = UsesFp8() ? nullptr : rows,
+                                 .y_fp8 = UsesFp8() ? fp8_rows() : kernels::Fp8Target{},
                                  .num_rows = num_rows,
                                  .dim = config().hidden_size,
                                  .epsilon = config().norm_epsilon},
@@ -161,16 +186,46 @@ Status CudaForward::State::Norm(const float* addend_weight, const float* weight)
   return Status::Ok();
 }
 
-Status CudaForward::State::Multiply(const uint16_t* x, const uint16_t* matrix, const uint16_t* bias,
-                                    void* y, kernels::DeviceType y_type, int64_t rows,
-                                    int64_t inputs, int64_t outputs) {
-  return weights->products->MultiplyCuda({.x = x,
-                                          .weights = matrix,
+ProductInput CudaForward::State::Normed(int64_t begin, int64_t rows) const {
+  const int64_t hidden_size = config().hidden_size;
+  ProductInput x{.num_rows = rows, .num_inputs = hidden_size};
+  if (UsesFp8()) {
+    const kernels::Fp8Target target = fp8_rows();
+    x.fp8 = {target.codes + begin * hidden_size, target.scales + begin};
+  } else {
+    x.bf16 = row_buffer.as<uint16_t>() + begin * hidden_size;
+  }
+  return x;
+}
+
+Result<ProductInput> CudaForward::State::Attended() {
+  ProductInput x{.num_rows = num_rows, .num_inputs = config().q_size()};
+  if (!UsesFp8()) {
+    x.bf16 = qkv_buffer.as<uint16_t>();
+    return x;
+  }
+  const kernels::Fp8Target target = fp8_rows();
+  INTARSIA_RETURN_IF_ERROR(kernels::QuantizeRowsCuda(
+      {.x = qkv_buffer.as<uint16_t>(), .y = target, .num_rows = num_rows, .dim = x.num_inputs},
+      stream));
+  x.fp8 = {target.codes, target.scales};
+  return x;
+}
+
+Status CudaForward::State::Multiply(const ProductInput& x, const CudaMatrix& matrix,
+                                    const uint16_t* bias, void* y, kernels::DeviceType y_type,
+                                    int64_t outputs) {
+  const bool is_fp8 = x.bf16 == nullptr;
+  return weights->products->MultiplyCuda({.x = x.bf16,
+                                          .weights = is_fp8 ? nullptr : matrix.bf16,
+                                          .x_fp8 = x.fp8,
+                                          .weights_fp8 = is_fp8 ? matrix.fp8 : kernels::Fp8Rows{},
+                                          .fp8_sums = weights->options.fp8_sums,
                                           .bias = bias,
                                           .y = y,
                                           .y_type = y_type,
-                                          .num_rows = rows,
-                                          .num_inputs = inputs,
+                                          .num_rows = x.num_rows,
+                                          .num_inputs = x.num_inputs,
                                           .num_outputs = outputs,
                                           .workspace = product_space.data()},
                                          stream);
@@ -276,9 +331,9 @@ Status CudaForward::ComputeQkv(int32_t layer) {
   const CudaLayerWeights& weights = state.layer_weights(layer);
   const float* const post_norm = layer > 0 ? state.layer_weights(layer - 1).post_ffn_norm : nullptr;
   INTARSIA_RETURN_IF_ERROR(state.Norm(post_norm, weights.attention_norm));
-  INTARSIA_RETURN_IF_ERROR(state.Multiply(
-      state.row_buffer.as<uint16_t>(), weights.qkv, weights.qkv_bias, state.qkv_buffer.data(),
-      kernels::DeviceType::kBf16, state.num_rows, config.hidden_size, state.qkv_size()));
+  INTARSIA_RETURN_IF_ERROR(state.Multiply(state.Normed(0, state.num_rows), weights.qkv,
+                                          weights.qkv_bias, state.qkv_buffer.data(),
+                                          kernels::DeviceType::kBf16, state.qkv_size()));
   if (weights.q_norm != nullptr) {
     INTARSIA_RETURN_IF_ERROR(kernels::HeadNormCuda({.heads = state.qkv_buffer.as<uint16_t>(),
                                                     .stride = state.qkv_size(),
@@ -394,18 +449,27 @@ Status CudaForward::State::RunFfnBlock(const CudaLayerWeights& layer_weights, in
                                        int64_t rows) {
   const int64_t hidden_size = config().hidden_size;
   const int64_t ffn_size = config().ffn_size;
-  uint16_t* const x = row_buffer.as<uint16_t>() + begin * hidden_size;
-  INTARSIA_RETURN_IF_ERROR(Multiply(x, layer_weights.gate_up, nullptr, gate_up.data(),
-                                    kernels::DeviceType::kBf16, rows, hidden_size, 2 * ffn_size));
-  INTARSIA_RETURN_IF_ERROR(kernels::GatedActivationCuda({.kind = config().activation,
-                                                         .gate_up = gate_up.as<uint16_t>(),
-                                                         .y = activated.as<uint16_t>(),
-                                                         .num_rows = rows,
-                                                         .dim = ffn_size},
-                                                        stream));
-  // The block's norm has been read by now, so its output takes the place.
-  return Multiply(activated.as<uint16_t>(), layer_weights.down, nullptr, x,
-                  kernels::DeviceType::kBf16, rows, ffn_size, hidden_size);
+  INTARSIA_RETURN_IF_ERROR(Multiply(Normed(begin, rows), layer_weights.gate_up, nullptr,
+                                    gate_up.data(), kernels::DeviceType::kBf16, 2 * ffn_size));
+  // The block's norm has been read by now, so its scales and later its output take the place.
+  const kernels::Fp8Target target{activated.as<uint8_t>(), fp8_rows().scales + begin};
+  const bool is_fp8 = UsesFp8();
+  INTARSIA_RETURN_IF_ERROR(
+      kernels::GatedActivationCuda({.kind = config().activation,
+                                    .gate_up = gate_up.as<uint16_t>(),
+                                    .y = is_fp8 ? nullptr : activated.as<uint16_t>(),
+                                    .y_fp8 = is_fp8 ? target : kernels::Fp8Target{},
+                                    .num_rows = rows,
+                                    .dim = ffn_size},
+                                   stream));
+  ProductInput x{.num_rows = rows, .num_inputs = ffn_size};
+  if (is_fp8) {
+    x.fp8 = {target.codes, target.scales};
+  } else {
+    x.bf16 = activated.as<uint16_t>();
+  }
+  return Multiply(x, layer_weights.down, nullptr, row_buffer.as<uint16_t>() + begin * hidden_size,
+                  kernels::DeviceType::kBf16, hidden_size);
 }
 
 Status CudaForward::RunFfn(int32_t layer) {
@@ -413,16 +477,21 @@ Status CudaForward::RunFfn(int32_t layer) {
   const ModelConfig& config = state.config();
   INTARSIA_CHECK(state.step == Step::kAttended && layer == state.layer);
   const CudaLayerWeights& weights = state.layer_weights(layer);
-  INTARSIA_RETURN_IF_ERROR(state.Multiply(state.qkv_buffer.as<uint16_t>(), weights.output, nullptr,
+  INTARSIA_ASSIGN_OR_RETURN(const ProductInput attended, state.Attended());
+  INTARSIA_RETURN_IF_ERROR(state.Multiply(attended, weights.output, nullptr,
                                           state.row_buffer.data(), kernels::DeviceType::kBf16,
-                                          state.num_rows, config.q_size(), config.hidden_size));
+                                          config.hidden_size));
   state.has_addend = true;
   INTARSIA_RETURN_IF_ERROR(state.Norm(weights.post_attention_norm, weights.ffn_norm));
   // Even blocks, so that none is so low that its products run slowly.
   const int64_t num_blocks = (state.num_rows + kFfnRows - 1) / kFfnRows;
+  const auto end_of = [&](int64_t block) {
+    const int64_t end = state.num_rows * block / num_blocks;
+    return std::min(state.num_rows, (end + kFfnRowsStep - 1) / kFfnRowsStep * kFfnRowsStep);
+  };
   for (int64_t block = 0; block < num_blocks; ++block) {
-    const int64_t begin = state.num_rows * block / num_blocks;
-    const int64_t end = state.num_rows * (block + 1) / num_blocks;
+    const int64_t begin = end_of(block);
+    const int64_t end = end_of(block + 1);
     INTARSIA_RETURN_IF_ERROR(state.RunFfnBlock(weights, begin, end - begin));
   }
   state.has_addend = true;
@@ -462,9 +531,10 @@ Status CudaForward::ComputeLogits(int64_t num_logit_rows) {
                                  .dim = config.hidden_size,
                                  .epsilon = config.norm_epsilon},
                                 state.stream));
-  return state.Multiply(rows, state.weights->head, nullptr, state.logits.data(),
-                        kernels::DeviceType::kF32, num_logit_rows, config.hidden_size,
-                        state.weights->logit_stride);
+  return state.Multiply(
+      {.bf16 = rows, .num_rows = num_logit_rows, .num_inputs = config.hidden_size},
+      {.bf16 = state.weights->head}, nullptr, state.logits.data(), kernels::DeviceType::kF32,
+      state.weights->logit_stride);
 }
 
 CudaRows CudaForward::rows() const {

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/quantize_rows.h"
 #include "kernels/random_weights.h"
 #include "model/cuda_transformer.h"
 #include "model/cuda_weights.h"
@@ -14,6 +15,9 @@ namespace {
 
 // What vector accesses and cuBLASLt ask of a row's length.
 constexpr int64_t kSizeStep = 8;
+constexpr int64_t kFp8SizeStep = 16;
+// The first with products in e4m3.
+constexpr int32_t kFp8Capability = 89;
 constexpr int32_t kSizeMax = 1 << 20;
 
 // The kernels of attention exist for these.
@@ -44,6 +48,27 @@ Status CheckShape(const ModelConfig& config) {
   return Status::Ok();
 }
 
+Status CheckFp8(const ModelConfig& config, int32_t device) {
+  INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceInfo info, kernels::QueryDevice(device));
+  if (info.capability < kFp8Capability) {
+    return Status(
+        StatusCode::kUnsupported,
+        "cuda model: fp8 products need compute capability 8.9 or newer; use bf16: device=" +
+            info.name + " capability=" + std::to_string(info.capability));
+  }
+  const int64_t qkv_size = config.q_size() + 2 * config.kv_size();
+  if (config.hidden_size % kFp8SizeStep != 0 || config.ffn_size % kFp8SizeStep != 0 ||
+      qkv_size % kFp8SizeStep != 0 || config.q_size() > kernels::kFp8DimMax ||
+      config.ffn_size > kernels::kFp8DimMax) {
+    return Status(StatusCode::kUnsupported,
+                  "cuda model: no fp8 product for this shape; use bf16: hidden=" +
+                      std::to_string(config.hidden_size) +
+                      " ffn=" + std::to_string(config.ffn_size) + " (want multiples of 16 up to " +
+                      std::to_string(kernels::kFp8DimMax) + ")");
+  }
+  return Status::Ok();
+}
+
 // The table of a rope and its digits on the device.
 Status AddRope(const ModelConfig& config, const kernels::RopeOptions& options, CudaWeights* weights,
                std::unique_ptr<kernels::RopeTable>* table, kernels::RopeDigits* digits) {
@@ -63,13 +88,18 @@ Status AddRope(const ModelConfig& config, const kernels::RopeOptions& options, C
   return Status::Ok();
 }
 
-Result<std::unique_ptr<CudaWeights>> StartWeights(const ModelConfig& config, int32_t device) {
+Result<std::unique_ptr<CudaWeights>> StartWeights(const ModelConfig& config, int32_t device,
+                                                  const CudaTransformerOptions& options) {
   INTARSIA_RETURN_IF_ERROR(CheckShape(config));
   INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(device));
+  if (options.compute == CudaCompute::kFp8) {
+    INTARSIA_RETURN_IF_ERROR(CheckFp8(config, device));
+  }
   INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream stream,
                             kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
   auto weights = std::make_unique<CudaWeights>(std::move(stream));
   weights->config = config;
+  weights->options = options;
   weights->device = device;
   weights->logit_stride = (config.vocab_size + kSizeStep - 1) / kSizeStep * kSizeStep;
   INTARSIA_ASSIGN_OR_RETURN(weights->products, kernels::DeviceMatrixProducts::Create());
@@ -82,22 +112,55 @@ Result<std::unique_ptr<CudaWeights>> StartWeights(const ModelConfig& config, int
   return weights;
 }
 
-Status LoadLayer(const ModelConfig& config, int32_t index, WeightUpload* upload,
-                 CudaLayerWeights* layer) {
+// The forms of a matrix whose bf16 is on the device, or on its way there, as the last of the
+// weights' memory. Adds e4m3 if the model uses it, and gives back bf16 if it does not.
+Result<CudaMatrix> MakeForms(const uint16_t* bf16, int64_t num_outputs, int64_t num_inputs,
+                             CudaWeights* weights) {
+  CudaMatrix matrix{.bf16 = bf16};
+  if (!weights->is_fp8()) return matrix;
+  const size_t bf16_index = weights->memory.size() - 1;
+  INTARSIA_ASSIGN_OR_RETURN(void* codes, AllocateWeights(num_outputs * num_inputs, weights));
+  INTARSIA_ASSIGN_OR_RETURN(
+      void* scales, AllocateWeights(num_outputs * static_cast<int64_t>(sizeof(float)), weights));
+  const kernels::Fp8Target target{static_cast<uint8_t*>(codes), static_cast<float*>(scales)};
+  INTARSIA_RETURN_IF_ERROR(kernels::QuantizeRowsCuda(
+      {.x = bf16, .y = target, .num_rows = num_outputs, .dim = num_inputs}, weights->stream.get()));
+  matrix.fp8 = {target.codes, target.scales};
+  if (!weights->keeps_bf16()) {
+    // Behind the work above on the stream.
+    weights->num_bytes -= weights->memory[bf16_index].num_bytes();
+    weights->memory.erase(weights->memory.begin() + static_cast<std::ptrdiff_t>(bf16_index));
+    matrix.bf16 = nullptr;
+  }
+  return matrix;
+}
+
+// Loads the matrix of a layer.
+Result<CudaMatrix> LoadMatrix(const std::vector<LinearPart>& parts, int64_t num_inputs,
+                              WeightUpload* upload, CudaWeights* weights) {
+  int64_t num_outputs = 0;
+  for (const LinearPart& part : parts) num_outputs += part.num_outputs;
+  INTARSIA_ASSIGN_OR_RETURN(const uint16_t* bf16, upload->Matrix(parts, num_inputs, 0));
+  return MakeForms(bf16, num_outputs, num_inputs, weights);
+}
+
+Status LoadLayer(int32_t index, WeightUpload* upload, CudaWeights* weights) {
+  const ModelConfig& config = weights->config;
+  CudaLayerWeights* const layer = &weights->layers[static_cast<size_t>(index)];
   const std::string prefix = "blk." + std::to_string(index) + ".";
   const int64_t hidden = config.hidden_size;
   const std::vector<LinearPart> qkv = {{prefix + "attn_q", config.q_size()},
                                        {prefix + "attn_k", config.kv_size()},
                                        {prefix + "attn_v", config.kv_size()}};
-  INTARSIA_ASSIGN_OR_RETURN(layer->qkv, upload->Matrix(qkv, hidden, 0));
+  INTARSIA_ASSIGN_OR_RETURN(layer->qkv, LoadMatrix(qkv, hidden, upload, weights));
   INTARSIA_ASSIGN_OR_RETURN(layer->qkv_bias, upload->Bias(qkv));
-  INTARSIA_ASSIGN_OR_RETURN(layer->output,
-                            upload->Matrix({{prefix + "attn_output", hidden}}, config.q_size(), 0));
-  INTARSIA_ASSIGN_OR_RETURN(layer->gate_up, upload->Matrix({{prefix + "ffn_gate", config.ffn_size},
-                                                            {prefix + "ffn_up", config.ffn_size}},
-                                                           hidden, 0));
-  INTARSIA_ASSIGN_OR_RETURN(layer->down,
-                            upload->Matrix({{prefix + "ffn_down", hidden}}, config.ffn_size, 0));
+  INTARSIA_ASSIGN_OR_RETURN(layer->output, LoadMatrix({{prefix + "attn_output", hidden}},
+                                                      config.q_size(), upload, weights));
+  INTARSIA_ASSIGN_OR_RETURN(layer->gate_up, LoadMatrix({{prefix + "ffn_gate", config.ffn_size},
+                                                        {prefix + "ffn_up", config.ffn_size}},
+                                                       hidden, upload, weights));
+  INTARSIA_ASSIGN_OR_RETURN(
+      layer->down, LoadMatrix({{prefix + "ffn_down", hidden}}, config.ffn_size, upload, weights));
   INTARSIA_ASSIGN_OR_RETURN(layer->attention_norm,
                             upload->Vector(prefix + "attn_norm.weight", hidden));
   INTARSIA_ASSIGN_OR_RETURN(layer->ffn_norm, upload->Vector(prefix + "ffn_norm.weight", hidden));
@@ -134,6 +197,12 @@ class RandomMaker {
     return static_cast<const uint16_t*>(bits);
   }
 
+  // The same in the forms that a layer has.
+  Result<CudaMatrix> LayerMatrix(int64_t num_outputs, int64_t num_inputs, double magnitude) {
+    INTARSIA_ASSIGN_OR_RETURN(const uint16_t* bf16, Matrix(num_outputs, num_inputs, magnitude));
+    return MakeForms(bf16, num_outputs, num_inputs, target_);
+  }
+
   Result<const float*> Ones(int64_t size) {
     const std::vector<float> ones(static_cast<size_t>(size), 1.0F);
     const int64_t num_bytes = size * static_cast<int64_t>(sizeof(float));
@@ -153,11 +222,11 @@ Result<CudaLayerWeights> RandomLayer(const ModelConfig& config, RandomMaker* mak
   // What a layer adds to the residual stream twice; the sum over all layers stays of order 1.
   const double share = 1.0 / std::sqrt(2.0 * config.num_layers);
   CudaLayerWeights layer;
-  INTARSIA_ASSIGN_OR_RETURN(layer.qkv,
-                            maker->Matrix(config.q_size() + 2 * config.kv_size(), hidden, 1.0));
-  INTARSIA_ASSIGN_OR_RETURN(layer.output, maker->Matrix(hidden, config.q_size(), share));
-  INTARSIA_ASSIGN_OR_RETURN(layer.gate_up, maker->Matrix(2 * config.ffn_size, hidden, 1.0));
-  INTARSIA_ASSIGN_OR_RETURN(layer.down, maker->Matrix(hidden, config.ffn_size, share));
+  INTARSIA_ASSIGN_OR_RETURN(
+      layer.qkv, maker->LayerMatrix(config.q_size() + 2 * config.kv_size(), hidden, 1.0));
+  INTARSIA_ASSIGN_OR_RETURN(layer.output, maker->LayerMatrix(hidden, config.q_size(), share));
+  INTARSIA_ASSIGN_OR_RETURN(layer.gate_up, maker->LayerMatrix(2 * config.ffn_size, hidden, 1.0));
+  INTARSIA_ASSIGN_OR_RETURN(layer.down, maker->LayerMatrix(hidden, config.ffn_size, share));
   INTARSIA_ASSIGN_OR_RETURN(layer.attention_norm, maker->Ones(hidden));
   INTARSIA_ASSIGN_OR_RETURN(layer.ffn_norm, maker->Ones(hidden));
   return layer;
@@ -169,10 +238,11 @@ CudaTransformer::CudaTransformer(std::unique_ptr<CudaWeights> weights)
     : weights_(std::move(weights)) {}
 CudaTransformer::~CudaTransformer() = default;
 
-Result<std::unique_ptr<CudaTransformer>> CudaTransformer::Load(const GgufFile& file, int32_t device,
-                                                               ThreadPool* pool) {
+Result<std::unique_ptr<CudaTransformer>> CudaTransformer::Load(
+    const GgufFile& file, int32_t device, ThreadPool* pool, const CudaTransformerOptions& options) {
   INTARSIA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::FromGguf(file));
-  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<CudaWeights> weights, StartWeights(config, device));
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<CudaWeights> weights,
+                            StartWeights(config, device, options));
   INTARSIA_ASSIGN_OR_RETURN(WeightUpload upload, WeightUpload::Create(file, pool, weights.get()));
   INTARSIA_ASSIGN_OR_RETURN(weights->embedding,
                             upload.Matrix({{"token_embd", config.vocab_size}}, config.hidden_size,
@@ -187,17 +257,17 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::Load(const GgufFile& f
                             upload.Vector("output_norm.weight", config.hidden_size));
   weights->layers.resize(static_cast<size_t>(config.num_layers));
   for (int32_t index = 0; index < config.num_layers; ++index) {
-    INTARSIA_RETURN_IF_ERROR(
-        LoadLayer(config, index, &upload, &weights->layers[static_cast<size_t>(index)]));
+    INTARSIA_RETURN_IF_ERROR(LoadLayer(index, &upload, weights.get()));
   }
   INTARSIA_RETURN_IF_ERROR(upload.Finish());
   return std::unique_ptr<CudaTransformer>(new CudaTransformer(std::move(weights)));
 }
 
-Result<std::unique_ptr<CudaTransformer>> CudaTransformer::CreateRandom(const ModelConfig& config,
-                                                                       int32_t device,
-                                                                       uint64_t seed) {
-  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<CudaWeights> weights, StartWeights(config, device));
+Result<std::unique_ptr<CudaTransformer>> CudaTransformer::CreateRandom(
+    const ModelConfig& config, int32_t device, uint64_t seed,
+    const CudaTransformerOptions& options) {
+  INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<CudaWeights> weights,
+                            StartWeights(config, device, options));
   RandomMaker maker(seed, weights.get());
   INTARSIA_ASSIGN_OR_RETURN(weights->embedding,
                             maker.Matrix(weights->logit_stride, config.hidden_size,
@@ -215,6 +285,7 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::CreateRandom(const Mod
 
 const ModelConfig& CudaTransformer::config() const { return weights_->config; }
 int32_t CudaTransformer::device() const { return weights_->device; }
+CudaCompute CudaTransformer::compute() const { return weights_->options.compute; }
 int64_t CudaTransformer::weight_bytes() const { return weights_->num_bytes; }
 
 const kernels::RopeTable& CudaTransformer::rope(int32_t layer) const {

@@ -38,9 +38,9 @@ class DeviceModel {
  public:
   static constexpr int64_t kRowsMax = 512;
 
-  explicit DeviceModel(const GgufFile& file)
+  explicit DeviceModel(const GgufFile& file, const CudaTransformerOptions& options = {})
       : cpu(Take(Transformer::Load(file, {.compute = kernels::ComputeType::kF32}, &pool))),
-        cuda(Take(CudaTransformer::Load(file, /*device=*/0, &pool))),
+        cuda(Take(CudaTransformer::Load(file, /*device=*/0, &pool, options))),
         stream(Take(kernels::DeviceStream::Create(kernels::StreamPriority::kNormal))),
         kv_pool(Take(DeviceKvPool::Create(
             cuda->config(), {.budget_bytes = int64_t{64} << 20, .num_requests_max = 4},

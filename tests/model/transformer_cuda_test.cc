@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/convert.h"
+#include "kernels/device.h"
 #include "model/cuda_forward.h"
 #include "model/cuda_transformer.h"
 #include "tests/kernels/arrays_agree.h"
@@ -23,12 +24,20 @@ namespace {
 // handful of them add up in a layer.
 constexpr kernels::Tolerance kTolerance{.absolute = 1e9, .relative = 0.0, .nmse = 3e-3};
 
+// A rounding to e4m3 is off by up to 2^-4, a product by 4 % of its size.
+constexpr kernels::Tolerance kFp8Tolerance{.absolute = 1e9, .relative = 0.0, .nmse = 5e-2};
+
 TinyShape ShapeOf(std::string_view family) {
   return {.family = family, .hidden = 128, .head_dim = 64, .ffn = 192, .vocab = 163};
 }
 
 class TransformerCudaTest : public kernels::DeviceTest,
-                            public ::testing::WithParamInterface<std::string_view> {};
+                            public ::testing::WithParamInterface<std::string_view> {
+ protected:
+  static void SkipWithoutFp8() {
+    if (Take(kernels::QueryDevice(0)).capability < 89) GTEST_SKIP() << "no products in e4m3";
+  }
+};
 
 // Keeps the rows `kept` at layer `at`.
 class Cutter : public LayerObserver {
@@ -147,6 +156,46 @@ TEST_P(TransformerCudaTest, RowsCanBeLookedAtAndCutWithinALayer) {
   ASSERT_TRUE(model.forward->Attend(1).ok());
   ASSERT_TRUE(model.forward->RunFfn(1).ok());
   EXPECT_TRUE(kernels::ArraysAgree(model.Finish(2, 2), *expected, kTolerance));
+}
+
+TEST_P(TransformerCudaTest, ProductsInFp8StayNearThoseInBf16) {
+  SkipWithoutFp8();
+  if (IsSkipped()) return;
+  const TinyModel tiny(ShapeOf(GetParam()));
+  DeviceModel in_bf16(*tiny.file);
+  const std::vector<int32_t> tokens = SomeTokens(130, 163, 7);
+  const std::vector<int32_t> positions = PositionsFrom(0, tokens.size());
+  const auto kv = Take(in_bf16.kv_pool->Allocate(200, in_bf16.stream.get()));
+  const std::vector<float> expected = in_bf16.Forward(tokens, positions, *kv, 3);
+  for (const int64_t rows_min : {0, 64}) {
+    SCOPED_TRACE(rows_min);
+    DeviceModel model(*tiny.file, {.compute = CudaCompute::kFp8, .fp8_rows_min = rows_min});
+    EXPECT_EQ(model.cuda->compute(), CudaCompute::kFp8);
+    EXPECT_EQ(model.cuda->weight_bytes() > in_bf16.cuda->weight_bytes(), rows_min > 1);
+    const auto fp8_kv = Take(model.kv_pool->Allocate(200, model.stream.get()));
+    const std::vector<float> logits = model.Forward(tokens, positions, *fp8_kv, 3);
+    EXPECT_TRUE(kernels::ArraysAgree(logits, expected, kFp8Tolerance));
+    EXPECT_NE(logits, expected);
+    EXPECT_EQ(model.Forward(tokens, positions, *fp8_kv, 3), logits);
+    // Few rows over the keys and values that fp8 left.
+    const std::vector<float> few = model.Forward({5, 17}, {60, 129}, *fp8_kv, 1);
+    const std::vector<float> few_expected = in_bf16.Forward({5, 17}, {60, 129}, *kv, 1);
+    EXPECT_TRUE(kernels::ArraysAgree(few, few_expected, kFp8Tolerance));
+  }
+}
+
+TEST_P(TransformerCudaTest, PassesOfFewRowsAreInBf16) {
+  SkipWithoutFp8();
+  if (IsSkipped()) return;
+  const TinyModel tiny(ShapeOf(GetParam()));
+  DeviceModel in_bf16(*tiny.file);
+  DeviceModel model(*tiny.file, {.compute = CudaCompute::kFp8, .fp8_rows_min = 41});
+  const std::vector<int32_t> tokens = SomeTokens(40, 163, 7);
+  const std::vector<int32_t> positions = PositionsFrom(0, tokens.size());
+  const auto kv = Take(in_bf16.kv_pool->Allocate(64, in_bf16.stream.get()));
+  const auto fp8_kv = Take(model.kv_pool->Allocate(64, model.stream.get()));
+  EXPECT_EQ(model.Forward(tokens, positions, *fp8_kv, 3),
+            in_bf16.Forward(tokens, positions, *kv, 3));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TransformerCudaTest, ::testing::ValuesIn(TinyFamilies()),
