@@ -17,6 +17,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "bench/end_to_end/cuda_options.h"
 #include "bench/end_to_end/llama_shape.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/samples.h"
@@ -40,6 +41,7 @@ struct Arguments {
   std::vector<double> ratios = {0.0, 0.05, 0.15, 0.30, 1.0};
   int64_t question_tokens = 64;
   int repetitions = 5;
+  model::CudaTransformerOptions model;
 };
 
 enum class Place { kPinned, kDevice };
@@ -214,7 +216,10 @@ void Run(const Arguments& arguments) {
   Require(kernels::UseDevice(0));
   const kernels::DeviceInfo info = Require(kernels::QueryDevice(0));
   std::printf("%s, %.1f GB\n", info.name.c_str(), static_cast<double>(info.memory_bytes) * 1e-9);
-  const auto model = Require(model::CudaTransformer::CreateRandom(Llama8B(), 0, /*seed=*/1));
+  const auto model =
+      Require(model::CudaTransformer::CreateRandom(Llama8B(), 0, /*seed=*/1, arguments.model));
+  std::printf("%s; %.2f GB of weights\n", ToString(arguments.model).c_str(),
+              static_cast<double>(model->weight_bytes()) * 1e-9);
   const kernels::DeviceStream stream =
       Require(kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
   const int64_t num_pages = kernels::NumPagesFor(*std::ranges::max_element(arguments.contexts)) + 1;
@@ -240,6 +245,7 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 512));
   app.add_option("--repetitions", arguments.repetitions, "measurements of each case")
       ->check(CLI::Range(1, 1'000));
+  AddCudaOptions(&app, &arguments.model);
   CLI11_PARSE(app, argc, argv);
   try {
     Run(arguments);

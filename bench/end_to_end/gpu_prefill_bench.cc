@@ -3,9 +3,9 @@
 // The shape is Llama-3-8B's; weights are made on the device, so no model file is needed. Each case
 // warms up twice, then runs `--repetitions` times; times are those of the device, by events, and
 // the median counts, with the coefficient of variation (CV) beside it. Beside TFLOP/s stands the
-// share of what one large product reaches in this run, and beside a decoding step the share of the
-// time that reading weights, keys and values takes at the bandwidth that a large copy reaches in
-// this run. A program and not a Google Benchmark, because its cases share a model.
+// share of what one large product in bf16 reaches in this run, and beside a decoding step the share
+// of the time that reading weights, keys and values takes at the bandwidth that a large copy
+// reaches in this run. A program and not a Google Benchmark, because its cases share a model.
 // tools/gpu_compare_transformers.py measures the same with transformers.
 #include <algorithm>
 #include <cstdint>
@@ -18,6 +18,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "bench/end_to_end/cuda_options.h"
 #include "bench/end_to_end/llama_shape.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/samples.h"
@@ -44,6 +45,7 @@ struct Arguments {
   int64_t decode_context = 5200;
   int64_t decode_steps = 64;
   int repetitions = 5;
+  model::CudaTransformerOptions model;
 };
 
 struct Ceilings {
@@ -67,11 +69,14 @@ double PrefillFlops(const ModelConfig& config, int64_t num_tokens) {
 }
 
 // What a decoding step must read: weights once, each request's keys and values.
-double DecodeBytes(const ModelConfig& config, int64_t batch, int64_t context) {
-  const int64_t parameters =
-      config.num_layers * LayerParameters(config) + int64_t{config.vocab_size} * config.hidden_size;
-  const int64_t kv = 2 * int64_t{config.num_layers} * config.kv_size() * context * batch;
-  return 2.0 * static_cast<double>(parameters + kv);
+double DecodeBytes(const model::CudaTransformer& model,
+                   const model::CudaTransformerOptions& options, int64_t batch, int64_t context) {
+  const ModelConfig& config = model.config();
+  const bool is_fp8 = options.compute == model::CudaCompute::kFp8 && batch >= options.fp8_rows_min;
+  const int64_t layers = config.num_layers * LayerParameters(config) * (is_fp8 ? 1 : 2);
+  const int64_t head = 2 * int64_t{config.vocab_size} * config.hidden_size;
+  const int64_t kv = 4 * int64_t{config.num_layers} * config.kv_size() * context * batch;
+  return static_cast<double>(layers + head + kv);
 }
 
 class Timer {
@@ -206,7 +211,7 @@ struct Bench {
       });
       for (double& sample : samples) sample /= static_cast<double>(arguments.decode_steps);
       const double median = MedianOf(samples);
-      const double bytes = DecodeBytes(model.config(), batch, (context + capacity) / 2);
+      const double bytes = DecodeBytes(model, arguments.model, batch, (context + capacity) / 2);
       std::printf("%-8lld %10.3f %5.1f%% %9.0f %9.0f %8.1f%%\n", static_cast<long long>(batch),
                   median, 100.0 * VariationOf(samples), static_cast<double>(batch) * 1e3 / median,
                   bytes / median * 1e-6, 100.0 * bytes / ceilings.bytes / (median * 1e-3));
@@ -233,7 +238,10 @@ void Run(const Arguments& arguments) {
   const Ceilings ceilings = MeasureCeilings(stream.get(), &timer);
   std::printf("one product of 8192^3: %.1f TFLOP/s; one copy of 2 GiB: %.0f GB/s\n",
               ceilings.flops * 1e-12, ceilings.bytes * 1e-9);
-  const auto model = Require(model::CudaTransformer::CreateRandom(Llama8B(), 0, /*seed=*/1));
+  const auto model =
+      Require(model::CudaTransformer::CreateRandom(Llama8B(), 0, /*seed=*/1, arguments.model));
+  std::printf("%s; %.2f GB of weights\n", ToString(arguments.model).c_str(),
+              static_cast<double>(model->weight_bytes()) * 1e-9);
   const int64_t longest =
       std::max(arguments.decode_context, *std::ranges::max_element(arguments.lengths));
   const int64_t decoded =
@@ -268,6 +276,7 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 4096));
   app.add_option("--repetitions", arguments.repetitions, "measurements of each case")
       ->check(CLI::Range(1, 1000));
+  AddCudaOptions(&app, &arguments.model);
   CLI11_PARSE(app, argc, argv);
   try {
     Run(arguments);
