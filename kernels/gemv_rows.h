@@ -14,10 +14,10 @@ namespace intarsia::kernels {
 
 inline constexpr int64_t kDeviceGemvRowsMax = 8;
 
-// y = x W^T + bias for at most kDeviceGemvRowsMax rows, in bf16 with sums in f32; needs no workspace.
-// Sums are taken in a fixed order, which depends on num_inputs alone: a row gives the same bits
-// whatever stands beside it. The definition is DeviceMatMulReference.
-// Errors: those of CheckDeviceMatMul; kUnsupported for more rows.
+// y = x W^T + bias for at most kDeviceGemvRowsMax rows, in bf16 with sums in f32; needs no
+// workspace. Sums are taken in a fixed order, which depends on num_inputs alone: a row gives the
+// same bits whatever stands beside it. The definition is DeviceMatMulReference. Errors: those of
+// CheckDeviceMatMul; kUnsupported for more rows.
 Status GemvRowsCuda(const DeviceMatMulParams& params, Stream stream);
 
 }  // namespace intarsia::kernels
