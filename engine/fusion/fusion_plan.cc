@@ -31,9 +31,8 @@ Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& opt
                   "ratio must be in [0, 1]: ratio=" + std::to_string(options.ratio));
   }
   if (!(options.question_depth > 0.0 && options.question_depth <= 1.0)) {
-    return Status(
-        StatusCode::kInvalidArgument,
-        "question_depth must be in (0, 1]: question_depth=" + std::to_string(options.question_depth));
+    return Status(StatusCode::kInvalidArgument, "question_depth must be in (0, 1]: depth=" +
+                                                    std::to_string(options.question_depth));
   }
   const bool is_propagating = options.propagate != PropagationMode::kOff;
   return MakeRowSelector(options.selector, {.probe_share = is_propagating ? kProbeShare : 0.0});
