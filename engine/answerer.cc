@@ -23,9 +23,8 @@ constexpr std::string_view kRefusal = "The documents do not say.";
 // registered with less.
 int64_t ContextLengthOf(const Generator& generator) {
   const int64_t trained = generator.transformer->config().context_length;
-  const auto chosen = generator.info.parameters.find("context_tokens");
-  if (chosen == generator.info.parameters.end()) return trained;
-  return std::min<int64_t>(trained, std::stoll(chosen->second));
+  return std::min(trained,
+                  storage::NumberOptionOr(generator.info.parameters, "context_tokens", trained));
 }
 
 }  // namespace
@@ -323,10 +322,9 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
 
 void Answerer::QueueMisses(const Job& job) const {
   const storage::CollectionInfo& collection = job.params.retrieve.collection;
-  const auto policy = collection.options.find("kv_cache");
   if (database_->access() == storage::AccessMode::kReadOnly) return;
   if (!job.params.writes_behind || job.params.reuse != CacheReuse::kChunks ||
-      (policy != collection.options.end() && policy->second == "off")) {
+      storage::OptionOr(collection.options, "kv_cache", "lazy") == "off") {
     return;
   }
   for (size_t index = 0; index < job.passages.size(); ++index) {

@@ -106,8 +106,7 @@ query::Outcome<ResultSet> Session::Run(const query::CacheCollection& statement,
                                        const StatementContext& context) {
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                           FindCollection(statement.collection));
-  const auto policy = collection.options.find("kv_cache");
-  if (policy != collection.options.end() && policy->second == "off") {
+  if (storage::OptionOr(collection.options, "kv_cache", "lazy") == "off") {
     return query::BinderError(statement.collection.range,
                               "collection \"" + collection.name + "\" has kv_cache = 'off'");
   }

@@ -41,12 +41,6 @@ storage::ModelType StoredType(query::ModelType type) {
                                               : storage::ModelType::kGenerate;
 }
 
-std::string OptionOr(const storage::Options& options, const std::string& name,
-                     const std::string& fallback) {
-  const auto found = options.find(name);
-  return found == options.end() ? fallback : found->second;
-}
-
 // Prompts of CREATE MODEL's gate by its option.
 int64_t GatePromptsOf(std::string_view gate) {
   if (gate == "off") return 0;
@@ -59,9 +53,9 @@ int64_t DefaultChunkTokens(const storage::ModelInfo& embedder) {
   constexpr int64_t kMost = 384;
   constexpr int64_t kLeast = 16;
   constexpr int64_t kHeadings = 32;
-  const auto found = embedder.parameters.find("max_tokens");
-  if (found == embedder.parameters.end()) return kMost;
-  return std::clamp<int64_t>(std::stoll(found->second) - kHeadings, kLeast, kMost);
+  const int64_t read =
+      storage::NumberOptionOr(embedder.parameters, "max_tokens", kMost + kHeadings);
+  return std::clamp(read - kHeadings, kLeast, kMost);
 }
 
 }  // namespace
@@ -96,11 +90,12 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement,
   }
   storage::ModelInfo info = *std::move(inspected);
   info.name = statement.name.text;
-  if (options.is_given("dim") &&
-      OptionOr(info.parameters, "dimension", "") != std::to_string(options.GetInteger("dim"))) {
-    return query::BinderError(statement.path.range, "the model has another dimension than dim: " +
-                                                        OptionOr(info.parameters, "dimension",
-                                                                 "none, it does not embed"));
+  if (options.is_given("dim") && storage::OptionOr(info.parameters, "dimension", "") !=
+                                     std::to_string(options.GetInteger("dim"))) {
+    return query::BinderError(
+        statement.path.range,
+        "the model has another dimension than dim: " +
+            storage::OptionOr(info.parameters, "dimension", "none, it does not embed"));
   }
   if (options.is_given("context_tokens")) {
     info.parameters["context_tokens"] = std::to_string(options.GetInteger("context_tokens"));
@@ -140,7 +135,7 @@ query::Outcome<ResultSet> Session::Run(const query::DropModel& statement) {
   }
   INTARSIA_ASSIGN_OR_RETURN(const auto collections, database.Read().ListCollections());
   for (const storage::CollectionInfo& collection : collections) {
-    if (OptionOr(collection.options, "embedding", "") == found->name) {
+    if (storage::OptionOr(collection.options, "embedding", "") == found->name) {
       return query::CatalogError(
           statement.name.range,
           "model \"" + found->name + "\" embeds collection \"" + collection.name + "\"",
@@ -312,8 +307,8 @@ query::Outcome<ResultSet> Session::Run(const query::ShowCollections&) {
                               engine_.database()->kv()->UsageOfCollection(collection.id));
     result.rows.push_back({Value(collection.name), Value(stats.num_documents),
                            Value(stats.num_chunks), Value(stats.text_bytes),
-                           Value(OptionOr(collection.options, "embedding", "")),
-                           Value(OptionOr(collection.options, "kv_cache", "lazy")),
+                           Value(storage::OptionOr(collection.options, "embedding", "")),
+                           Value(storage::OptionOr(collection.options, "kv_cache", "lazy")),
                            Value(usage.num_entries), Value(usage.num_bytes)});
   }
   return result;

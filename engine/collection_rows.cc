@@ -17,12 +17,6 @@ std::string JoinHeadings(const std::vector<std::string>& path) {
   return joined;
 }
 
-int64_t NumberOf(const storage::CollectionInfo& collection, const std::string& name,
-                 int64_t fallback) {
-  const auto found = collection.options.find(name);
-  return found == collection.options.end() ? fallback : std::stoll(found->second);
-}
-
 }  // namespace
 
 void SetColumnType(query::ColumnType type, storage::Column* column,
@@ -49,8 +43,8 @@ void SetColumnType(query::ColumnType type, storage::Column* column,
 query::ColumnType ColumnTypeOf(const storage::CollectionInfo& collection,
                                const storage::Column& column) {
   const bool is_array = column.type == storage::ValueType::kList;
-  const auto declared = collection.options.find(kColumnTypePrefix + column.name);
-  if (declared != collection.options.end() && declared->second.starts_with("TIMESTAMP")) {
+  if (storage::OptionOr(collection.options, kColumnTypePrefix + column.name, "")
+          .starts_with("TIMESTAMP")) {
     return {.base = query::BaseType::kTimestamp, .is_array = is_array};
   }
   switch (is_array ? column.item_type : column.type) {
@@ -127,13 +121,15 @@ RowNeeds NeedsOf(const query::CollectionSchema& schema, const std::vector<int64_
 
 query::ChunkerOptions ChunkerOf(const storage::CollectionInfo& collection) {
   query::ChunkerOptions options;
-  const auto kind = collection.options.find("chunker");
-  if (kind != collection.options.end() && kind->second == "fixed") {
+  if (storage::OptionOr(collection.options, "chunker", "structure") == "fixed") {
     options.kind = query::ChunkerKind::kFixed;
   }
-  options.chunk_tokens = NumberOf(collection, "chunk_tokens", options.chunk_tokens);
-  options.overlap_tokens = NumberOf(collection, "overlap", options.overlap_tokens);
-  options.min_tokens = NumberOf(collection, "min_tokens", options.min_tokens);
+  options.chunk_tokens =
+      storage::NumberOptionOr(collection.options, "chunk_tokens", options.chunk_tokens);
+  options.overlap_tokens =
+      storage::NumberOptionOr(collection.options, "overlap", options.overlap_tokens);
+  options.min_tokens =
+      storage::NumberOptionOr(collection.options, "min_tokens", options.min_tokens);
   return options;
 }
 

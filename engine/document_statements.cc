@@ -111,8 +111,7 @@ query::Outcome<ResultSet> Session::Run(const query::Copy& statement,
 
 query::Failure Session::BuildEagerCaches(const storage::CollectionInfo& collection,
                                          const StatementContext& context, ResultSet* result) {
-  const auto policy = collection.options.find("kv_cache");
-  if (policy == collection.options.end() || policy->second != "eager") return {};
+  if (storage::OptionOr(collection.options, "kv_cache", "lazy") != "eager") return {};
   auto generator = GetGenerator(std::nullopt);
   if (!generator.ok()) {
     // The documents are in, and caches can be written at any time.

@@ -96,9 +96,8 @@ query::Outcome<ResultSet> Session::Run(const query::ShowIndexes& statement) {
                     {"state", ValueKind::kString},      {"rows", ValueKind::kInteger},
                     {"bytes", ValueKind::kInteger},     {"settings", ValueKind::kObject}};
   for (const storage::CollectionInfo& collection : collections) {
-    const auto name = collection.options.find("embedding");
-    const auto model =
-        engine_.database()->Read().FindModel(name == collection.options.end() ? "" : name->second);
+    const auto model = engine_.database()->Read().FindModel(
+        storage::OptionOr(collection.options, "embedding", ""));
     INTARSIA_ASSIGN_OR_RETURN(
         const IndexReport report,
         engine_.retriever()->Describe(collection, model.ok() ? model->id : 0));

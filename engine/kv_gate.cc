@@ -370,9 +370,8 @@ void StoreKvGate(const KvGateReport& report, storage::ModelInfo* info) {
 }
 
 KvPayloadType KvFormOf(const storage::ModelInfo& info) {
-  const auto found = info.parameters.find(std::string(kChoiceKey));
-  if (found == info.parameters.end()) return KvPayloadType::kInt8;
-  return KvFormNamed(found->second).value_or(KvPayloadType::kInt8);
+  const std::string form = storage::OptionOr(info.parameters, std::string(kChoiceKey), "");
+  return KvFormNamed(form).value_or(KvPayloadType::kInt8);
 }
 
 }  // namespace intarsia::engine

@@ -77,9 +77,8 @@ Result<KvGateReport> Session::Gate(const storage::ModelInfo& info, int64_t num_p
 void Session::GateNewModel(const storage::ModelInfo& info, int64_t num_prompts,
                            const StatementContext& context, ResultSet* result) {
   if (num_prompts == 0) return;
-  const auto file_bytes = info.parameters.find("file_bytes");
-  if (num_prompts < kFullGatePrompts && file_bytes != info.parameters.end() &&
-      std::stoll(file_bytes->second) > kQuickGateBytesMax) {
+  if (num_prompts < kFullGatePrompts &&
+      storage::NumberOptionOr(info.parameters, "file_bytes", 0) > kQuickGateBytesMax) {
     result->notices.push_back(
         "how its caches may be kept was not measured, because the model is large; CHECK MODEL " +
         info.name + " measures it");

@@ -1,6 +1,6 @@
 #include "engine/kv_identity.h"
 
-#include <charconv>
+#include <algorithm>
 
 #include "engine/fusion/kv_builder.h"
 #include "engine/kv_gate.h"
@@ -28,19 +28,13 @@ std::string_view BytesOf(std::span<const int32_t> tokens) {
 }  // namespace
 
 KvPayloadType KvTypeOf(const storage::CollectionInfo& collection, const storage::ModelInfo& model) {
-  const auto option = collection.options.find("kv_dtype");
-  if (option == collection.options.end()) return KvPayloadType::kInt8;
-  if (option->second == "auto") return KvFormOf(model);
-  return KvFormNamed(option->second).value_or(KvPayloadType::kInt8);
+  const std::string form = storage::OptionOr(collection.options, "kv_dtype", "");
+  if (form == "auto") return KvFormOf(model);
+  return KvFormNamed(form).value_or(KvPayloadType::kInt8);
 }
 
 int64_t KvTtlOf(const storage::CollectionInfo& collection) {
-  const auto option = collection.options.find("kv_ttl");
-  if (option == collection.options.end()) return 0;
-  int64_t seconds = 0;
-  const char* const end = option->second.data() + option->second.size();
-  const auto [rest, error] = std::from_chars(option->second.data(), end, seconds);
-  return error == std::errc() && rest == end && seconds > 0 ? seconds : 0;
+  return std::max<int64_t>(0, storage::NumberOptionOr(collection.options, "kv_ttl", 0));
 }
 
 KvFamily KvFamilyOf(const Generator& generator, std::span<const int32_t> header,

@@ -64,8 +64,7 @@ Result<std::shared_ptr<const Loaded>> GetEncoder(
 }  // namespace
 
 Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info) {
-  const auto option = info.parameters.find("compute");
-  const std::string choice = option == info.parameters.end() ? "auto" : option->second;
+  const std::string choice = storage::OptionOr(info.parameters, "compute", "auto");
   if (choice == "f32") return kernels::ComputeType::kF32;
   if (choice == "bf16") return kernels::ComputeType::kBf16;
   if (choice == "int8") {

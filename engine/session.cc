@@ -157,20 +157,18 @@ query::Outcome<std::shared_ptr<const Generator>> Session::GetGenerator(
 
 query::Outcome<std::shared_ptr<const EmbeddingModel>> Session::EmbedderOf(
     const storage::CollectionInfo& collection) {
-  const auto name = collection.options.find("embedding");
+  const std::string name = storage::OptionOr(collection.options, "embedding", "");
   const storage::ReadView view = engine_.database()->Read();
-  const Result<storage::ModelInfo> info =
-      view.FindModel(name == collection.options.end() ? "" : name->second);
+  const Result<storage::ModelInfo> info = view.FindModel(name);
   if (!info.ok()) {
     return query::CatalogError(
         {},
-        "the embedding model of collection \"" + collection.name + "\" does not exist: " +
-            (name == collection.options.end() ? "none is set" : name->second),
+        "the embedding model of collection \"" + collection.name +
+            "\" does not exist: " + (name.empty() ? "none is set" : name),
         "Register it again with CREATE MODEL ... TYPE EMBEDDING FROM 'folder'.");
   }
-  const auto registered = collection.options.find("embedding_digest");
-  if (registered != collection.options.end() &&
-      registered->second != info->weights_digest.ToHex()) {
+  const std::string digest = info->weights_digest.ToHex();
+  if (storage::OptionOr(collection.options, "embedding_digest", digest) != digest) {
     return query::CatalogError(
         {},
         "model \"" + info->name + "\" is not the one that embedded collection \"" +

@@ -35,14 +35,11 @@ class TextIndexChange : public storage::ChunkIndexChange {
 }  // namespace
 
 bool HasTextIndex(const storage::CollectionInfo& collection) {
-  const auto option = collection.options.find("text_index");
-  return option == collection.options.end() || option->second != "off";
+  return storage::OptionOr(collection.options, "text_index", "bm25") != "off";
 }
 
 Result<std::unique_ptr<index::TextAnalyzer>> AnalyzerOf(const storage::CollectionInfo& collection) {
-  const auto language = collection.options.find("language");
-  return index::TextAnalyzer::Create(language == collection.options.end() ? "english"
-                                                                          : language->second);
+  return index::TextAnalyzer::Create(storage::OptionOr(collection.options, "language", "english"));
 }
 
 Result<std::unique_ptr<storage::ChunkIndexChange>> TextIndexer::Begin(

@@ -1,11 +1,13 @@
 // ModelInfo and CollectionInfo: what a database knows about its models and its collections.
 //
+// Thread safety: plain values; the functions may be called concurrently.
 // Format: docs/formats/catalog.md
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/hash.h"
@@ -16,6 +18,11 @@ namespace intarsia::storage {
 
 // Free key/value pairs, in the words of whoever writes them.
 using Options = std::map<std::string, std::string>;
+
+// The value of `name`, or `fallback` where there is none.
+std::string OptionOr(const Options& options, const std::string& name, std::string_view fallback);
+// The same as a number; `fallback` also for what is no whole number.
+int64_t NumberOptionOr(const Options& options, const std::string& name, int64_t fallback);
 
 enum class ModelType : uint8_t { kGenerate = 1, kEmbedding = 2, kRerank = 3 };
 

@@ -209,10 +209,7 @@ Status DatabaseChecker::CheckVectors(const CollectionInfo& collection, const Mod
   }
   if (counted.num_vectors > 0) tally->stats.vectors.push_back(counted);
   // A collection is embedded by one model; others have some vectors only while it changes.
-  const auto embedding = collection.options.find("embedding");
-  if (embedding == collection.options.end() || embedding->second != model.name) {
-    return Status::Ok();
-  }
+  if (OptionOr(collection.options, "embedding", "") != model.name) return Status::Ok();
   MissingVectors missing = {.collection = collection.id, .model = model.id, .chunks = {}};
   std::ranges::set_difference(chunks, found, std::back_inserter(missing.chunks));
   if (!missing.chunks.empty()) report_.missing_vectors.push_back(std::move(missing));
