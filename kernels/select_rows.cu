@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda_status.h"
+#include "kernels/radix_select.cuh"
 #include "kernels/select_rows.h"
 
 namespace intarsia::kernels {
@@ -14,16 +15,8 @@ namespace {
 struct SelectRowsTraits {
   static constexpr int kThreads = 1024;
   static constexpr int kWarps = kThreads / 32;
-  static constexpr int kBins = 256;
   static_assert(kWarps == 32, "the sums of all warps are scanned by one");
 };
-
-// Grows with the score; 0 for NaN, which no number has.
-__device__ inline uint32_t KeyOf(float score) {
-  if (isnan(score)) return 0;
-  const uint32_t bits = __float_as_uint(score == 0.0f ? 0.0f : score);  // -0 equals 0
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
 
 __device__ inline bool IsTaken(const SelectRowsParams& params, int i) {
   return params.is_taken != nullptr && params.is_taken[i] != 0;
@@ -49,35 +42,11 @@ __device__ int CountBefore(bool flag, int* warp_sums, int* total) {
   return before_warp + __popc(ballot & ((1u << lane) - 1u));
 }
 
-// The bin in which the `wanted`-th key from the top lies; takes what is above it off `wanted`.
-__device__ void FindBin(const int* bins, int* bin, int* wanted) {
-  const int lane = static_cast<int>(threadIdx.x);
-  constexpr int kEach = SelectRowsTraits::kBins / 32;
-  int own = 0;
-  for (int i = 0; i < kEach; ++i) own += bins[lane * kEach + i];
-  int above = own;  // of this lane's bins and the higher ones
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int other = __shfl_down_sync(0xffffffffu, above, step);
-    if (lane + step < 32) above += other;
-  }
-  const int target = *wanted;
-  __syncwarp();
-  if (lane == 0 && above < target) *bin = 0;  // fewer keys than wanted: all are taken
-  if (above >= target && above - own < target) {
-    int left = target - (above - own);
-    int at = lane * kEach + kEach - 1;
-    while (bins[at] < left) left -= bins[at--];
-    *bin = at;
-    *wanted = left;
-  }
-}
-
 // Grid: 1. Block: kThreads.
 __global__ void __launch_bounds__(SelectRowsTraits::kThreads)
     SelectRowsKernel(const __grid_constant__ SelectRowsParams params) {
   using Traits = SelectRowsTraits;
-  __shared__ int bins[Traits::kBins];
+  __shared__ int bins[kRadixBins];
   __shared__ int warp_sums[Traits::kWarps];
   __shared__ int bin;
   __shared__ int wanted;  // keys equal to the threshold that are taken, in the end
@@ -85,7 +54,7 @@ __global__ void __launch_bounds__(SelectRowsTraits::kThreads)
   if (thread == 0) wanted = params.count;
   uint32_t threshold = 0;
   for (int shift = 24; shift >= 0 && params.count > 0; shift -= 8) {
-    if (thread < Traits::kBins) bins[thread] = 0;
+    if (thread < kRadixBins) bins[thread] = 0;
     __syncthreads();
     for (int i = thread; i < params.num_candidates; i += Traits::kThreads) {
       if (IsTaken(params, i)) continue;

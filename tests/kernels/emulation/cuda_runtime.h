@@ -93,16 +93,22 @@ inline void __syncwarp() {
   block.Meet(2, block.thread() / 32, 32, block.thread() % 32, nullptr, [](void* const*) {});
 }
 
-template <typename T>
-T __shfl_xor_sync(uint32_t, T value, int32_t mask) {
+namespace intarsia::emulation {
+
+// Each lane of the warp gets the value that the lane `source(lane)` brings; its own if there is
+// none.
+template <typename Value, typename Source>
+Value Exchange(Value value, const Source& source) {
   struct Lane {
-    T value;
-    T result;
+    Value value;
+    Value result;
     int32_t source;
   };
-  auto& block = intarsia::emulation::EmulatedBlock::Current();
-  Lane lane{value, T{}, block.thread() % 32 ^ mask};
-  block.Meet(3, block.thread() / 32, 32, block.thread() % 32, &lane, [](void* const* lanes) {
+  auto& block = EmulatedBlock::Current();
+  const int32_t own = block.thread() % 32;
+  const int32_t from = source(own);
+  Lane lane{value, value, from >= 0 && from < 32 ? from : own};
+  block.Meet(3, block.thread() / 32, 32, own, &lane, [](void* const* lanes) {
     for (int i = 0; i < 32; ++i) {
       auto* const self = static_cast<Lane*>(lanes[i]);
       self->result = static_cast<const Lane*>(lanes[self->source])->value;
@@ -110,6 +116,49 @@ T __shfl_xor_sync(uint32_t, T value, int32_t mask) {
   });
   return lane.result;
 }
+
+}  // namespace intarsia::emulation
+
+template <typename Value>
+Value __shfl_xor_sync(uint32_t, Value value, int32_t mask) {
+  return intarsia::emulation::Exchange(value, [=](int32_t lane) { return lane ^ mask; });
+}
+template <typename Value>
+Value __shfl_up_sync(uint32_t, Value value, int32_t step) {
+  return intarsia::emulation::Exchange(value, [=](int32_t lane) { return lane - step; });
+}
+template <typename Value>
+Value __shfl_down_sync(uint32_t, Value value, int32_t step) {
+  return intarsia::emulation::Exchange(value, [=](int32_t lane) { return lane + step; });
+}
+template <typename Value>
+Value __shfl_sync(uint32_t, Value value, int32_t source) {
+  return intarsia::emulation::Exchange(value, [=](int32_t) { return source; });
+}
+inline int __any_sync(uint32_t mask, int predicate) {
+  int any = predicate != 0 ? 1 : 0;
+  for (int step = 16; step >= 1; step /= 2) any |= __shfl_xor_sync(mask, any, step);
+  return any;
+}
+
+// Blocks run one after another and threads in turn, so nothing comes between.
+template <typename Value>
+Value atomicAdd(Value* target, Value value) {
+  const Value before = *target;
+  *target = before + value;
+  return before;
+}
+template <typename Value>
+Value atomicMax(Value* target, Value value) {
+  const Value before = *target;
+  if (before < value) *target = value;
+  return before;
+}
+
+inline int __popc(uint32_t bits) { return std::popcount(bits); }
+inline int __ffs(int bits) { return std::countr_zero(static_cast<uint32_t>(bits)) + 1; }
+inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
+using std::isnan;
 
 // ---- Runtime ----
 

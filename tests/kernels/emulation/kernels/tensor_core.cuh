@@ -65,6 +65,59 @@ inline void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint
   });
 }
 
+// A product of whole numbers whose fragments have kEach elements of the first dimension in a
+// register: left_of(register, element) or right_of(..) gives one.
+template <int kEach, typename Left, typename Right>
+void MultiplyAddPacked(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                       const Left& left_of, const Right& right_of) {
+  struct Lane {
+    int* c;
+    const uint32_t* a;
+    uint32_t b[2];
+  };
+  Lane self{c, a, {b0, b1}};
+  MeetWarp(6, &self, [&](void* const* lanes) {
+    static thread_local int left[16][8 * kEach];
+    static thread_local int right[8 * kEach][8];
+    for (int i = 0; i < 32; ++i) {
+      const auto& lane = *static_cast<const Lane*>(lanes[i]);
+      for (int e = 0; e < kEach; ++e) {
+        const int column = i % 4 * kEach + e;
+        for (int j = 0; j < 4; ++j) {
+          left[i / 4 + j % 2 * 8][column + j / 2 * 4 * kEach] = left_of(lane.a[j], e);
+        }
+        for (int j = 0; j < 2; ++j) right[column + j * 4 * kEach][i / 4] = right_of(lane.b[j], e);
+      }
+    }
+    for (int i = 0; i < 32; ++i) {
+      auto& lane = *static_cast<Lane*>(lanes[i]);
+      for (int j = 0; j < 4; ++j) {
+        for (int k = 0; k < 8 * kEach; ++k) {
+          lane.c[j] += left[i / 4 + j / 2 * 8][k] * right[k][i % 4 * 2 + j % 2];
+        }
+      }
+    }
+  });
+}
+
+inline void MultiplyAddBytes(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  MultiplyAddPacked<4>(
+      c, a, b0, b1, [](uint32_t word, int i) { return static_cast<int>(word >> (8 * i) & 0xff); },
+      [](uint32_t word, int i) { return int{static_cast<int8_t>(word >> (8 * i) & 0xff)}; });
+}
+
+inline void MultiplyAddBits(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  const auto bit = [](uint32_t word, int i) { return static_cast<int>(word >> i & 1); };
+  MultiplyAddPacked<32>(c, a, b0, b1, bit, bit);
+}
+
+inline uint4 LoadOnce16(const void* source) {
+  INTARSIA_CHECK(reinterpret_cast<uintptr_t>(source) % 16 == 0);
+  uint4 value;
+  std::memcpy(&value, source, 16);
+  return value;
+}
+
 template <bool kIsTransposed>
 void LoadMatrixFragments(uint32_t (&r)[4], uint32_t shared_address) {
   struct Lane {
