@@ -8,7 +8,9 @@
 
 #include <array>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,6 +45,15 @@ struct Digest {
 
   // Errors: kInvalidArgument unless `raw` has 32 bytes.
   static Result<Digest> FromBytes(std::string_view raw);
+};
+
+// For hash tables by digest, whose bytes are as good as random already.
+struct DigestHash {
+  size_t operator()(const Digest& digest) const {
+    size_t hash = 0;
+    std::memcpy(&hash, digest.bytes.data(), sizeof(hash));
+    return hash;
+  }
 };
 
 // Builds a Digest over fields. Each is prefixed by its length, so that ("ab", "c") and ("a", "bc")

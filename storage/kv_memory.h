@@ -19,7 +19,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -106,13 +105,6 @@ class KvMemory {
   KvMemoryStats stats() const;
 
  private:
-  struct DigestHash {
-    size_t operator()(const Digest& digest) const {
-      size_t hash = 0;
-      std::memcpy(&hash, digest.bytes.data(), sizeof(hash));
-      return hash;
-    }
-  };
   static constexpr size_t kNumHalfLives = 3;
   struct Heat {
     std::array<double, kNumHalfLives> uses = {};  // as of last_use, by half-life

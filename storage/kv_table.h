@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "storage/kv_entry.h"
 #include "storage/record_codec.h"
 
@@ -109,13 +109,6 @@ class KvTable {
   int64_t retained_bytes() const;
 
  private:
-  struct DigestHash {
-    size_t operator()(const Digest& digest) const {
-      size_t hash = 0;
-      std::memcpy(&hash, digest.bytes.data(), sizeof(hash));
-      return hash;
-    }
-  };
   using Slots = std::unordered_map<Digest, std::shared_ptr<KvSlot>, DigestHash>;
 
   // These are called with mutex_ held.
