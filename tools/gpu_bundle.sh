@@ -19,7 +19,7 @@ readonly build=$1 target=$2
 
 shopt -s nullglob
 programs=("$build"/bin/gpu_tests "$build"/bin/*_cuda_bench "$build"/bin/end_to_end_gpu_*_bench
-          "$build"/bin/fusion_qualit[y])
+          "$build"/bin/fusion_qualit[y] "$build"/bin/end_to_end_gpu_compute_qualit[y])
 if [[ ! -x $build/bin/gpu_tests ]]; then
   echo "gpu_bundle: no $build/bin/gpu_tests; make gpu-bundle builds it" >&2
   exit 1

@@ -3,8 +3,6 @@
 // Windows of real text are prefilled once with each compute type. For the last tokens of each
 // window: KL of the next token's distribution from the one that f32 products give, the share of
 // tokens whose first choice is the same, and the loss on the text itself.
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -16,10 +14,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "bench/end_to_end/next_token_quality.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/sample_tokens.h"
-#include "engine/log_probabilities.h"
-#include "kernels/softmax.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 #include "model/transformer.h"
@@ -39,11 +36,8 @@ struct Arguments {
 };
 
 struct Compared {
-  std::string name;
+  NextTokenQuality quality;
   std::unique_ptr<model::Transformer> transformer;
-  std::vector<double> kl;
-  double loss = 0.0;
-  int64_t num_agreeing = 0;
 };
 
 // Logits [num_rows, vocab_size] of the last rows of a prompt.
@@ -55,29 +49,6 @@ std::vector<float> Logits(const model::Transformer& transformer, std::span<const
   std::iota(positions.begin(), positions.end(), 0);
   return Require(transformer.Forward(
       {.tokens = tokens, .positions = positions, .num_logit_rows = num_rows}, cache.get()));
-}
-
-void Add(std::span<const float> reference, std::span<const float> logits, int32_t next_token,
-         Compared* compared) {
-  const std::vector<double> wanted = engine::LogProbabilities(reference);
-  const std::vector<double> got = engine::LogProbabilities(logits);
-  compared->kl.push_back(engine::KlDivergence(wanted, got));
-  compared->loss -= got[static_cast<size_t>(next_token)];
-  compared->num_agreeing += kernels::ArgMax(reference.data(), std::ssize(reference)) ==
-                            kernels::ArgMax(logits.data(), std::ssize(logits));
-}
-
-void Report(Compared* compared) {
-  std::vector<double>& kl = compared->kl;
-  std::ranges::sort(kl);
-  const auto count = static_cast<double>(kl.size());
-  const double mean = std::accumulate(kl.begin(), kl.end(), 0.0) / count;
-  const auto quantile = [&](double share) {
-    return kl[static_cast<size_t>(share * static_cast<double>(kl.size() - 1))];
-  };
-  std::printf("| %s | %zu | %.5f | %.5f | %.5f | %.4f | %.4f |\n", compared->name.c_str(),
-              kl.size(), mean, quantile(0.5), quantile(0.99),
-              static_cast<double>(compared->num_agreeing) / count, compared->loss / count);
 }
 
 void Compare(const Arguments& arguments) {
@@ -92,9 +63,7 @@ void Compare(const Arguments& arguments) {
         std::pair("int8", ComputeType::kInt8)}) {
     auto transformer = model::Transformer::Load(*file, {.compute = type}, &pool);
     if (transformer.status().code() == StatusCode::kUnsupported) continue;
-    Compared& compared = all.emplace_back();
-    compared.name = name;
-    compared.transformer = Require(std::move(transformer));
+    all.push_back({NextTokenQuality(name), Require(std::move(transformer))});
   }
   std::printf("%s; %s; %lld windows of %lld tokens, the last %d of each\n\n",
               arguments.model.substr(arguments.model.rfind('/') + 1).c_str(), sample.source.c_str(),
@@ -109,19 +78,15 @@ void Compare(const Arguments& arguments) {
     for (Compared& compared : all) {
       const std::vector<float> logits = Logits(*compared.transformer, tokens, arguments.num_rows);
       if (reference.empty()) reference = logits;
-      const auto vocab = static_cast<size_t>(compared.transformer->config().vocab_size);
-      for (int64_t row = 0; row < arguments.num_rows; ++row) {
-        const size_t first = static_cast<size_t>(row) * vocab;
-        const int64_t next = begin + arguments.window_tokens - arguments.num_rows + row + 1;
-        Add(std::span(reference).subspan(first, vocab), std::span(logits).subspan(first, vocab),
-            sample.ids[static_cast<size_t>(next)], &compared);
-      }
+      const int64_t next = begin + arguments.window_tokens - arguments.num_rows + 1;
+      compared.quality.AddAll(
+          reference, logits,
+          std::span(sample.ids)
+              .subspan(static_cast<size_t>(next), static_cast<size_t>(arguments.num_rows)));
     }
   }
-  std::printf(
-      "| products | tokens | KL from f32, mean | median | p99 | first choice agrees | loss |\n");
-  std::printf("|---|---|---|---|---|---|---|\n");
-  for (Compared& compared : all) Report(&compared);
+  NextTokenQuality::ReportHeading("f32");
+  for (const Compared& compared : all) compared.quality.Report();
 }
 
 int Main(int argc, char** argv) {

@@ -27,6 +27,9 @@ constexpr kernels::Tolerance kTolerance{.absolute = 1e9, .relative = 0.0, .nmse 
 // A rounding to e4m3 is off by up to 2^-4, a product by 4 % of its size.
 constexpr kernels::Tolerance kFp8Tolerance{.absolute = 1e9, .relative = 0.0, .nmse = 5e-2};
 
+// Of two models whose products are in bf16, perhaps by different algorithms.
+constexpr kernels::Tolerance kSameForm{.absolute = 1e9, .relative = 0.0, .nmse = 1e-4};
+
 TinyShape ShapeOf(std::string_view family) {
   return {.family = family, .hidden = 128, .head_dim = 64, .ffn = 192, .vocab = 163};
 }
@@ -194,8 +197,8 @@ TEST_P(TransformerCudaTest, PassesOfFewRowsAreInBf16) {
   const std::vector<int32_t> positions = PositionsFrom(0, tokens.size());
   const auto kv = Take(in_bf16.kv_pool->Allocate(64, in_bf16.stream.get()));
   const auto fp8_kv = Take(model.kv_pool->Allocate(64, model.stream.get()));
-  EXPECT_EQ(model.Forward(tokens, positions, *fp8_kv, 3),
-            in_bf16.Forward(tokens, positions, *kv, 3));
+  EXPECT_TRUE(kernels::ArraysAgree(model.Forward(tokens, positions, *fp8_kv, 3),
+                                   in_bf16.Forward(tokens, positions, *kv, 3), kSameForm));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TransformerCudaTest, ::testing::ValuesIn(TinyFamilies()),
