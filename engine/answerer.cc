@@ -242,7 +242,9 @@ Status Answerer::Prefill(Job* job) const {
   job->result.timing.prefill_ms = stopwatch.milliseconds();
   job->result.timing.load_ms = timing.load_ms;
   placed.costs->ObserveRows(usage.recomputed_tokens + usage.fresh_tokens, timing.rows_ms);
-  placed.costs->ObserveLoad(job->num_cached_bytes, timing.wait_ms);
+  // What a device had to wait for the disk for is in memory when it is asked for again, and would
+  // never be if it counted.
+  if (timing.read_bytes == 0) placed.costs->ObserveLoad(job->num_cached_bytes, timing.wait_ms);
   if (!job->started.lost_segments.empty()) {
     job->result.notices.push_back(std::to_string(job->started.lost_segments.size()) +
                                   " damaged KV caches were put aside and computed again");

@@ -152,6 +152,13 @@ query::Outcome<ResultSet> Session::Run(const query::ShowCache& statement) {
                          Value(memory.misses), Value(memory.admissions), Value(memory.evictions),
                          Value(0), Value(0), Value(memory.num_pins), Value(memory.num_retained),
                          Value(memory.retained_bytes), Value(0), Value(memory.source_bytes)});
+  if (const auto device = engine_.backends()->CacheStats(); device.has_value()) {
+    result.rows.push_back({Value("device"), Value(device->num_entries), Value(device->num_bytes),
+                           Value(0), Value(device->bytes_max), Value(0), Value(device->hits),
+                           Value(device->misses), Value(device->admissions),
+                           Value(device->evictions), Value(0), Value(0), Value(device->num_pins),
+                           Value(0), Value(0), Value(0), Value(0)});
+  }
   return result;
 }
 

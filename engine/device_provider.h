@@ -22,6 +22,8 @@ struct DeviceModelOptions {
   // Memory on the device for the keys and values of prompts. 0: as much as two prompts of the
   // model's longest context take, and at most a quarter of what is free.
   int64_t kv_bytes_max = 0;
+  // Memory on the device for caches that stay there between prompts. 0: none stay.
+  int64_t cache_bytes_max = 0;
   ThreadPool* threads = nullptr;  // outlives the backend
 };
 

@@ -7,6 +7,11 @@
 
 namespace intarsia::engine {
 
+FusionBackends::Budgets DeviceBudgetsOf(const query::Settings& settings) {
+  return {.kv_bytes_max = settings.GetInteger(kDeviceKvBytesMax),
+          .cache_bytes_max = settings.GetInteger(kDeviceCacheBytesMax)};
+}
+
 Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
                std::unique_ptr<storage::Database> database, const EngineOptions& options)
     : file_system_(options.file_system),
@@ -37,7 +42,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
   for (const storage::CollectionInfo& collection : collections) {
     database->kv()->SetTtl(collection.id, KvTtlOf(collection));
   }
-  return std::unique_ptr<Engine>(new Engine(std::move(text_indexer), std::move(database), options));
+  std::unique_ptr<Engine> engine(new Engine(std::move(text_indexer), std::move(database), options));
+  engine->backends_.SetBudgets(DeviceBudgetsOf(query::Settings()));
+  return engine;
 }
 
 }  // namespace intarsia::engine

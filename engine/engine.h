@@ -20,6 +20,7 @@
 #include "engine/model_registry.h"
 #include "engine/retriever.h"
 #include "engine/text_indexer.h"
+#include "query/settings.h"
 #include "storage/database.h"
 
 namespace intarsia::engine {
@@ -35,6 +36,11 @@ struct EngineOptions {
   const Clock* clock = Clock::System();      // outlives the engine
   DeviceProvider* devices = LocalDevices();  // outlives the engine
 };
+
+inline constexpr const char* kDeviceKvBytesMax = "device.kv_bytes_max";
+inline constexpr const char* kDeviceCacheBytesMax = "device.cache_bytes_max";
+// What the settings of these names say.
+FusionBackends::Budgets DeviceBudgetsOf(const query::Settings& settings);
 
 class Engine {
  public:

@@ -52,10 +52,44 @@ Status FusionBackends::Check(const DeviceChoice& choice) {
   return Status::Ok();
 }
 
-void FusionBackends::SetKvBytesMax(int64_t kv_bytes_max) {
+std::vector<std::shared_ptr<FusionBackend>> FusionBackends::LoadedBackends() {
+  std::vector<std::shared_ptr<FusionBackend>> backends;
   const std::scoped_lock lock(mutex_);
-  if (kv_bytes_max == kv_bytes_max_) return;
-  kv_bytes_max_ = kv_bytes_max;
+  for (const auto& [key, place] : places_) {
+    const std::scoped_lock place_lock(place->mutex);
+    if (place->backend != nullptr) backends.push_back(place->backend);
+  }
+  return backends;
+}
+
+void FusionBackends::ForgetRemovedCaches() {
+  for (const std::shared_ptr<FusionBackend>& backend : LoadedBackends()) {
+    backend->ForgetCaches([this](const Digest& identity) { return !kv_->Contains(identity); });
+  }
+}
+
+std::optional<storage::KvMemoryStats> FusionBackends::CacheStats() {
+  const std::vector<std::shared_ptr<FusionBackend>> backends = LoadedBackends();
+  if (backends.empty()) return std::nullopt;
+  storage::KvMemoryStats sum;
+  for (const std::shared_ptr<FusionBackend>& backend : backends) {
+    const storage::KvMemoryStats stats = backend->cache_stats();
+    sum.num_entries += stats.num_entries;
+    sum.num_bytes += stats.num_bytes;
+    sum.bytes_max += stats.bytes_max;
+    sum.num_pins += stats.num_pins;
+    sum.hits += stats.hits;
+    sum.misses += stats.misses;
+    sum.admissions += stats.admissions;
+    sum.evictions += stats.evictions;
+  }
+  return sum;
+}
+
+void FusionBackends::SetBudgets(const Budgets& budgets) {
+  const std::scoped_lock lock(mutex_);
+  if (budgets == budgets_) return;
+  budgets_ = budgets;
   for (const auto& [key, place] : places_) {
     if (key.second == kCpu) continue;
     const std::scoped_lock place_lock(place->mutex);
@@ -121,10 +155,10 @@ void FusionBackends::PinMemory() {
 Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
                                                                  const Generator& generator,
                                                                  int32_t index) {
-  int64_t kv_bytes_max = 0;
+  Budgets budgets;
   {
     const std::scoped_lock lock(mutex_);
-    kv_bytes_max = kv_bytes_max_;
+    budgets = budgets_;
   }
   const std::scoped_lock lock(place->mutex);
   if (!place->failure.ok()) return place->failure;
@@ -133,8 +167,10 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
     if (!place->failure.ok()) return place->failure;
     return place->backend;
   }
-  auto loaded = devices_->Load(*generator.file,
-                               {.index = index, .kv_bytes_max = kv_bytes_max, .threads = threads_});
+  auto loaded = devices_->Load(*generator.file, {.index = index,
+                                                 .kv_bytes_max = budgets.kv_bytes_max,
+                                                 .cache_bytes_max = budgets.cache_bytes_max,
+                                                 .threads = threads_});
   if (!loaded.ok()) {
     place->failure = loaded.status();
     return place->failure;

@@ -56,9 +56,19 @@ class FusionBackends {
   // Errors: those of DeviceProvider::Check for a device, with the remedy.
   Status Check(const DeviceChoice& choice);
 
-  // From now on, models that come to a device take so much memory there for keys and values; 0: as
-  // DeviceModelOptions say. Those that are there come anew.
-  void SetKvBytesMax(int64_t kv_bytes_max);
+  // What each model may take on a device beside its weights, as DeviceModelOptions say.
+  struct Budgets {
+    int64_t kv_bytes_max = 0;
+    int64_t cache_bytes_max = 0;
+    bool operator==(const Budgets&) const = default;
+  };
+  // Models that are on a device come there anew if this changes something.
+  void SetBudgets(const Budgets& budgets);
+
+  // Makes devices forget the caches that the store no longer has.
+  void ForgetRemovedCaches();
+  // Of all devices; nothing if no model is on one.
+  std::optional<storage::KvMemoryStats> CacheStats();
 
   // Where a prompt would be run: "cpu" or "cuda:N".
   std::string NameOf(const DeviceChoice& choice, const Generator& generator);
@@ -96,6 +106,8 @@ class FusionBackends {
                                                    int32_t index);
   Result<StartedRun> PrefillAt(Place* place, const Generator& generator, int32_t index,
                                const PrefillRequest& request);
+  // The backends that are on devices now.
+  std::vector<std::shared_ptr<FusionBackend>> LoadedBackends();
   std::optional<std::string> TakeAbsenceNotice();
   void PinMemory();
 
@@ -106,7 +118,7 @@ class FusionBackends {
   std::mutex mutex_;
   // Guarded by mutex_.
   std::map<PlaceKey, std::shared_ptr<Place>> places_;
-  int64_t kv_bytes_max_ = 0;
+  Budgets budgets_;
   std::optional<Status> first_device_;  // whether `auto` has a device; unknown until it is asked
   bool is_absence_told_ = false;
   bool is_memory_pinned_ = false;

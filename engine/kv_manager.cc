@@ -29,6 +29,7 @@ class StoredKv : public KvSource {
     return static_cast<KvPayloadType>(handle_.shape().quantizer);
   }
   int64_t num_tokens() const override { return handle_.shape().num_tokens; }
+  const Digest* identity() const override { return &handle_.identity(); }
   Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
     INTARSIA_RETURN_IF_ERROR(CheckShape(layer, std::ssize(target)));
     return Miss(store_->ReadLayer(handle_, layer, target));

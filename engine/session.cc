@@ -13,7 +13,6 @@ namespace {
 
 constexpr const char* kDiskBytesMax = "kv.disk_bytes_max";
 constexpr const char* kMemoryBytesMax = "kv.memory_bytes_max";
-constexpr const char* kDeviceKvBytesMax = "device.kv_bytes_max";
 constexpr const char* kTimeout = "statement_timeout_ms";
 
 template <typename Kind, typename... Others>
@@ -64,11 +63,19 @@ query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& state
                           "the database is open read-only: " + engine_.database()->path());
           }
         }
-        if constexpr (requires { Run(kind, context); }) {
-          return Run(kind, context);
-        } else {
-          return Run(kind);
+        const auto run = [&]() -> Rows {
+          if constexpr (requires { Run(kind, context); }) {
+            return Run(kind, context);
+          } else {
+            return Run(kind);
+          }
+        };
+        Rows rows = run();
+        // What a write took from the store, devices need not keep.
+        if constexpr (kIsWrite<std::remove_cvref_t<decltype(kind)>>) {
+          engine_.backends()->ForgetRemovedCaches();
         }
+        return rows;
       },
       statement);
 }
@@ -93,9 +100,9 @@ query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement
     }
     INTARSIA_RETURN_IF_ERROR(engine_.backends()->Check(*choice));
   }
-  if (query::EqualsIgnoringCase(statement.name.text, kDeviceKvBytesMax)) {
-    engine_.backends()->SetKvBytesMax(changed.GetInteger(kDeviceKvBytesMax));
-  }
+  const bool is_budget = query::EqualsIgnoringCase(statement.name.text, kDeviceKvBytesMax) ||
+                         query::EqualsIgnoringCase(statement.name.text, kDeviceCacheBytesMax);
+  if (is_budget) engine_.backends()->SetBudgets(DeviceBudgetsOf(changed));
   settings_ = std::move(changed);
   return query::ResultSet();
 }

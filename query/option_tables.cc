@@ -170,7 +170,7 @@ constexpr std::array<OptionSpec, 1> kDelete = {{
      "Removes every trace from the files at once, and searches them to prove it."},
 }};
 
-constexpr std::array<OptionSpec, 9> kSettings = {{
+constexpr std::array<OptionSpec, 10> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
      0, kScans},
@@ -187,6 +187,9 @@ constexpr std::array<OptionSpec, 9> kSettings = {{
      "Memory on a device for the keys and values of a model's prompts; 0: for two of its longest, "
      "at most a quarter of what is free.",
      0, kBytesMax},
+    {"device.cache_bytes_max", T::kBytes, "1073741824",
+     "Memory on a device for a model's attention caches that are used often; 0: none.", 0,
+     kBytesMax},
     {"statement_timeout_ms", T::kInteger, "0", "A statement that runs longer is stopped; 0: never.",
      0, 86'400'000},
 }};

@@ -68,6 +68,10 @@ const uint8_t* KvMemoryEntry::InSource(int64_t layer) const {
   return data_ + layers_[static_cast<size_t>(layer)].offset;
 }
 
+void KvMemoryEntry::SetFilled() {
+  for (Layer& layer : layers_) layer.state.store(kFilled, std::memory_order_release);
+}
+
 bool KvMemoryEntry::Read(int64_t layer, std::span<uint8_t> target) const {
   const Layer& from = layers_[static_cast<size_t>(layer)];
   // Acquire: pairs with the release in Keep, so that the bytes are there.
@@ -245,6 +249,17 @@ void KvMemory::Remove(const Digest& identity) {
   if (found == held_.end()) return;
   num_bytes_ -= found->second.entry->num_bytes();
   held_.erase(found);
+}
+
+void KvMemory::RemoveIf(const std::function<bool(const Digest&)>& is_gone) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(remembered_, [&](const auto& row) { return is_gone(row.first); });
+  std::erase_if(held_, [&](const auto& row) {
+    if (!is_gone(row.first)) return false;
+    num_bytes_ -= row.second.entry->num_bytes();
+    ReleaseLocked(row.first);
+    return true;
+  });
 }
 
 void KvMemory::SetSource(std::shared_ptr<MemorySource> source) {

@@ -19,6 +19,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -58,6 +59,11 @@ class KvMemoryEntry {
   // are here. Aligned as AlignedArray, valid as long as the entry.
   const uint8_t* InSource(int64_t layer) const;
 
+  // For memory of a source that the host cannot write: where a layer is to be put, and that all of
+  // them were. REQUIRES: is_from_source(), and nobody calls Read or Keep.
+  uint8_t* Target(int64_t layer) { return data_ + layers_[static_cast<size_t>(layer)].offset; }
+  void SetFilled();
+
  private:
   explicit KvMemoryEntry(size_t num_layers) : layers_(num_layers) {}
 
@@ -89,6 +95,8 @@ class KvMemory {
 
   // Forgets a cache that left the store. Whoever uses it may go on.
   void Remove(const Digest& identity);
+  // Forgets all caches for which `is_gone` says so. It must not call this.
+  void RemoveIf(const std::function<bool(const Digest&)>& is_gone);
   // From now on the cache is held, once it was used, whatever it is worth; until Release.
   void Retain(const KvEntry& entry);
   void Release(const Digest& identity);

@@ -23,6 +23,8 @@ class DeviceBackend : public FusionBackend {
   Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
                              int64_t num_new_tokens_max, const CancelToken* cancel) override;
   Status Health() const override;
+  storage::KvMemoryStats cache_stats() const override;
+  void ForgetCaches(const std::function<bool(const Digest&)>& is_gone) override;
 
  private:
   class State;

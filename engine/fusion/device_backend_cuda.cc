@@ -1,11 +1,15 @@
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/memory_source.h"
 #include "engine/fusion/device_backend.h"
+#include "engine/fusion/device_caches.h"
 #include "engine/fusion/device_decoder.h"
 #include "engine/fusion/device_fused_prefill.h"
 #include "kernels/device.h"
@@ -23,6 +27,33 @@ constexpr int64_t kFreeShare = 4;
 constexpr int32_t kRequestsMax = 16;
 // How long a prompt waits for its turn before it looks whether it was cancelled.
 constexpr std::chrono::milliseconds kTurnStep(10);
+
+// Memory comes from the device in pieces of this size, or of the whole budget if that is less.
+constexpr int64_t kCacheSlabBytes = int64_t{64} << 20;
+
+// Memory of a device, for caches. A SlabMemory calls it with its lock held.
+class DeviceMemory : public MemorySource {
+ public:
+  explicit DeviceMemory(int32_t device, kernels::DeviceStream stream)
+      : device_(device), stream_(std::move(stream)) {}
+
+  MemoryBlock Take(int64_t num_bytes) override {
+    // Whatever is wrong, there is no memory; who needs the device will be told.
+    if (!kernels::UseDevice(device_).ok()) return {};
+    Result<kernels::DeviceBuffer> buffer =
+        kernels::DeviceBuffer::Allocate(num_bytes, stream_.get());
+    if (!buffer.ok() || !kernels::WaitFor(stream_.get()).ok()) return {};
+    void* const data = buffer->data();
+    buffers_.emplace(data, *std::move(buffer));
+    return {data, num_bytes};
+  }
+  void Give(const MemoryBlock& block) override { buffers_.erase(block.data); }
+
+ private:
+  const int32_t device_;
+  kernels::DeviceStream stream_;  // before the memory, which is given back on it
+  std::map<void*, kernels::DeviceBuffer> buffers_;
+};
 
 // The budget of the pages, which holds one of them at least.
 Result<int64_t> KvBytesFor(const model::ModelConfig& config, const DeviceModelOptions& options) {
@@ -66,6 +97,14 @@ class DeviceBackend::State {
     INTARSIA_ASSIGN_OR_RETURN(state->fusion_,
                               DeviceFusion::Create(*state->transformer_, state->pages_.get(),
                                                    options.threads, DeviceFusionOptions()));
+    const int64_t slab_bytes =
+        std::clamp(options.cache_bytes_max, int64_t{1} << 20, kCacheSlabBytes);
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream caches_stream,
+                              kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
+    state->caches_ = std::make_unique<DeviceCaches>(
+        std::make_shared<SlabMemory>(
+            std::make_unique<DeviceMemory>(options.index, std::move(caches_stream)), slab_bytes),
+        options.cache_bytes_max);
     return state;
   }
 
@@ -77,8 +116,18 @@ class DeviceBackend::State {
     while (!turn.try_lock_for(kTurnStep)) {
       if (request.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request.cancel->Check());
     }
-    return fusion_->Prefill(prompt, request);
+    DeviceCaches::Lease lease(caches_.get(), prompt, transformer_->config());
+    Result<DeviceFusedContext> context = fusion_->Prefill(lease.prompt(), request);
+    if (context.ok()) {
+      lease.Keep(context->lost_segments);
+    } else {
+      // What was enqueued may still read the caches. An error of it is that of the device.
+      kernels::WaitFor(fusion_->stream()).IgnoreError();
+    }
+    return context;
   }
+
+  DeviceCaches* caches() const { return caches_.get(); }
 
   Result<std::unique_ptr<DeviceDecoder>> TakeDecoder() {
     {
@@ -116,6 +165,7 @@ class DeviceBackend::State {
   kernels::DeviceStream stream_;  // on which the pages were allocated
   std::unique_ptr<model::CudaTransformer> transformer_;
   std::unique_ptr<model::DeviceKvPool> pages_;
+  std::unique_ptr<DeviceCaches> caches_;
   std::unique_ptr<DeviceFusion> fusion_;  // used by whoever holds turn_
 
   std::timed_mutex turn_;
@@ -175,5 +225,11 @@ Result<StartedRun> DeviceBackend::Prefill(const Prompt& prompt, const FusionOpti
 }
 
 Status DeviceBackend::Health() const { return state_->health(); }
+
+storage::KvMemoryStats DeviceBackend::cache_stats() const { return state_->caches()->stats(); }
+
+void DeviceBackend::ForgetCaches(const std::function<bool(const Digest&)>& is_gone) {
+  state_->caches()->RemoveIf(is_gone);
+}
 
 }  // namespace intarsia::engine

@@ -130,6 +130,8 @@ class DeviceLoader {
   void Enqueue();
   Status EnqueueLayer(int32_t layer);
   Status EnqueueSegment(int32_t layer, size_t segment);
+  // Where a layer of a copied segment goes: where its source wants it, or into memory_.
+  uint8_t* TargetOf(int32_t layer, size_t segment) const;
 
   // Immutable after Start.
   const Prompt& prompt_;

@@ -110,7 +110,7 @@ Status DeviceLoader::Allocate() {
     (is_read ? bytes_.read : is_copied ? bytes_.pinned : bytes_.on_device) += size * num_layers_;
     offsets_.push_back(is_copied ? bytes_per_layer_ : -1);
     sizes_.push_back(size);
-    if (is_copied) bytes_per_layer_ += Aligned(size);
+    if (is_copied && segment.cached->DeviceTarget(0) == nullptr) bytes_per_layer_ += Aligned(size);
   }
   if (read_bytes_max > 0) INTARSIA_RETURN_IF_ERROR(staging_->Prepare(read_bytes_max));
   INTARSIA_ASSIGN_OR_RETURN(
@@ -119,10 +119,9 @@ Status DeviceLoader::Allocate() {
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
     for (size_t index = 0; index < offsets_.size(); ++index) {
       const KvSource* const cached = prompt_.segments()[index].cached;
-      pointers.push_back(offsets_[index] >= 0
-                             ? memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[index]
-                         : sizes_[index] > 0 ? cached->DeviceLayer(layer)
-                                             : nullptr);
+      pointers.push_back(offsets_[index] >= 0 ? TargetOf(layer, index)
+                         : sizes_[index] > 0  ? cached->DeviceLayer(layer)
+                                              : nullptr);
     }
   }
   const auto num_bytes = static_cast<int64_t>(pointers.size() * sizeof(pointers[0]));
@@ -161,9 +160,15 @@ DeviceLoader::~DeviceLoader() {
   kernels::WaitFor(streams_.copy).IgnoreError();
 }
 
+uint8_t* DeviceLoader::TargetOf(int32_t layer, size_t segment) const {
+  uint8_t* const target = prompt_.segments()[segment].cached->DeviceTarget(layer);
+  return target != nullptr ? target
+                           : memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[segment];
+}
+
 Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
   const KvSource& source = *prompt_.segments()[segment].cached;
-  uint8_t* const target = memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[segment];
+  uint8_t* const target = TargetOf(layer, segment);
   const int64_t size = sizes_[segment];
   if (const uint8_t* const pinned = source.PinnedLayer(layer); pinned != nullptr) {
     INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(target, pinned, size, streams_.copy));
@@ -235,7 +240,7 @@ const uint8_t* const* DeviceLoader::payloads(int32_t layer) const {
 }
 
 Result<double> DeviceLoader::LoadMilliseconds() const {
-  if (bytes_per_layer_ == 0) return 0.0;
+  if (bytes_.read + bytes_.pinned == 0) return 0.0;
   INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,
                             marks_.back().copied.MillisecondsSince(*begin_));
   return double{milliseconds};
@@ -244,7 +249,7 @@ Result<double> DeviceLoader::LoadMilliseconds() const {
 Result<double> DeviceLoader::WaitMilliseconds() const {
   double sum = 0.0;
   for (const Marks& marks : marks_) {
-    if (!marks.is_waited || bytes_per_layer_ == 0) continue;
+    if (!marks.is_waited || bytes_.read + bytes_.pinned == 0) continue;
     INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,
                               marks.behind_wait.MillisecondsSince(marks.before_wait));
     sum += double{milliseconds};

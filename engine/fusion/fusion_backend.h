@@ -9,14 +9,17 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "base/cancel.h"
+#include "base/hash.h"
 #include "base/result.h"
 #include "engine/fusion/fused_prefill.h"
 #include "engine/fusion/prompt.h"
+#include "storage/kv_store.h"
 
 namespace intarsia::engine {
 
@@ -61,6 +64,10 @@ class FusionBackend {
   // kInternal, with what happened, once the device has failed and this process can no longer use
   // it.
   virtual Status Health() const { return Status::Ok(); }
+
+  // What caches it keeps by itself, and how to make it forget those for which `is_gone` says so.
+  virtual storage::KvMemoryStats cache_stats() const { return {}; }
+  virtual void ForgetCaches(const std::function<bool(const Digest&)>& /*is_gone*/) {}
 };
 
 }  // namespace intarsia::engine

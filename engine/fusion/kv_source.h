@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/async_reader.h"
+#include "base/hash.h"
 #include "base/status.h"
 #include "kernels/kv_codec.h"
 
@@ -50,6 +51,12 @@ class KvSource {
   // must be read. What these return was checked when it was put there.
   virtual const uint8_t* DeviceLayer(int32_t /*layer*/) const { return nullptr; }
   virtual const uint8_t* PinnedLayer(int32_t /*layer*/) const { return nullptr; }
+  // Where on the device the payload is to be put when it is copied there, so that it can stay;
+  // null: wherever the copier likes. 64-byte aligned, for all layers or none.
+  virtual uint8_t* DeviceTarget(int32_t /*layer*/) const { return nullptr; }
+
+  // What the cache is known by; null for one that nobody else has.
+  virtual const Digest* identity() const { return nullptr; }
 };
 
 // A cache in memory, as the forward pass that computed it left it.

@@ -48,6 +48,15 @@ Prompt Prompt::WithoutCache(size_t segment_index) const {
   return prompt;
 }
 
+Prompt Prompt::WithSource(size_t segment_index, const KvSource* cached) const {
+  INTARSIA_CHECK(segment_index < segments_.size());
+  INTARSIA_CHECK(segments_[segment_index].cached != nullptr && cached != nullptr &&
+                 cached->num_tokens() == segments_[segment_index].size());
+  Prompt prompt = *this;
+  prompt.segments_[segment_index].cached = cached;
+  return prompt;
+}
+
 std::vector<int32_t> Prompt::Candidates() const {
   std::vector<int32_t> positions;
   for (const Segment& segment : segments_) {

@@ -50,6 +50,10 @@ class Prompt {
   // The same prompt with the segment's cache taken away: a miss that showed late.
   Prompt WithoutCache(size_t segment_index) const;
 
+  // The same prompt with the segment's cache taken from `cached`, which has as many tokens.
+  // REQUIRES: the segment has a cache.
+  Prompt WithSource(size_t segment_index, const KvSource* cached) const;
+
   // Positions of tokens that have a cache which is not exact, ascending: the tokens that a selector
   // may pick.
   std::vector<int32_t> Candidates() const;

@@ -88,6 +88,25 @@ TEST_F(DeviceAnswerCudaTest, AnswersRepeatThemselves) {
   }
 }
 
+TEST_F(DeviceAnswerCudaTest, CachesFromAllTiersGiveTheSameAnswer) {
+  Run("CACHE COLLECTION docs");
+  const auto first = AnswerOn("cuda:0", "max_tokens = 20");
+  // Read, then in pinned memory and coming to the device, then there.
+  for (int i = 0; i < 4; ++i) {
+    const auto again = AnswerOn("cuda:0", "max_tokens = 20");
+    EXPECT_EQ(Text(again, "answer"), Text(first, "answer"));
+    EXPECT_EQ(query::ToJson(Cell(again, "usage")), query::ToJson(Cell(first, "usage")));
+  }
+  const auto shown = Run("SHOW CACHE");
+  ASSERT_EQ(shown.rows.size(), 3U);
+  EXPECT_GT(Number(shown, "locked_bytes", 1), 0);
+  EXPECT_GT(Number(shown, "hits", 2), 0);
+  EXPECT_EQ(Number(shown, "in_use", 2), 0);
+  Run("CLEAR CACHE");
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "entries", 2), 0);
+  EXPECT_GT(Usage(AnswerOn("cuda:0", "max_tokens = 4"), "fresh_tokens"), 0);
+}
+
 TEST_F(DeviceAnswerCudaTest, AnalyzeSaysWhereItRanAndWhatWasLoaded) {
   Run("CACHE COLLECTION docs");
   EXPECT_TRUE(Has(Plan("EXPLAIN " + Sql("max_tokens = 4")), "device=cuda:0\n"));

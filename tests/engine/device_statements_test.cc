@@ -224,6 +224,34 @@ TEST_F(DeviceStatementsTest, CachesInMemoryLieWhereADeviceCopiesFrom) {
   EXPECT_EQ(in_memory("bytes"), 0);
 }
 
+TEST_F(DeviceStatementsTest, CachesStayOnTheDeviceUntilTheyAreRemoved) {
+  OpenWith(&devices_);
+  Run("CACHE COLLECTION docs");
+  EXPECT_EQ(Run("SHOW CACHE").rows.size(), 2U);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(devices_.state().num_resident, 0);
+    Answer();
+  }
+  EXPECT_EQ(devices_.state().num_resident, 8);
+  const auto shown = Run("SHOW CACHE");
+  ASSERT_EQ(shown.rows.size(), 3U);
+  EXPECT_EQ(Text(shown, "tier", 2), "device");
+  EXPECT_EQ(Number(shown, "entries", 2), 8);
+  EXPECT_EQ(Number(shown, "hits", 2), 8);
+  EXPECT_EQ(Number(shown, "in_use", 2), 0);
+  EXPECT_EQ(Number(shown, "bytes_max", 2), int64_t{1} << 30);
+  const int64_t num_harbour =
+      Number(Run("SELECT COUNT(*) FROM docs WHERE source LIKE '%harbour.md'"), "count");
+  Run("DELETE FROM docs WHERE source LIKE '%harbour.md'");
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "entries", 2), 8 - num_harbour);
+  Run("CLEAR CACHE");
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "bytes", 2), 0);
+  Run("SET device.cache_bytes_max = 0");
+  Run("CACHE COLLECTION docs");
+  for (int i = 0; i < 3; ++i) Answer();
+  EXPECT_EQ(devices_.state().num_resident, 0);
+}
+
 TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLeaveIt) {
   OpenWith(&devices_);
   FakeDeviceState& device = devices_.state();

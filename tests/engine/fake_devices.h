@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "engine/device_provider.h"
 #include "engine/fusion/cpu_backend.h"
+#include "engine/fusion/device_caches.h"
 #include "model/transformer.h"
 
 namespace intarsia::engine {
@@ -29,6 +30,12 @@ class AbsentDevices : public DeviceProvider {
   bool is_built_ = false;
 };
 
+class PlainMemory : public MemorySource {
+ public:
+  MemoryBlock Take(int64_t num_bytes) override { return MemoryPool::Allocate(num_bytes); }
+  void Give(const MemoryBlock& block) override { MemoryPool::Free(block); }
+};
+
 // What goes wrong, and what was seen.
 struct FakeDeviceState {
   Status load;                // what loading a model returns
@@ -39,13 +46,19 @@ struct FakeDeviceState {
   int64_t num_there = 0;      // models that are on the device now
   int64_t num_prefills = 0;   // that were computed there
   int64_t kv_bytes_max = -1;  // of the last load
-  int64_t num_pinned = 0;     // caches of the last prompt in pinned memory
+  int64_t num_pinned = 0;     // caches of the last prompt in pinned memory,
+  int64_t num_resident = 0;   // and on the device
 };
 
 class FakeDeviceBackend : public FusionBackend {
  public:
-  FakeDeviceBackend(FakeDeviceState* state, std::shared_ptr<const model::Transformer> transformer)
-      : state_(*state), cpu_(std::move(transformer)) {
+  FakeDeviceBackend(FakeDeviceState* state, std::shared_ptr<const model::Transformer> transformer,
+                    int64_t cache_bytes_max)
+      : state_(*state),
+        config_(transformer->config()),
+        caches_(std::make_shared<SlabMemory>(std::make_unique<PlainMemory>(), 1 << 20),
+                cache_bytes_max),
+        cpu_(std::move(transformer)) {
     ++state_.num_there;
   }
   ~FakeDeviceBackend() override { --state_.num_there; }
@@ -53,14 +66,17 @@ class FakeDeviceBackend : public FusionBackend {
   Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
                              int64_t num_new_tokens_max, const CancelToken* cancel) override {
     if (options.selector == "deviation" && !state_.prefill.ok()) return state_.prefill;
+    DeviceCaches::Lease lease(&caches_, prompt, config_);
     state_.num_pinned = 0;
-    for (const Segment& segment : prompt.segments()) {
-      if (segment.cached != nullptr && segment.cached->PinnedLayer(0) != nullptr) {
-        ++state_.num_pinned;
-      }
+    state_.num_resident = 0;
+    for (const Segment& segment : lease.prompt().segments()) {
+      if (segment.cached == nullptr) continue;
+      if (segment.cached->PinnedLayer(0) != nullptr) ++state_.num_pinned;
+      if (segment.cached->DeviceLayer(0) != nullptr) ++state_.num_resident;
     }
     INTARSIA_ASSIGN_OR_RETURN(StartedRun started,
-                              cpu_.Prefill(prompt, options, num_new_tokens_max, cancel));
+                              cpu_.Prefill(lease.prompt(), options, num_new_tokens_max, cancel));
+    lease.Keep(started.lost_segments);
     ++state_.num_prefills;
     // Such that loading is always worth it and no reason for more rows.
     started.timing.load_ms = 2.0;
@@ -72,6 +88,10 @@ class FakeDeviceBackend : public FusionBackend {
     return started;
   }
   Status Health() const override { return state_.health; }
+  storage::KvMemoryStats cache_stats() const override { return caches_.stats(); }
+  void ForgetCaches(const std::function<bool(const Digest&)>& is_gone) override {
+    caches_.RemoveIf(is_gone);
+  }
 
  private:
   class Run : public FusedRun {
@@ -89,6 +109,8 @@ class FakeDeviceBackend : public FusionBackend {
   };
 
   FakeDeviceState& state_;
+  const model::ModelConfig config_;
+  DeviceCaches caches_;
   CpuBackend cpu_;
 };
 
@@ -107,8 +129,8 @@ class FakeDevices : public DeviceProvider {
     INTARSIA_ASSIGN_OR_RETURN(
         std::shared_ptr<const model::Transformer> transformer,
         model::Transformer::Load(file, {.compute = kernels::ComputeType::kF32}, options.threads));
-    return std::unique_ptr<FusionBackend>(
-        std::make_unique<FakeDeviceBackend>(&state_, std::move(transformer)));
+    return std::unique_ptr<FusionBackend>(std::make_unique<FakeDeviceBackend>(
+        &state_, std::move(transformer), options.cache_bytes_max));
   }
   std::shared_ptr<MemorySource> PinnedMemory() override {
     return std::make_shared<SlabMemory>(std::make_unique<PlainMemory>(), 1 << 20);
@@ -116,12 +138,6 @@ class FakeDevices : public DeviceProvider {
   FakeDeviceState& state() { return state_; }
 
  private:
-  class PlainMemory : public MemorySource {
-   public:
-    MemoryBlock Take(int64_t num_bytes) override { return MemoryPool::Allocate(num_bytes); }
-    void Give(const MemoryBlock& block) override { MemoryPool::Free(block); }
-  };
-
   FakeDeviceState state_;
 };
 
