@@ -20,6 +20,7 @@ namespace intarsia::kernels {
 inline constexpr int kChunkPieces = 4;  // a lane's share of a chunk is one piece
 inline constexpr int kChunkDims = kChunkPieces * 128;
 inline constexpr int kChunkProducts = kChunkDims / 32;
+inline constexpr int kBatchTileRows = 64;  // of a sample's part, and of a warp or warpgroup
 
 struct BatchQuery {
   BinaryQueryFactors factors;
@@ -125,9 +126,10 @@ __device__ inline float4 BoundsOfRows(const BinaryRows& rows, const BatchRows& o
 // What a warp has in shared memory of its sums with kQueries queries.
 template <int kQueries>
 struct BatchWarpShared {
-  int32_t sums[16 * kQueries];  // of 16 rows
-  int32_t least[kQueries];      // sums that may matter
-  uint32_t best[kQueries];      // of a sample: the highest key
+  static constexpr int kColumns = kQueries < 32 ? kQueries : 32;  // that are looked at together
+  int32_t sums[16 * kColumns];                                    // of 16 rows
+  int32_t least[kQueries];                                        // sums that may matter
+  uint32_t best[kQueries];                                        // of a sample: the highest key
 };
 
 template <int kQueries>
@@ -151,18 +153,20 @@ __device__ inline void SetLeastSums(const BatchArguments& arguments, const float
   __syncwarp();
 }
 
-// Looks at the sums of 16 rows, the first of which is number `first` of the warp's, that lie in
-// `shared`.
+// Looks at the sums in `shared`: of 16 rows from number `first_row` of the warp's on, and of
+// kColumns queries of the launch from `first_column` on.
 template <int kQueries>
-__device__ inline void VisitSums(const BatchArguments& arguments, const BatchRows& own, int first,
+__device__ inline void VisitSums(const BatchArguments& arguments, const BatchRows& own,
+                                 int first_row, int first_column,
                                  BatchWarpShared<kQueries>* shared) {
+  constexpr int kColumns = BatchWarpShared<kQueries>::kColumns;
   const BinaryRows& rows = arguments.params.rows;
   __syncwarp();
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < 16 * kQueries; i += 32) {
-    const int q = i % kQueries;
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < 16 * kColumns; i += 32) {
+    const int q = first_column + i % kColumns;
     const int sum = shared->sums[i];
     if (sum < shared->least[q] || q >= arguments.num_queries) continue;
-    const int64_t row = own.RowOf(first + i / kQueries);
+    const int64_t row = own.RowOf(first_row + i / kColumns);
     if (row < 0) continue;
     const int64_t number = arguments.first_query + q;
     const BatchQuery query = arguments.queries[number];
@@ -180,6 +184,39 @@ __device__ inline void VisitSums(const BatchArguments& arguments, const BatchRow
     }
   }
   __syncwarp();
+}
+
+// The same of sums as C of products lies over a warp, if any of them may matter.
+template <int kQueries, int kSize>
+__device__ __forceinline__ void VisitFragments(const BatchArguments& arguments,
+                                               const BatchRows& own, int first_row,
+                                               const int (&sums)[kSize],
+                                               BatchWarpShared<kQueries>* shared) {
+  static_assert(kSize == kQueries / 2, "four sums for every eight queries");
+  constexpr int kColumns = BatchWarpShared<kQueries>::kColumns;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int first = 0; first < kQueries; first += kColumns) {
+    bool may_matter = false;
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; ++n) {
+      const int2 least =
+          *reinterpret_cast<const int2*>(shared->least + first + n * 8 + lane % 4 * 2);
+      const int* const four = sums + (first / 8 + n) * 4;
+      may_matter = may_matter || four[0] >= least.x || four[1] >= least.y || four[2] >= least.x ||
+                   four[3] >= least.y;
+    }
+    if (__any_sync(0xffffffffu, may_matter ? 1 : 0) == 0) continue;
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        shared->sums[(lane / 4 + e / 2 * 8) * kColumns + n * 8 + lane % 4 * 2 + e % 2] =
+            sums[(first / 8 + n) * 4 + e];
+      }
+    }
+    VisitSums(arguments, own, first_row, first, shared);
+  }
 }
 
 // Writes what VisitSums found of tile `seed` of a sample.
@@ -201,5 +238,11 @@ __device__ inline bool AreComplete(const BatchArguments& arguments) {
   }
   return true;
 }
+
+// In binary_batch_scan_sm90.cu. Whether there is a kernel for queries of this size.
+bool CanScanSm90(const BatchArguments& arguments);
+// Enqueues the launches of a part for all queries. Errors: kInternal.
+// REQUIRES: a device of compute capability 9.0, and CanScanSm90().
+Status LaunchBatchScanSm90(BatchArguments arguments, int num_multiprocessors, Stream stream);
 
 }  // namespace intarsia::kernels

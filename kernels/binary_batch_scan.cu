@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include <cuda_runtime.h>
 
+#include "base/result.h"
 #include "kernels/batch_scan.cuh"
 #include "kernels/binary_batch_scan_cuda.h"
 #include "kernels/cuda_status.h"
@@ -18,6 +20,8 @@
 
 namespace intarsia::kernels {
 namespace {
+
+constexpr int64_t kNarrowQueries = 16;
 
 struct PermuteTraits {
   static constexpr int kThreads = 256;
@@ -56,6 +60,7 @@ struct WarpBatchTraits {
   static constexpr int kQueries = kQueries_;
   static constexpr int kRowTiles = kRowTiles_;
   static constexpr int kRows = kRowTiles * 16;
+  static_assert(kRows == kBatchTileRows, "a sample's parts do not depend on the kernel");
   static constexpr int kColumns = kQueries / 8;  // fragments of eight queries
   static constexpr int kThreads = 256;
   static constexpr int kWarps = kThreads / 32;
@@ -94,11 +99,17 @@ __device__ void LoadQueries(const BatchArguments& arguments, uint4* fragments) {
   }
 }
 
+// C of the products with eight queries, of those with all.
+template <int kSize>
+__device__ __forceinline__ int (&FragmentOf(int (&sums)[kSize], int column))[4] {
+  return *reinterpret_cast<int(*)[4]>(sums + column * 4);
+}
+
 // sums += codes * queries over one chunk, whose fragments begin at `fragments`.
 template <typename Traits, int kWord, int kStep>
 __device__ __forceinline__ void MultiplyStep(const uint4 (&codes)[Traits::kRowTiles * 2],
                                              const uint4* fragments,
-                                             int (&sums)[Traits::kRowTiles][Traits::kColumns][4]) {
+                                             int (&sums)[Traits::kRowTiles][Traits::kColumns * 4]) {
   uint32_t a[Traits::kRowTiles][4];
 #pragma unroll
   for (int r = 0; r < Traits::kRowTiles; ++r) {
@@ -120,8 +131,8 @@ __device__ __forceinline__ void MultiplyStep(const uint4 (&codes)[Traits::kRowTi
     const uint4 b = fragments[((kWord * 4 + kStep) * kPairs + pair) * 32];
 #pragma unroll
     for (int r = 0; r < Traits::kRowTiles; ++r) {
-      MultiplyAddBytes(sums[r][2 * pair], a[r], b.x, b.y);
-      MultiplyAddBytes(sums[r][2 * pair + 1], a[r], b.z, b.w);
+      MultiplyAddBytes(FragmentOf(sums[r], 2 * pair), a[r], b.x, b.y);
+      MultiplyAddBytes(FragmentOf(sums[r], 2 * pair + 1), a[r], b.z, b.w);
     }
   }
 }
@@ -129,7 +140,7 @@ __device__ __forceinline__ void MultiplyStep(const uint4 (&codes)[Traits::kRowTi
 template <typename Traits, int kWord>
 __device__ __forceinline__ void MultiplyWord(const uint4 (&codes)[Traits::kRowTiles * 2],
                                              const uint4* fragments,
-                                             int (&sums)[Traits::kRowTiles][Traits::kColumns][4]) {
+                                             int (&sums)[Traits::kRowTiles][Traits::kColumns * 4]) {
   MultiplyStep<Traits, kWord, 0>(codes, fragments, sums);
   MultiplyStep<Traits, kWord, 1>(codes, fragments, sums);
   MultiplyStep<Traits, kWord, 2>(codes, fragments, sums);
@@ -140,7 +151,7 @@ __device__ __forceinline__ void MultiplyWord(const uint4 (&codes)[Traits::kRowTi
 template <typename Traits>
 __device__ __forceinline__ void MultiplyRows(const BatchArguments& arguments, const BatchRows& own,
                                              const uint4* fragments,
-                                             int (&sums)[Traits::kRowTiles][Traits::kColumns][4]) {
+                                             int (&sums)[Traits::kRowTiles][Traits::kColumns * 4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const uint4* const codes = reinterpret_cast<const uint4*>(arguments.params.rows.codes) +
                              own.begin * arguments.row_pieces;
@@ -152,10 +163,7 @@ __device__ __forceinline__ void MultiplyRows(const BatchArguments& arguments, co
 #pragma unroll
   for (int r = 0; r < Traits::kRowTiles; ++r) {
 #pragma unroll
-    for (int n = 0; n < Traits::kColumns; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) sums[r][n][e] = 0;
-    }
+    for (int i = 0; i < Traits::kColumns * 4; ++i) sums[r][i] = 0;
   }
   for (int plane = static_cast<int>(arguments.params.rows.num_planes) - 1; plane >= 0; --plane) {
     for (int chunk = 0; chunk < arguments.num_chunks; ++chunk) {
@@ -178,10 +186,7 @@ __device__ __forceinline__ void MultiplyRows(const BatchArguments& arguments, co
 #pragma unroll
     for (int r = 0; r < Traits::kRowTiles; ++r) {
 #pragma unroll
-      for (int n = 0; n < Traits::kColumns; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) sums[r][n][e] *= 2;
-      }
+      for (int i = 0; i < Traits::kColumns * 4; ++i) sums[r][i] *= 2;
     }
   }
 }
@@ -191,34 +196,12 @@ template <typename Traits>
 __device__ __forceinline__ void ScanRows(const BatchArguments& arguments, const BatchRows& own,
                                          const uint4* fragments,
                                          BatchWarpShared<Traits::kQueries>* shared) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  int sums[Traits::kRowTiles][Traits::kColumns][4];
+  int sums[Traits::kRowTiles][Traits::kColumns * 4];
   MultiplyRows<Traits>(arguments, own, fragments, sums);
   SetLeastSums(arguments, BoundsOfRows<Traits::kRows>(arguments.params.rows, own), shared);
-  uint32_t may_matter = 0;  // a bit for each 16 rows
-#pragma unroll
-  for (int n = 0; n < Traits::kColumns; ++n) {
-    const int least0 = shared->least[n * 8 + lane % 4 * 2];
-    const int least1 = shared->least[n * 8 + lane % 4 * 2 + 1];
-#pragma unroll
-    for (int r = 0; r < Traits::kRowTiles; ++r) {
-      const bool may = sums[r][n][0] >= least0 || sums[r][n][1] >= least1 ||
-                       sums[r][n][2] >= least0 || sums[r][n][3] >= least1;
-      may_matter |= may ? 1u << r : 0u;
-    }
-  }
 #pragma unroll
   for (int r = 0; r < Traits::kRowTiles; ++r) {
-    if (__any_sync(0xffffffffu, static_cast<int>(may_matter >> r & 1u)) == 0) continue;
-#pragma unroll
-    for (int n = 0; n < Traits::kColumns; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        shared->sums[(lane / 4 + e / 2 * 8) * Traits::kQueries + n * 8 + lane % 4 * 2 + e % 2] =
-            sums[r][n][e];
-      }
-    }
-    VisitSums(arguments, own, r * 16, shared);
+    VisitFragments(arguments, own, r * 16, sums[r], shared);
   }
 }
 
@@ -271,18 +254,30 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   }
 }
 
-int MultiprocessorsOf() {
+struct BatchDevice {
+  int num_multiprocessors = 0;
+  bool is_sm90 = false;
+};
+
+Result<BatchDevice> QueryBatchDevice() {
   int device = 0;
-  int count = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
-    return 1;
+  int major = 0;
+  int minor = 0;
+  BatchDevice result;
+  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "binary batch scan device"));
+  for (const auto& [attribute, value] :
+       {std::pair{cudaDevAttrMultiProcessorCount, &result.num_multiprocessors},
+        std::pair{cudaDevAttrComputeCapabilityMajor, &major},
+        std::pair{cudaDevAttrComputeCapabilityMinor, &minor}}) {
+    INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaDeviceGetAttribute(value, attribute, device),
+                                        "binary batch scan device attribute"));
   }
-  return count;
+  result.is_sm90 = major == 9 && minor == 0;
+  return result;
 }
 
 template <typename Traits>
-Status LaunchWarps(BatchArguments arguments, Stream stream) {
+Status LaunchWarps(BatchArguments arguments, int num_multiprocessors, Stream stream) {
   const int64_t num_rows = arguments.params.rows.num_rows;
   arguments.num_queries = std::min(arguments.num_queries, Traits::kQueries);
   const bool is_sample = arguments.part == BatchPart::kSample;
@@ -291,7 +286,7 @@ Status LaunchWarps(BatchArguments arguments, Stream stream) {
                                 ? (num_rows + kSpanRows - 1) / kSpanRows
                                 : arguments.num_parts;
   const int64_t num_blocks = std::min<int64_t>((num_items + Traits::kWarps - 1) / Traits::kWarps,
-                                               int64_t{MultiprocessorsOf()} * Traits::kBlocks);
+                                               int64_t{num_multiprocessors} * Traits::kBlocks);
   return LaunchKernel("binary batch scan launch", BatchScanKernel<Traits>,
                       {.num_blocks = static_cast<unsigned>(num_blocks),
                        .num_threads = Traits::kThreads,
@@ -300,10 +295,8 @@ Status LaunchWarps(BatchArguments arguments, Stream stream) {
                       arguments);
 }
 
-constexpr int kWarpRows = 64;  // of a tile, whatever the number of queries
-
 // One launch takes as many queries as fit its shared memory.
-Status LaunchWarpScans(BatchArguments arguments, Stream stream) {
+Status LaunchWarpScans(BatchArguments arguments, int num_multiprocessors, Stream stream) {
   constexpr int kSharedMax = 160 * 1024;  // of queries
   const auto num_queries = static_cast<int>(arguments.params.lists.num_queries);
   const int dims = arguments.num_chunks * kChunkDims;
@@ -311,13 +304,16 @@ Status LaunchWarpScans(BatchArguments arguments, Stream stream) {
     arguments.first_query = first;
     arguments.num_queries = num_queries - first;
     if (arguments.num_queries > 32 && 64 * dims <= kSharedMax) {
-      INTARSIA_RETURN_IF_ERROR((LaunchWarps<WarpBatchTraits<64, 4>>(arguments, stream)));
+      INTARSIA_RETURN_IF_ERROR(
+          (LaunchWarps<WarpBatchTraits<64, 4>>(arguments, num_multiprocessors, stream)));
       first += 64;
     } else if (arguments.num_queries > 16 && 32 * dims <= kSharedMax) {
-      INTARSIA_RETURN_IF_ERROR((LaunchWarps<WarpBatchTraits<32, 4>>(arguments, stream)));
+      INTARSIA_RETURN_IF_ERROR(
+          (LaunchWarps<WarpBatchTraits<32, 4>>(arguments, num_multiprocessors, stream)));
       first += 32;
     } else {
-      INTARSIA_RETURN_IF_ERROR((LaunchWarps<WarpBatchTraits<16, 4>>(arguments, stream)));
+      INTARSIA_RETURN_IF_ERROR(
+          (LaunchWarps<WarpBatchTraits<16, 4>>(arguments, num_multiprocessors, stream)));
       first += 16;
     }
   }
@@ -334,7 +330,7 @@ BatchArguments MakeArguments(const BinaryBatchScanCudaParams& params) {
   BatchArguments arguments;
   arguments.params = params;
   const int64_t num_rows = params.rows.num_rows;
-  arguments.num_parts = static_cast<int32_t>((num_rows + kWarpRows - 1) / kWarpRows);
+  arguments.num_parts = static_cast<int32_t>((num_rows + kBatchTileRows - 1) / kBatchTileRows);
   arguments.workspace =
       MakeProspectWorkspace(params.lists, num_rows, arguments.num_parts, params.workspace);
   arguments.plane_pieces = static_cast<int32_t>(params.rows.plane_pieces());
@@ -346,10 +342,6 @@ BatchArguments MakeArguments(const BinaryBatchScanCudaParams& params) {
   arguments.queries = reinterpret_cast<BatchQuery*>(memory + params.lists.num_queries *
                                                                  arguments.num_chunks * kChunkDims);
   return arguments;
-}
-
-Status LaunchScans(const BatchArguments& arguments, Stream stream) {
-  return LaunchWarpScans(arguments, stream);
 }
 
 }  // namespace
@@ -371,10 +363,12 @@ Status BinaryBatchScanCuda(const BinaryBatchScanCudaParams& params, ProspectPass
                       std::to_string(params.rows.num_words) +
                       " max=" + std::to_string(kBinaryBatchWordsMax) + ", scan on the CPU");
   }
-  if (params.method == BinaryBatchMethod::kWarpgroup) {
-    return Status(StatusCode::kUnsupported, "binary batch scan: no products by warpgroups");
-  }
+  INTARSIA_ASSIGN_OR_RETURN(const BatchDevice device, QueryBatchDevice());
   BatchArguments arguments = MakeArguments(params);
+  const bool can_use_groups = device.is_sm90 && CanScanSm90(arguments);
+  if (params.method == BinaryBatchMethod::kWarpgroup && !can_use_groups) {
+    return Status(StatusCode::kUnsupported, "binary batch scan: no products by warpgroups here");
+  }
   if (pass == ProspectPass::kFirst) {
     INTARSIA_RETURN_IF_ERROR(
         LaunchKernel("binary batch scan queries", PermuteKernel,
@@ -385,12 +379,20 @@ Status BinaryBatchScanCuda(const BinaryBatchScanCudaParams& params, ProspectPass
                      arguments));
     arguments.part = BatchPart::kSample;
     if (arguments.workspace.num_seeds > 0) {
-      INTARSIA_RETURN_IF_ERROR(LaunchScans(arguments, stream));
+      INTARSIA_RETURN_IF_ERROR(LaunchWarpScans(arguments, device.num_multiprocessors, stream));
     }
     INTARSIA_RETURN_IF_ERROR(StartProspects(arguments.workspace, stream));
   }
   arguments.part = BatchPart::kAll;
-  if (params.rows.num_rows > 0) INTARSIA_RETURN_IF_ERROR(LaunchScans(arguments, stream));
+  if (params.rows.num_rows > 0) {
+    // Up to 16 queries, wider products have nothing to multiply.
+    const bool uses_groups = can_use_groups && (params.method == BinaryBatchMethod::kWarpgroup ||
+                                                (params.method == BinaryBatchMethod::kDefault &&
+                                                 params.lists.num_queries > kNarrowQueries));
+    INTARSIA_RETURN_IF_ERROR(
+        uses_groups ? LaunchBatchScanSm90(arguments, device.num_multiprocessors, stream)
+                    : LaunchWarpScans(arguments, device.num_multiprocessors, stream));
+  }
   return FinishProspects(arguments.workspace, stream);
 }
 

@@ -1,7 +1,8 @@
 // Scans of 1M, 10M and 100M random codes of 1,024 bits on a device, as many as its memory holds:
 // one query, one with a filter, and batches. GB/s count the codes that the filter leaves, so that
 // they compare with the copy of the same run, which counts what it reads and what it writes.
-// BM_BinaryScanCuda_Query/method:0/rows:..: 1 counts words, 2 adds first, 3 is the tensor cores.
+// The methods of one query: 1 counts words, 2 adds first, 3 is the tensor cores; of batches: 1 is
+// mma.sync, 2 wgmma.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -318,14 +319,14 @@ void FilterSizes(benchmark::internal::Benchmark* bench) {
 void BatchSizes(benchmark::internal::Benchmark* bench) {
   for (const int64_t num_rows : {1'000'000, 10'000'000, 100'000'000}) {
     for (const int64_t num_queries : {16, 32, 64, 128, 256}) {
-      bench->Args({1, num_rows, num_queries});
+      for (const int64_t method : {1, 2}) bench->Args({method, num_rows, num_queries});
     }
   }
   bench->ArgNames({"method", "rows", "queries"})->UseManualTime()->Iterations(5);
   bench->Unit(benchmark::kMillisecond);
 }
 void BatchFilterSizes(benchmark::internal::Benchmark* bench) {
-  bench->Args({1, 100'000'000, 64});
+  for (const int64_t method : {1, 2}) bench->Args({method, 100'000'000, 64});
   bench->ArgNames({"method", "rows", "queries"})->UseManualTime()->Iterations(5);
   bench->Unit(benchmark::kMillisecond);
 }

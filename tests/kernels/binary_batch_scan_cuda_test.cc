@@ -22,6 +22,7 @@ struct BatchCase {
   int64_t candidates_max = 100;
   int64_t filter_period = 1;  // 1: no filter
   float error_bound = 0.5F;
+  BinaryBatchMethod method = BinaryBatchMethod::kDefault;
 };
 
 // Queries on the host, each with a step of its own.
@@ -75,6 +76,7 @@ struct BatchScan {
     params.filter = test_case.filter_period == 1 ? nullptr : filter.data();
     queries.Fill(&params);
     params.lists = expected.lists;
+    params.method = test_case.method;
     EXPECT_TRUE(BinaryBatchScanCudaReference(params).ok());
     const DeviceArray<uint32_t> device_filter(filter);
     const DeviceArray<int8_t> levels(queries.levels);
@@ -118,6 +120,7 @@ TEST_F(BinaryBatchScanCudaTest, LeavesWhatTheReferenceLeaves) {
         const BatchScan scan(BinaryCodesOnHost({num_rows, num_words, num_planes}));
         scan.Expect({});
         scan.Expect({.num_queries = 17, .filter_period = 3});
+        scan.Expect({.num_queries = 65});
         scan.Expect({.num_queries = 1, .k = 1, .candidates_max = 1, .error_bound = 0.0F});
       }
     }
@@ -128,7 +131,8 @@ TEST_F(BinaryBatchScanCudaTest, AnyNumberOfQueriesIsScanned) {
   const BatchScan scan(BinaryCodesOnHost({300, 2, 1}));
   for (const int64_t num_queries : {0, 1, 16, 17, 33, 64, 65, 130}) {
     scan.Expect({.num_queries = num_queries});
-    scan.Expect({.num_queries = num_queries, .filter_period = 20});
+    scan.Expect(
+        {.num_queries = num_queries, .filter_period = 20, .method = BinaryBatchMethod::kWarp});
   }
 }
 
@@ -162,6 +166,9 @@ TEST_F(BinaryBatchScanCudaTest, MoreThanTheWorkspaceHoldsTakesMorePasses) {
   BatchQueries queries(3, 1, 0.1F);
   queries.error_bounds[1] = 1'000.0F;  // one of them alone
   EXPECT_GT(scan.Expect({.num_queries = 3}, queries), 1);
+  BatchQueries more(18, 1, 0.1F);
+  more.error_bounds[17] = 1'000.0F;
+  EXPECT_GT(scan.Expect({.num_queries = 18}, more), 1);
 }
 
 TEST_F(BinaryBatchScanCudaTest, OfEqualLimitsTheLowerRowsAreKept) {
@@ -181,9 +188,11 @@ TEST_F(BinaryBatchScanCudaTest, TheLargestProductsFitTheirSums) {
   for (auto& plane : codes.planes) plane.assign(plane.size(), ~uint64_t{0});
   const BatchScan scan(std::move(codes));
   for (const int8_t level : {int8_t{-127}, int8_t{127}}) {
-    BatchQueries queries(2, 128, 0.5F);
-    queries.levels.assign(queries.levels.size(), level);
-    scan.Expect({.num_queries = 2, .k = 20}, queries);
+    for (const int64_t num_queries : {2, 17}) {
+      BatchQueries queries(num_queries, 128, 0.5F);
+      queries.levels.assign(queries.levels.size(), level);
+      scan.Expect({.num_queries = num_queries, .k = 20}, queries);
+    }
   }
 }
 

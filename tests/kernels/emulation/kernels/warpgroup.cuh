@@ -28,12 +28,14 @@ struct ProductArguments {
   uint64_t a;
   uint64_t b;
   int is_added;
+  int* d_bytes = nullptr;  // in place of d: a product of bytes
 };
 
 struct Product {
   int num_columns;
   ProductArguments arguments;  // of the first thread; descriptors are the same for all
   std::vector<float*> d;       // [128]
+  std::vector<int*> d_bytes;   // [128], in place of d
   std::vector<const uint32_t*> a_registers;
 };
 
@@ -110,7 +112,40 @@ inline float LeftElement(const Product& product, int row, int k) {
   return k % 2 == 0 ? LowBf16(pair) : HighBf16(pair);
 }
 
+inline void ComputeBytes(const Product& product) {
+  const uint64_t descriptor = product.arguments.b;
+  for (int row = 0; row < 64; ++row) {
+    int left[32];
+    for (int k = 0; k < 32; ++k) {
+      const int thread = row / 16 * 32 + row % 8 * 4 + k % 16 / 4;
+      const uint32_t word =
+          product.a_registers[static_cast<size_t>(thread)][row % 16 / 8 + k / 16 * 2];
+      left[k] = static_cast<int>(word >> (k % 4 * 8) & 0xff);
+    }
+    for (int i = 0; i < product.num_columns; ++i) {
+      const auto field = [&](int shift) {
+        return static_cast<uint32_t>(descriptor >> shift & 0x3fff) << 4;
+      };
+      int sum = 0;
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t address = field(0) + static_cast<uint32_t>(i / 8) * field(32) +
+                                 static_cast<uint32_t>(i % 8 * 128 + half * 16);
+        int8_t right[16];
+        std::memcpy(right, Block().At(Swizzled(address), 16), 16);
+        for (int k = 0; k < 16; ++k) sum += left[half * 16 + k] * right[k];
+      }
+      const int thread = row / 16 * 32 + row % 8 * 4 + i % 8 / 2;
+      int& d = product.d_bytes[static_cast<size_t>(thread)][i / 8 * 4 + row % 16 / 8 * 2 + i % 2];
+      d = (product.arguments.is_added != 0 ? d : 0) + sum;
+    }
+  }
+}
+
 inline void Compute(const Product& product) {
+  if (product.arguments.d_bytes != nullptr) {
+    ComputeBytes(product);
+    return;
+  }
   const int n = product.num_columns;
   const Rows b_rows = product.arguments.a_registers == nullptr ? Rows::kOfK : Rows::kOfMn;
   std::vector<float> b(static_cast<size_t>(16 * n));
@@ -168,15 +203,20 @@ void WaitForProducts() {
 
 template <int kSize>
 void HoldRegisters(float (&)[kSize]) {}
+template <int kSize>
+void HoldRegisters(int (&)[kSize]) {}
+template <int kSize>
+void HoldRegisters(uint32_t (&)[kSize]) {}
 
 inline void StartProduct(int num_columns, ProductArguments self) {
   MeetWarpgroup(13, &self, [=](EmulatedWarpgroup& group, void* const* all) {
     INTARSIA_CHECK(group.is_fenced);
-    Product product{num_columns, *static_cast<const ProductArguments*>(all[0]), {}, {}};
+    Product product{num_columns, *static_cast<const ProductArguments*>(all[0]), {}, {}, {}};
     for (int i = 0; i < 128; ++i) {
       const auto& arguments = *static_cast<const ProductArguments*>(all[i]);
       INTARSIA_CHECK(arguments.a == product.arguments.a && arguments.b == product.arguments.b);
       product.d.push_back(arguments.d);
+      product.d_bytes.push_back(arguments.d_bytes);
       product.a_registers.push_back(arguments.a_registers);
     }
     group.open.push_back(std::move(product));
@@ -191,6 +231,11 @@ void MultiplyShared(float (&d)[kSize], uint64_t a, uint64_t b, int is_added) {
 template <int kSize>
 void MultiplyRegisters(float (&d)[kSize], const uint32_t (&a)[4], uint64_t b) {
   StartProduct(2 * kSize, {d, a, 0, b, 1});
+}
+
+template <int kSize>
+void MultiplyBytes(int (&d)[kSize], const uint32_t (&a)[4], uint64_t b, int is_added) {
+  StartProduct(2 * kSize, {nullptr, a, 0, b, is_added, d});
 }
 
 // ---- Barriers in shared memory ----
