@@ -24,6 +24,10 @@ struct CudaWeights;  // model/cuda_weights.h
 
 enum class CudaCompute : uint8_t { kBf16 = 0, kFp8 = 1 };
 
+// The products of a layer that kFp8 is about. Those of queries, keys and values are a ninth of the
+// arithmetic, and a quarter of what fp8 costs a small model's answers.
+enum class Fp8Products : uint8_t { kAll = 0, kAllButQkv = 1 };
+
 struct CudaTransformerOptions {
   // How the products of layers are computed. kFp8: weights in e4m3 with a scale an output, rows
   // with a scale a row (docs/kernels/fp8_products.md). Norms, attention, the embedding and the head
@@ -32,6 +36,7 @@ struct CudaTransformerOptions {
   // Of kFp8: passes with fewer rows, such as decoding, use bf16 weights, which are kept for them
   // beside those in e4m3: 3 bytes a weight. Up to 1: all passes use e4m3, which takes 1 byte.
   int64_t fp8_rows_min = 64;
+  Fp8Products fp8_products = Fp8Products::kAll;
   kernels::Fp8Sums fp8_sums = kernels::Fp8Sums::kF32;
 };
 

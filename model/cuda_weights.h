@@ -65,6 +65,7 @@ struct CudaWeights {
   bool is_fp8() const { return options.compute == CudaCompute::kFp8; }
   // Whether a pass of so many rows uses e4m3.
   bool UsesFp8(int64_t num_rows) const { return is_fp8() && num_rows >= options.fp8_rows_min; }
+  bool is_qkv_fp8() const { return is_fp8() && options.fp8_products != Fp8Products::kAllButQkv; }
   bool keeps_bf16() const { return !is_fp8() || options.fp8_rows_min > 1; }
   const kernels::RopeDigits& rope_digits(int32_t layer) const {
     return config.has_window(layer) ? digits_windowed : digits;

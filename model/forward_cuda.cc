@@ -94,13 +94,17 @@ struct CudaForward::State {
   Status CheckCounts(int64_t rows, int64_t last, int64_t position_end) const;
   // The pages are set by the caller.
   Status Start(const int32_t* tokens, const int32_t* row_positions, int64_t rows, int64_t last);
-  bool UsesFp8() const { return weights->UsesFp8(num_rows); }
+  // Whether the rows' product with this matrix is in e4m3.
+  bool UsesFp8(const CudaMatrix& matrix) const {
+    return weights->UsesFp8(num_rows) && matrix.fp8.codes != nullptr;
+  }
   kernels::Fp8Target fp8_rows() const { return {fp8_codes.as<uint8_t>(), fp8_scales.as<float>()}; }
-  Status Norm(const float* addend_weight, const float* weight);
+  // `next` is the matrix whose product comes next.
+  Status Norm(const float* addend_weight, const float* weight, const CudaMatrix& next);
   // What Norm left of `rows` rows from `begin` on.
-  ProductInput Normed(int64_t begin, int64_t rows) const;
+  ProductInput Normed(int64_t begin, int64_t rows, const CudaMatrix& next) const;
   // What Attend left.
-  Result<ProductInput> Attended();
+  Result<ProductInput> Attended(const CudaMatrix& next);
   Status Multiply(const ProductInput& x, const CudaMatrix& matrix, const uint16_t* bias, void* y,
                   kernels::DeviceType y_type, int64_t outputs);
   Status GatherInPlace(const int32_t* kept, int64_t num_kept, int64_t row_bytes,
@@ -169,15 +173,16 @@ Status CudaForward::State::Start(const int32_t* tokens, const int32_t* row_posit
 }
 
 // Adds what is pending to `hidden` and leaves the norm in row_buffer or fp8_codes.
-Status CudaForward::State::Norm(const float* addend_weight, const float* weight) {
+Status CudaForward::State::Norm(const float* addend_weight, const float* weight,
+                                const CudaMatrix& next) {
   auto* const rows = row_buffer.as<uint16_t>();
   INTARSIA_RETURN_IF_ERROR(
       kernels::ResidualNormCuda({.hidden = hidden.as<float>(),
                                  .addend = has_addend ? rows : nullptr,
                                  .addend_weight = has_addend ? addend_weight : nullptr,
                                  .weight = weight,
-                                 .y = UsesFp8() ? nullptr : rows,
-                                 .y_fp8 = UsesFp8() ? fp8_rows() : kernels::Fp8Target{},
+                                 .y = UsesFp8(next) ? nullptr : rows,
+                                 .y_fp8 = UsesFp8(next) ? fp8_rows() : kernels::Fp8Target{},
                                  .num_rows = num_rows,
                                  .dim = config().hidden_size,
                                  .epsilon = config().norm_epsilon},
@@ -186,10 +191,10 @@ Status CudaForward::State::Norm(const float* addend_weight, const float* weight)
   return Status::Ok();
 }
 
-ProductInput CudaForward::State::Normed(int64_t begin, int64_t rows) const {
+ProductInput CudaForward::State::Normed(int64_t begin, int64_t rows, const CudaMatrix& next) const {
   const int64_t hidden_size = config().hidden_size;
   ProductInput x{.num_rows = rows, .num_inputs = hidden_size};
-  if (UsesFp8()) {
+  if (UsesFp8(next)) {
     const kernels::Fp8Target target = fp8_rows();
     x.fp8 = {target.codes + begin * hidden_size, target.scales + begin};
   } else {
@@ -198,9 +203,9 @@ ProductInput CudaForward::State::Normed(int64_t begin, int64_t rows) const {
   return x;
 }
 
-Result<ProductInput> CudaForward::State::Attended() {
+Result<ProductInput> CudaForward::State::Attended(const CudaMatrix& next) {
   ProductInput x{.num_rows = num_rows, .num_inputs = config().q_size()};
-  if (!UsesFp8()) {
+  if (!UsesFp8(next)) {
     x.bf16 = qkv_buffer.as<uint16_t>();
     return x;
   }
@@ -330,8 +335,8 @@ Status CudaForward::ComputeQkv(int32_t layer) {
                  layer == state.layer && layer < config.num_layers);
   const CudaLayerWeights& weights = state.layer_weights(layer);
   const float* const post_norm = layer > 0 ? state.layer_weights(layer - 1).post_ffn_norm : nullptr;
-  INTARSIA_RETURN_IF_ERROR(state.Norm(post_norm, weights.attention_norm));
-  INTARSIA_RETURN_IF_ERROR(state.Multiply(state.Normed(0, state.num_rows), weights.qkv,
+  INTARSIA_RETURN_IF_ERROR(state.Norm(post_norm, weights.attention_norm, weights.qkv));
+  INTARSIA_RETURN_IF_ERROR(state.Multiply(state.Normed(0, state.num_rows, weights.qkv), weights.qkv,
                                           weights.qkv_bias, state.qkv_buffer.data(),
                                           kernels::DeviceType::kBf16, state.qkv_size()));
   if (weights.q_norm != nullptr) {
@@ -449,16 +454,18 @@ Status CudaForward::State::RunFfnBlock(const CudaLayerWeights& layer_weights, in
                                        int64_t rows) {
   const int64_t hidden_size = config().hidden_size;
   const int64_t ffn_size = config().ffn_size;
-  INTARSIA_RETURN_IF_ERROR(Multiply(Normed(begin, rows), layer_weights.gate_up, nullptr,
-                                    gate_up.data(), kernels::DeviceType::kBf16, 2 * ffn_size));
+  INTARSIA_RETURN_IF_ERROR(Multiply(Normed(begin, rows, layer_weights.gate_up),
+                                    layer_weights.gate_up, nullptr, gate_up.data(),
+                                    kernels::DeviceType::kBf16, 2 * ffn_size));
   // The block's norm has been read by now, so its scales and later its output take the place.
-  const kernels::Fp8Target target{activated.as<uint8_t>(), fp8_rows().scales + begin};
-  const bool is_fp8 = UsesFp8();
+  const bool is_fp8 = UsesFp8(layer_weights.down);
+  kernels::Fp8Target target;
+  if (is_fp8) target = {activated.as<uint8_t>(), fp8_rows().scales + begin};
   INTARSIA_RETURN_IF_ERROR(
       kernels::GatedActivationCuda({.kind = config().activation,
                                     .gate_up = gate_up.as<uint16_t>(),
                                     .y = is_fp8 ? nullptr : activated.as<uint16_t>(),
-                                    .y_fp8 = is_fp8 ? target : kernels::Fp8Target{},
+                                    .y_fp8 = target,
                                     .num_rows = rows,
                                     .dim = ffn_size},
                                    stream));
@@ -477,12 +484,13 @@ Status CudaForward::RunFfn(int32_t layer) {
   const ModelConfig& config = state.config();
   INTARSIA_CHECK(state.step == Step::kAttended && layer == state.layer);
   const CudaLayerWeights& weights = state.layer_weights(layer);
-  INTARSIA_ASSIGN_OR_RETURN(const ProductInput attended, state.Attended());
+  INTARSIA_ASSIGN_OR_RETURN(const ProductInput attended, state.Attended(weights.output));
   INTARSIA_RETURN_IF_ERROR(state.Multiply(attended, weights.output, nullptr,
                                           state.row_buffer.data(), kernels::DeviceType::kBf16,
                                           config.hidden_size));
   state.has_addend = true;
-  INTARSIA_RETURN_IF_ERROR(state.Norm(weights.post_attention_norm, weights.ffn_norm));
+  INTARSIA_RETURN_IF_ERROR(
+      state.Norm(weights.post_attention_norm, weights.ffn_norm, weights.gate_up));
   // Even blocks, so that none is so low that its products run slowly.
   const int64_t num_blocks = (state.num_rows + kFfnRows - 1) / kFfnRows;
   const auto end_of = [&](int64_t block) {

@@ -152,7 +152,11 @@ Status LoadLayer(int32_t index, WeightUpload* upload, CudaWeights* weights) {
   const std::vector<LinearPart> qkv = {{prefix + "attn_q", config.q_size()},
                                        {prefix + "attn_k", config.kv_size()},
                                        {prefix + "attn_v", config.kv_size()}};
-  INTARSIA_ASSIGN_OR_RETURN(layer->qkv, LoadMatrix(qkv, hidden, upload, weights));
+  if (weights->is_qkv_fp8()) {
+    INTARSIA_ASSIGN_OR_RETURN(layer->qkv, LoadMatrix(qkv, hidden, upload, weights));
+  } else {
+    INTARSIA_ASSIGN_OR_RETURN(layer->qkv.bf16, upload->Matrix(qkv, hidden, 0));
+  }
   INTARSIA_ASSIGN_OR_RETURN(layer->qkv_bias, upload->Bias(qkv));
   INTARSIA_ASSIGN_OR_RETURN(layer->output, LoadMatrix({{prefix + "attn_output", hidden}},
                                                       config.q_size(), upload, weights));
@@ -217,13 +221,18 @@ class RandomMaker {
   CudaWeights* target_;
 };
 
-Result<CudaLayerWeights> RandomLayer(const ModelConfig& config, RandomMaker* maker) {
+Result<CudaLayerWeights> RandomLayer(const CudaWeights& weights, RandomMaker* maker) {
+  const ModelConfig& config = weights.config;
   const int64_t hidden = config.hidden_size;
   // What a layer adds to the residual stream twice; the sum over all layers stays of order 1.
   const double share = 1.0 / std::sqrt(2.0 * config.num_layers);
   CudaLayerWeights layer;
-  INTARSIA_ASSIGN_OR_RETURN(
-      layer.qkv, maker->LayerMatrix(config.q_size() + 2 * config.kv_size(), hidden, 1.0));
+  const int64_t qkv_size = config.q_size() + 2 * config.kv_size();
+  if (weights.is_qkv_fp8()) {
+    INTARSIA_ASSIGN_OR_RETURN(layer.qkv, maker->LayerMatrix(qkv_size, hidden, 1.0));
+  } else {
+    INTARSIA_ASSIGN_OR_RETURN(layer.qkv.bf16, maker->Matrix(qkv_size, hidden, 1.0));
+  }
   INTARSIA_ASSIGN_OR_RETURN(layer.output, maker->LayerMatrix(hidden, config.q_size(), share));
   INTARSIA_ASSIGN_OR_RETURN(layer.gate_up, maker->LayerMatrix(2 * config.ffn_size, hidden, 1.0));
   INTARSIA_ASSIGN_OR_RETURN(layer.down, maker->LayerMatrix(hidden, config.ffn_size, share));
@@ -276,7 +285,7 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::CreateRandom(
                             maker.Matrix(weights->logit_stride, config.hidden_size, 1.0));
   INTARSIA_ASSIGN_OR_RETURN(weights->output_norm, maker.Ones(config.hidden_size));
   for (int32_t index = 0; index < config.num_layers; ++index) {
-    INTARSIA_ASSIGN_OR_RETURN(const CudaLayerWeights layer, RandomLayer(config, &maker));
+    INTARSIA_ASSIGN_OR_RETURN(const CudaLayerWeights layer, RandomLayer(*weights, &maker));
     weights->layers.push_back(layer);
   }
   INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(weights->stream.get()));

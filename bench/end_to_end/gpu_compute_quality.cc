@@ -107,6 +107,10 @@ void Compare(const Arguments& arguments) {
   const std::vector<Form> forms = {
       {"bf16", {}},
       {"fp8", {.compute = model::CudaCompute::kFp8, .fp8_rows_min = 0}},
+      {"fp8 but for q, k and v",
+       {.compute = model::CudaCompute::kFp8,
+        .fp8_rows_min = 0,
+        .fp8_products = model::Fp8Products::kAllButQkv}},
       {"fp8, fast sums",
        {.compute = model::CudaCompute::kFp8,
         .fp8_rows_min = 0,

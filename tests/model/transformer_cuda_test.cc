@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -170,9 +171,13 @@ TEST_P(TransformerCudaTest, ProductsInFp8StayNearThoseInBf16) {
   const std::vector<int32_t> positions = PositionsFrom(0, tokens.size());
   const auto kv = Take(in_bf16.kv_pool->Allocate(200, in_bf16.stream.get()));
   const std::vector<float> expected = in_bf16.Forward(tokens, positions, *kv, 3);
-  for (const int64_t rows_min : {0, 64}) {
+  for (const auto& [rows_min, products] : {std::pair<int64_t, Fp8Products>{0, Fp8Products::kAll},
+                                           {64, Fp8Products::kAll},
+                                           {0, Fp8Products::kAllButQkv}}) {
     SCOPED_TRACE(rows_min);
-    DeviceModel model(*tiny.file, {.compute = CudaCompute::kFp8, .fp8_rows_min = rows_min});
+    DeviceModel model(
+        *tiny.file,
+        {.compute = CudaCompute::kFp8, .fp8_rows_min = rows_min, .fp8_products = products});
     EXPECT_EQ(model.cuda->compute(), CudaCompute::kFp8);
     EXPECT_EQ(model.cuda->weight_bytes() > in_bf16.cuda->weight_bytes(), rows_min > 1);
     const auto fp8_kv = Take(model.kv_pool->Allocate(200, model.stream.get()));
