@@ -46,9 +46,8 @@ struct ScanTraits {
   static constexpr int kBatch =
       kPieces == 1 ? (kLanes < 8 ? kLanes : 8) : (kLanes < 2 ? kLanes : 2);
   // As many as the registers for these reads and the query allow.
-  static constexpr int kBlocks = kPieces == 1 && kLanes <= 8                            ? 4
-                                 : kMethod == BinaryScanMethod::kTensor && kPieces <= 2 ? 3
-                                                                                        : 2;
+  static constexpr int kBlocks =
+      kPieces <= (kMethod == BinaryScanMethod::kTensor ? 2 : 1) && kLanes <= 8 ? 3 : 2;
   static_assert(kLanes % kBatch == 0, "all rounds are read in whole batches");
 };
 
@@ -153,12 +152,14 @@ __device__ __forceinline__ int ProductOfRows(const LaneQuery<Traits>& query, con
   return query.largest - 2 * sums[0];
 }
 
-// A query as the tensor cores want it: column c of a product is plane c of the query, and column 4
-// is of ones, because with bits b of the code and levels v of the query
-//   sum (2b - 1)(2v - 15) = 4 sum b v - 30 sum b - 2 sum v + 15 num_bits.
+// A query as the tensor cores want it. With bits b of a plane of the code and levels v of the query
+//   sum (2b - 1)(2v - 15) = 4 sum b v - 30 sum b - 2 sum v + 15 num_bits,
+// twice that for the upper plane. So plane p of the query is column p of the products for pieces of
+// the lower plane and column p + 1, which weighs twice as much, for pieces of the upper one;
+// columns 5 and 6 are of ones for either.
 template <int kPieces>
 struct LaneQuery<ScanTraits<4, kPieces, BinaryScanMethod::kTensor>> {
-  using Traits = ScanTraits<4, kPieces, BinaryScanMethod::kTensor>;
+  static constexpr int kOnes = 5;
   uint32_t words[kPieces][4];  // of column lane / 4, as the lane's words of a code
   bool is_piece[kPieces];
   int weights[2];  // of the two columns whose sums the lane gets
@@ -173,25 +174,32 @@ struct LaneQuery<ScanTraits<4, kPieces, BinaryScanMethod::kTensor>> {
     int level_sum = 0;
 #pragma unroll
     for (int j = 0; j < kPieces; ++j) {
-      const int first = (j * 4 + lane % 4) * 4;
-      is_piece[j] = first < arguments.row_pieces * 4;
+      const int piece = j * 4 + lane % 4;
+      const int plane = piece / arguments.plane_pieces;
+      const int first = piece % arguments.plane_pieces * 4;
+      is_piece[j] = piece < arguments.row_pieces;
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
-        uint32_t word = 0;
-        if (first + c < plane_words && column < 4) word = source[column * plane_words + first + c];
-        if (first + c < plane_words && column == 4) word = 0xffffffffu;
+        const bool is_word = is_piece[j] && first + c < plane_words;
+        const int p = column - plane;  // of the query
+        const bool is_level = is_word && p >= 0 && p < 4 && column < kOnes;
+        uint32_t word = is_word && column == kOnes + plane ? 0xffffffffu : 0u;
+        if (is_level) word = source[p * plane_words + first + c];
+        if (is_level) level_sum += __popc(word) << column;
         words[j][c] = word;
-        if (column < 4) level_sum += __popc(word) << column;
       }
     }
 #pragma unroll
     for (int step = 16; step >= 1; step /= 2) {
       level_sum += __shfl_xor_sync(0xffffffffu, level_sum, step);
     }
-    constant = 15 * 32 * plane_words - 2 * level_sum;
-    const int first_column = lane % 4 * 2;
-    weights[0] = first_column < 4 ? 4 << first_column : (first_column == 4 ? -30 : 0);
-    weights[1] = first_column < 4 ? 8 << first_column : 0;
+    constant = 15 * 32 * plane_words * (params.rows.num_planes == 2 ? 3 : 1) - 2 * level_sum;
+    weights[0] = WeightOf(lane % 4 * 2);
+    weights[1] = WeightOf(lane % 4 * 2 + 1);
+  }
+
+  __device__ static int WeightOf(int column) {
+    return column < kOnes ? 4 << column : column == kOnes ? -30 : column == kOnes + 1 ? -60 : 0;
   }
 };
 

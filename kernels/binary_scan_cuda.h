@@ -25,7 +25,7 @@ enum class BinaryScanMethod : uint8_t {
   kDefault = 0,
   kCount = 1,   // a popcount a word and plane
   kAdd = 2,     // words of equal weight are added bit by bit first, which spares half of them
-  kTensor = 3,  // tensor cores multiply bits; codes of one plane only
+  kTensor = 3,  // tensor cores multiply bits
 };
 
 struct BinaryScanCudaParams {

@@ -47,10 +47,6 @@ Status CheckBinaryScanCuda(const BinaryScanCudaParams& params) {
   if (params.query_planes == nullptr) {
     return Status(StatusCode::kInvalidArgument, "binary scan: null pointer");
   }
-  if (params.method == BinaryScanMethod::kTensor && params.rows.num_planes != 1) {
-    return Status(StatusCode::kInvalidArgument,
-                  "binary scan: tensor cores multiply codes of one plane");
-  }
   return Status::Ok();
 }
 

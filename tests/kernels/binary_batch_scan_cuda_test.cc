@@ -114,9 +114,9 @@ struct BatchScan {
 };
 
 TEST_F(BinaryBatchScanCudaTest, LeavesWhatTheReferenceLeaves) {
-  for (const int64_t num_words : {1, 3, 6, 16}) {
+  for (const int64_t num_words : {1, 5, 16}) {
     for (const int64_t num_planes : {1, 2}) {
-      for (const int64_t num_rows : {1, 33, 1'100}) {
+      for (const int64_t num_rows : {1, 700}) {
         const BatchScan scan(BinaryCodesOnHost({num_rows, num_words, num_planes}));
         scan.Expect({});
         scan.Expect({.num_queries = 17, .filter_period = 3});

@@ -105,7 +105,7 @@ TEST_F(BinaryRowsCudaTest, AreThoseOfTheReference) {
 TEST_F(BinaryScanCudaTest, LeavesWhatTheReferenceLeaves) {
   for (const int64_t num_words : {1, 3, 6, 7, 12, 16, 24, 32}) {
     for (const int64_t num_planes : {1, 2}) {
-      for (const int64_t num_rows : {1, 31, 1'025, 3'000}) {
+      for (const int64_t num_rows : {1, 31, 2'000}) {
         const Scan scan(BinaryCodesOnHost({num_rows, num_words, num_planes}));
         for (const int64_t filter_period : {1, 2, 100}) {
           scan.Expect({.filter_period = filter_period});
@@ -135,11 +135,13 @@ TEST_F(BinaryScanCudaTest, LongCodesAreScannedAndLongerOnesRefused) {
 
 TEST_F(BinaryScanCudaTest, AllMethodsOfCountingAgree) {
   for (const int64_t num_words : {2, 6, 16, 24, 32, 40}) {
-    const Scan scan(BinaryCodesOnHost({1'500, num_words, 1}));
-    for (const auto method :
-         {BinaryScanMethod::kCount, BinaryScanMethod::kAdd, BinaryScanMethod::kTensor}) {
-      scan.Expect({.method = method});
-      scan.Expect({.filter_period = 10, .method = method});
+    for (const int64_t num_planes : {1, 2}) {
+      const Scan scan(BinaryCodesOnHost({1'000, num_words, num_planes}));
+      for (const auto method :
+           {BinaryScanMethod::kCount, BinaryScanMethod::kAdd, BinaryScanMethod::kTensor}) {
+        scan.Expect({.method = method});
+        scan.Expect({.filter_period = 10, .method = method});
+      }
     }
   }
 }
@@ -148,7 +150,7 @@ TEST_F(BinaryScanCudaTest, AllMethodsOfCountingAgree) {
 TEST_F(BinaryScanCudaTest, ASampleComesFirstWhenThereAreManyRows) {
   for (const BinaryScanMethod method : {BinaryScanMethod::kAdd, BinaryScanMethod::kTensor}) {
     const Scan scan(BinaryCodesOnHost({70'003, 2, 1}));
-    for (const int64_t filter_period : {1, 10, 1'000, 0}) {
+    for (const int64_t filter_period : {1, 1'000}) {
       EXPECT_EQ(1, scan.Expect({.filter_period = filter_period, .method = method}));
     }
     EXPECT_EQ(1, scan.Expect({.k = 1, .candidates_max = 1, .method = method}));
@@ -249,7 +251,6 @@ TEST_F(BinaryScanCudaTest, BadParamsAreRefusedBeforeALaunch) {
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.rows = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->error_bound = -1.0F; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->error_bound = std::nanf(""); }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->method = BinaryScanMethod::kTensor; }));
   BinaryRowsParams rows = scan.codes.params();
   EXPECT_EQ(BinaryRowsCuda(rows, nullptr).code(), StatusCode::kInvalidArgument);  // no target
   rows.num_rows = rows.num_blocks * kBinaryBlockCodes + 1;
