@@ -267,9 +267,7 @@ class PosixFileSystem : public FileSystem {
     const std::scoped_lock lock(write_mutex_);
     const std::string temporary = path + ".new";
     Status status = WriteAndSync(temporary, bytes);
-    if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
-      status = ErrnoStatus(errno, "rename", path);
-    }
+    if (status.ok()) status = Rename(temporary, path);
     if (!status.ok()) {
       ::unlink(temporary.c_str());  // What failed before is the error to tell.
       return status;
@@ -334,6 +332,11 @@ class PosixFileSystem : public FileSystem {
     return ErrnoStatus(errno, "link", from);
   }
 
+  Status Rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) return ErrnoStatus(errno, "rename", from);
+    return Status::Ok();
+  }
+
   Status SyncDirectory(const std::string& path) override {
     INTARSIA_ASSIGN_OR_RETURN(const Descriptor folder, OpenDescriptor(path, O_RDONLY));
     if (::fsync(folder.get()) != 0) return ErrnoStatus(errno, "sync", path);
@@ -358,6 +361,10 @@ std::unique_ptr<DirectFile> FileSystem::OpenDirect(const std::string& /*path*/) 
 
 Status FileSystem::Link(const std::string& /*from*/, const std::string& to) {
   return Status(StatusCode::kUnsupported, "no links here: " + to);
+}
+
+Status FileSystem::Rename(const std::string& from, const std::string& /*to*/) {
+  return Status(StatusCode::kUnsupported, "no renaming here: " + from);
 }
 
 Status FileSystem::SyncDirectory(const std::string& /*path*/) { return Status::Ok(); }

@@ -95,6 +95,9 @@ class FileSystem {
   // Gives the file `from` a second name. Errors: also kAlreadyExists, and kUnsupported where there
   // are no links between the two places, which is what a file system without links says.
   virtual Status Link(const std::string& from, const std::string& to);
+  // Gives the file `from` the name `to`, and with it the place of what has that name. Errors: also
+  // kUnsupported, which is what a file system says that knows whole writes only.
+  virtual Status Rename(const std::string& from, const std::string& to);
   // Makes the names in a directory survive a power failure; nothing to do by default.
   virtual Status SyncDirectory(const std::string& path);
 };

@@ -11,7 +11,9 @@
 namespace intarsia::engine {
 
 struct CollectionIndex {
-  explicit CollectionIndex(const VectorIndexOptions& options) : vectors(options) {}
+  // As VectorIndex.
+  CollectionIndex(const VectorIndexOptions& options, VectorFiles* files)
+      : vectors(options, files) {}
 
   std::shared_mutex mutex;
   // Guarded by mutex.

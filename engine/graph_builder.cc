@@ -165,7 +165,7 @@ Status GraphBuilder::Save(const Job& job, CollectionIndex* index) {
   {
     const std::shared_lock reading(index->mutex);
     const index::GraphIndex* const graph = index->vectors.graph();
-    if (graph == nullptr) return Status::Ok();
+    if (graph == nullptr || index->vectors.is_damaged()) return Status::Ok();
     const std::scoped_lock lock(mutex_);
     int64_t& num_saved = saved_[job.id];
     if (num_saved > 0 && (graph->size() - num_saved) * kVectorsPerUnsaved <= graph->size()) {

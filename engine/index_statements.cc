@@ -22,7 +22,7 @@ struct IndexRow {
 
 IndexRow FilterRow(const IndexReport& report) {
   return {.kind = "filter",
-          .state = report.num_chunks > 0 ? "ready" : "not loaded",
+          .state = report.num_chunks > 0 && report.has_columns ? "ready" : "not loaded",
           .num_rows = report.num_chunks,
           .num_bytes = report.row_bytes,
           .settings = {}};
@@ -52,6 +52,10 @@ IndexRow VectorRow(const IndexReport& report) {
     add("bit_entropy_mean", Value(Rounded(profile.bit_entropy_mean)));
     add("bit_entropy_min", Value(Rounded(profile.bit_entropy_min)));
     add("neighbour_information", Value(Rounded(profile.neighbour_information)));
+  }
+  if (report.num_in_files > 0) {
+    add("rows_in_files", Value(report.num_in_files));
+    add("file_bytes", Value(report.file_bytes));
   }
   if (report.rates == SearchRates{}) return row;
   add("flat_ns_per_row", Value(Rounded(report.rates.flat_ns_per_row)));

@@ -127,6 +127,14 @@ query::Outcome<ResultSet> Session::Check(storage::CheckMode mode, const Statemen
     ++report.num_findings;
     report.findings.push_back(std::move(finding));
   }
+  const auto collections = database.Read().ListCollections();
+  for (size_t i = 0; collections.ok() && i < collections->size(); ++i) {
+    if (context.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(context.cancel->Check());
+    for (auto& finding : engine_.retriever()->CheckFiles((*collections)[i])) {
+      ++report.num_findings;
+      report.findings.push_back(std::move(finding));
+    }
+  }
   ResultSet result;
   result.columns = {{"object", ValueKind::kString},
                     {"problem", ValueKind::kString},
@@ -177,8 +185,12 @@ query::Outcome<ResultSet> Session::Run(const query::Compact& statement) {
 
 query::Outcome<ResultSet> Session::Erase(std::span<const storage::DocumentId> documents,
                                          const StatementContext& context) {
-  INTARSIA_ASSIGN_OR_RETURN(const storage::EraseReport report,
-                            engine_.database()->Erase(documents, {.cancel = context.cancel}));
+  INTARSIA_ASSIGN_OR_RETURN(
+      const storage::EraseReport report,
+      engine_.database()->Erase(
+          documents, {.cancel = context.cancel, .drop_copies = [this](const auto& collections) {
+                        return engine_.retriever()->DropCopies(collections);
+                      }}));
   ResultSet result;
   result.columns = {
       {"deleted", ValueKind::kInteger},        {"caches", ValueKind::kInteger},

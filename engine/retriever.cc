@@ -36,6 +36,7 @@ Retriever::Retriever(storage::Database* database, ThreadPool* pool, FileSystem* 
       pool_(pool),
       text_(database),
       options_(options),
+      files_(database, file_system),
       graphs_({.file_system = file_system,
                .folder = database->access() == storage::AccessMode::kReadOnly
                              ? ""
@@ -46,6 +47,9 @@ Retriever::~Retriever() = default;
 
 void Retriever::Forget(storage::CollectionId id) {
   text_.Forget(id);
+  if (const Status dropped = DropCopies({id}); !dropped.ok()) {
+    Log(LogLevel::kWarning, "vector files not removed: " + dropped.ToString());
+  }
   {
     const std::scoped_lock lock(mutex_);
     indexes_.erase(id);
@@ -55,19 +59,46 @@ void Retriever::Forget(storage::CollectionId id) {
   if (!removed.ok()) Log(LogLevel::kWarning, "vector profile not removed: " + removed.ToString());
 }
 
+Status Retriever::DropCopies(const std::set<storage::CollectionId>& collections) {
+  for (const storage::CollectionId id : collections) {
+    const std::shared_ptr<CollectionIndex> index = IndexOf(id);
+    const std::unique_lock writing(index->mutex);
+    INTARSIA_RETURN_IF_ERROR(index->vectors.Drop(id));
+  }
+  return Status::Ok();
+}
+
+std::vector<storage::CheckFinding> Retriever::CheckFiles(
+    const storage::CollectionInfo& collection) {
+  std::vector<storage::CheckFinding> findings;
+  for (VectorFiles::Finding& finding : files_.Check(collection.id)) {
+    findings.push_back({.object = "vector file of collection " + collection.name,
+                        .problem = std::move(finding.problem),
+                        .remedy = "open the database for writing, which drops it"});
+  }
+  if (findings.empty() || !files_.is_writable()) return findings;
+  const Status dropped = DropCopies({collection.id});
+  for (storage::CheckFinding& finding : findings) {
+    finding.is_repaired = dropped.ok();
+    finding.remedy = dropped.ok() ? "dropped; it is made anew by the next search"
+                                  : std::string(dropped.message());
+  }
+  return findings;
+}
+
 std::shared_ptr<CollectionIndex> Retriever::IndexOf(storage::CollectionId id) {
   const std::scoped_lock lock(mutex_);
   std::shared_ptr<CollectionIndex>& slot = indexes_[id];
-  if (slot == nullptr) slot = std::make_shared<CollectionIndex>(options_);
+  if (slot == nullptr) slot = std::make_shared<CollectionIndex>(options_, &files_);
   return slot;
 }
 
 Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& collection,
-                                             std::optional<storage::ModelId> model,
-                                             VectorScan scan) {
+                                             const Needs& needs) {
   const std::shared_ptr<CollectionIndex> index = IndexOf(collection.id);
+  const std::optional<storage::ModelId> model = needs.model;
   VectorIndex& vectors = index->vectors;
-  const bool asks_for_graph = scan == VectorScan::kGraph;
+  const bool asks_for_graph = needs.scan == VectorScan::kGraph;
   double build_ms = 0.0;
   const auto lacks_graph = [&vectors] {
     return vectors.wants_graph() &&
@@ -78,9 +109,10 @@ Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& coll
     // Taken behind the lock, so it is no older than what the indexes have taken up.
     storage::ReadView view = database_->Read();
     INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats, view.GetStats(collection.id));
-    const bool is_current = index->rows.IsCurrent(stats) &&
-                            (!model.has_value() || (vectors.IsCurrent(index->rows, *model) &&
-                                                    (!asks_for_graph || vectors.is_graph_begun())));
+    const bool is_current =
+        index->rows.IsCurrent(stats) && (!needs.columns || index->rows.has_columns()) &&
+        (!model.has_value() ||
+         (vectors.IsCurrent(index->rows, *model) && (!asks_for_graph || vectors.is_graph_begun())));
     if (is_current) {
       if (lacks_graph()) graphs_.Want(collection.id, index);
       return Access{index, std::move(reading), {}, std::move(view), build_ms};
@@ -89,7 +121,13 @@ Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& coll
     std::unique_lock writing(index->mutex);
     const Stopwatch stopwatch;
     storage::ReadView newer = database_->Read();
-    INTARSIA_RETURN_IF_ERROR(index->rows.Refresh(newer, collection));
+    const std::vector<storage::ChunkId> known = index->rows.is_built()
+                                                    ? std::vector<storage::ChunkId>()
+                                                    : vectors.FindKnownChunks(newer, collection.id);
+    INTARSIA_RETURN_IF_ERROR(index->rows.Refresh(newer, collection, known));
+    if (needs.columns) {
+      INTARSIA_RETURN_IF_ERROR(index->rows.RefreshColumns(newer, collection));
+    }
     if (model.has_value()) {
       INTARSIA_RETURN_IF_ERROR(
           vectors.Refresh(database_, newer, collection.id, *model, index->rows, pool_));
@@ -108,7 +146,7 @@ Status Retriever::Prepare(const storage::CollectionInfo& collection, storage::Mo
   INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats,
                             database_->Read().GetStats(collection.id));
   if (stats.num_chunks <= options_.flat_max) return Status::Ok();
-  return Acquire(collection, model, VectorScan::kAuto).status();
+  return Acquire(collection, {.model = model}).status();
 }
 
 Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collection,
@@ -118,6 +156,7 @@ Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collectio
   const VectorIndex& vectors = index->vectors;
   IndexReport report;
   report.num_chunks = index->rows.num_live();
+  report.has_columns = index->rows.is_built() && index->rows.has_columns();
   report.row_bytes = index->rows.memory_bytes();
   report.is_loaded = vectors.model() == model && vectors.IsCurrent(index->rows, model);
   if (!report.is_loaded) {
@@ -127,6 +166,8 @@ Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collectio
   }
   report.num_vectors = vectors.num_vectors(index->rows);
   report.vector_bytes = vectors.memory_bytes();
+  report.num_in_files = vectors.num_in_files();
+  report.file_bytes = vectors.file_bytes();
   report.has_codes = vectors.has_codes();
   report.profile = vectors.profile();
   report.rates = vectors.costs().rates();
@@ -165,6 +206,19 @@ struct Retriever::Job {
 
 query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
                                               const CancelToken* cancel) {
+  query::Outcome<Retrieval> found = RetrieveOnce(params, cancel);
+  if (found.ok()) return found;
+  {
+    const std::shared_ptr<CollectionIndex> index = IndexOf(params.collection.id);
+    const std::shared_lock reading(index->mutex);
+    if (!index->vectors.is_damaged()) return found;
+  }
+  // A vector in a file has turned out to be damaged; now they are read from the database.
+  return RetrieveOnce(params, cancel);
+}
+
+query::Outcome<Retrieval> Retriever::RetrieveOnce(const RetrieveParams& params,
+                                                  const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
   std::vector<std::string> notices;
   const bool uses_text = params.mode != SearchMode::kVector;
@@ -173,7 +227,10 @@ query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
   }
   const std::optional<storage::ModelId> model =
       params.mode == SearchMode::kText ? std::nullopt : std::optional(params.embedder->info.id);
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(params.collection, model, params.scan));
+  INTARSIA_ASSIGN_OR_RETURN(
+      Access access,
+      Acquire(params.collection,
+              {.model = model, .scan = params.scan, .columns = params.where != nullptr}));
   Job job = {.params = params, .cancel = cancel, .access = std::move(access), .result = {}};
   Retrieval& result = job.result;
   result.view.emplace(std::move(job.access.view));
@@ -376,7 +433,7 @@ query::Outcome<ChunkMatches> Retriever::Match(const storage::CollectionInfo& col
                                               const query::Predicate& where,
                                               const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, std::nullopt, VectorScan::kAuto));
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, {.columns = true}));
   INTARSIA_ASSIGN_OR_FAIL(const RowMatches matches,
                           access.rows().Match(access.view, collection, where, cancel));
   ChunkMatches found = {.view = std::move(access.view), .chunks = {}, .documents = {}};

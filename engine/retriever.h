@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -114,11 +115,14 @@ struct ChunkMatches {
 
 // What is known of the indexes of a collection.
 struct IndexReport {
-  bool is_loaded = false;  // into memory; the other figures are 0 if it is not
+  bool is_loaded = false;    // into memory; the other figures are 0 if it is not
+  bool has_columns = false;  // what WHERE asks for is loaded
   int64_t num_chunks = 0;
   int64_t row_bytes = 0;  // of the index over the columns
   int64_t num_vectors = 0;
-  int64_t vector_bytes = 0;  // with the codes
+  int64_t vector_bytes = 0;  // in memory, with the codes
+  int64_t num_in_files = 0;  // of the vectors; they are read where they lie
+  int64_t file_bytes = 0;
   bool has_codes = false;
   std::optional<VectorProfile> profile;  // as stored, if it is not loaded
   SearchRates rates;
@@ -155,14 +159,28 @@ class Retriever {
   // Forgets the indexes of a dropped collection.
   void Forget(storage::CollectionId id);
 
+  // Removes the files that hold copies of these collections' vectors, and forgets what is in
+  // memory of them. Errors: kIo.
+  Status DropCopies(const std::set<storage::CollectionId>& collections);
+
+  // Reads and verifies the files that hold copies of vectors. Drops those that are damaged unless
+  // the database is read-only; then they are made anew by the next search.
+  std::vector<storage::CheckFinding> CheckFiles(const storage::CollectionInfo& collection);
+
  private:
   struct Access;
   struct Job;
 
+  // What of the indexes of a collection is asked for.
+  struct Needs {
+    std::optional<storage::ModelId> model = {};  // whose vectors; not set: none
+    VectorScan scan = VectorScan::kAuto;
+    bool columns = false;  // for a WHERE
+  };
   // The indexes of a collection in its present state, which stays as long as the Access lives.
-  // Without a model, the vectors are not looked at.
-  Result<Access> Acquire(const storage::CollectionInfo& collection,
-                         std::optional<storage::ModelId> model, VectorScan scan);
+  Result<Access> Acquire(const storage::CollectionInfo& collection, const Needs& needs);
+  // Retrieve() without a second attempt.
+  query::Outcome<Retrieval> RetrieveOnce(const RetrieveParams& params, const CancelToken* cancel);
   std::shared_ptr<CollectionIndex> IndexOf(storage::CollectionId id);
 
   // Evaluates WHERE and the + and - of the text.
@@ -178,6 +196,7 @@ class Retriever {
   ThreadPool* const pool_;
   TextSearcher text_;
   const VectorIndexOptions options_;
+  VectorFiles files_;
   std::mutex mutex_;
   // Guarded by mutex_.
   std::map<storage::CollectionId, std::shared_ptr<CollectionIndex>> indexes_;

@@ -1,8 +1,10 @@
 #include "engine/row_index.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "base/check.h"
 #include "engine/collection_rows.h"
 #include "query/filter.h"
 
@@ -29,11 +31,18 @@ std::vector<bool> IndexedColumns(const query::CollectionSchema& schema) {
 
 }  // namespace
 
-Status RowIndex::Refresh(const storage::ReadView& view, const storage::CollectionInfo& collection) {
+uint64_t ContentOf(const storage::Document& document) {
+  uint64_t content = 0;
+  std::memcpy(&content, document.text_digest.bytes.data(), sizeof(content));
+  return content;
+}
+
+Status RowIndex::Refresh(const storage::ReadView& view, const storage::CollectionInfo& collection,
+                         std::span<const storage::ChunkId> known) {
   INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats, view.GetStats(collection.id));
   if (IsCurrent(stats)) return Status::Ok();
   const auto take_up = [&]() -> Status {
-    if (!is_built_) return Build(view, collection);
+    if (!is_built_) return Build(view, collection, known);
     Changes changes;
     INTARSIA_RETURN_IF_ERROR(FindChanges(view, collection.id, &changes));
     // Something else has changed, such as the vectors, so nothing that follows the rows may be
@@ -43,15 +52,18 @@ Status RowIndex::Refresh(const storage::ReadView& view, const storage::Collectio
     for (const size_t at : changes.removed) num_gone += spans_[at].end - spans_[at].begin;
     const bool is_in_order = changes.added.empty() || chunks_.empty() ||
                              changes.added.front().first_chunk > chunks_.back();
-    if (num_gone * kRowsPerGone > num_rows() || !is_in_order) return Build(view, collection);
+    if (num_gone * kRowsPerGone > num_rows() || !is_in_order) return Build(view, collection, {});
     Remove(changes.removed);
-    return Append(view, collection, changes.added);
+    Append(changes.added);
+    return Status::Ok();
   };
   if (Status status = take_up(); !status.ok()) {
     Clear();
     return status;
   }
-  live_words_ = filters_.live().ToWords(num_rows());
+  live_.Compress();
+  num_live_ = live_.size();
+  live_words_ = live_.ToWords(num_rows());
   is_built_ = true;
   generation_ = stats.generation;
   return Status::Ok();
@@ -65,20 +77,71 @@ void RowIndex::Clear() {
   spans_.clear();
   span_of_.clear();
   empty_.clear();
+  live_ = index::RowSet();
+  num_live_ = 0;
   live_words_.clear();
 }
 
-Status RowIndex::Build(const storage::ReadView& view, const storage::CollectionInfo& collection) {
-  Clear();
-  filters_ = query::FilterIndex(IndexedColumns(SchemaOf(collection)));
+Status RowIndex::Build(const storage::ReadView& view, const storage::CollectionInfo& collection,
+                       std::span<const storage::ChunkId> known) {
   std::vector<storage::Document> documents;
+  int64_t num_chunks = 0;
   INTARSIA_RETURN_IF_ERROR(
-      view.ForEachDocument(collection.id, [&documents](const storage::Document& document) {
+      view.ForEachDocument(collection.id, [&](const storage::Document& document) {
         documents.push_back(document);
+        num_chunks += document.num_chunks;
         return Status::Ok();
       }));
   std::sort(documents.begin(), documents.end(), IsEarlier);
-  return Append(view, collection, documents);
+  const auto begin = [&] {
+    Clear();
+    filters_ = query::FilterIndex(IndexedColumns(SchemaOf(collection)));
+  };
+  begin();
+  size_t next = 0;
+  size_t done = 0;
+  while (done < documents.size() && next < known.size() &&
+         AppendKnown(documents[done], known, &next)) {
+    ++done;
+  }
+  if (done < documents.size() && next < known.size()) {
+    begin();
+    done = 0;
+  } else {
+    AppendGone(known.subspan(next));
+    Append(std::span(documents).subspan(done));
+    if ((num_rows() - num_chunks) * kRowsPerGone <= num_rows()) return Status::Ok();
+    begin();
+  }
+  Append(documents);
+  return Status::Ok();
+}
+
+void RowIndex::AppendGone(std::span<const storage::ChunkId> chunks) {
+  if (chunks.empty()) return;
+  const int64_t begin = num_rows();
+  chunks_.insert(chunks_.end(), chunks.begin(), chunks.end());
+  spans_.push_back({.begin = begin, .end = num_rows()});
+}
+
+bool RowIndex::AppendKnown(const storage::Document& document,
+                           std::span<const storage::ChunkId> known, size_t* next) {
+  if (document.num_chunks == 0) {
+    Append({&document, 1});
+    return true;
+  }
+  const auto from = known.begin() + static_cast<std::ptrdiff_t>(*next);
+  const auto found = std::lower_bound(from, known.end(), document.first_chunk);
+  AppendGone({from, found});
+  *next = static_cast<size_t>(found - known.begin());
+  // Either all of its chunks are known or, behind the last one that is, none or the first of them.
+  const size_t end = std::min(known.size(), *next + static_cast<size_t>(document.num_chunks));
+  storage::ChunkId chunk = document.first_chunk;
+  for (; *next < end; ++*next, ++chunk) {
+    if (known[*next] != chunk) return false;
+  }
+  Append({&document, 1});
+  return true;
 }
 
 Status RowIndex::FindChanges(const storage::ReadView& view, storage::CollectionId collection,
@@ -106,48 +169,93 @@ Status RowIndex::FindChanges(const storage::ReadView& view, storage::CollectionI
 
 void RowIndex::Remove(const std::vector<size_t>& removed) {
   for (const size_t at : removed) {
-    filters_.Remove(spans_[at].begin, spans_[at].end);
-    span_of_.erase(spans_[at].document);
+    const Span& span = spans_[at];
+    live_.RemoveRange(span.begin, span.end);
+    const int64_t num_indexed = filters_.num_rows();
+    filters_.Remove(std::min(span.begin, num_indexed), std::min(span.end, num_indexed));
+    span_of_.erase(span.document);
   }
 }
 
-Status RowIndex::Append(const storage::ReadView& view, const storage::CollectionInfo& collection,
-                        const std::vector<storage::Document>& documents) {
-  const query::CollectionSchema schema = SchemaOf(collection);
-  std::vector<query::Row> batch;
+void RowIndex::Append(std::span<const storage::Document> documents) {
   for (const storage::Document& document : documents) {
     empty_.erase(document.id);
-    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
-                              DocumentRows::Open(view, schema, collection, document, RowNeeds{}));
-    const int64_t begin = num_rows();
-    const auto visit = [&](const storage::Chunk& chunk) -> Status {
-      INTARSIA_ASSIGN_OR_RETURN(query::Row row, rows.RowOf(chunk));
-      batch.push_back(std::move(row));
-      chunks_.push_back(chunk.id);
-      return Status::Ok();
-    };
-    INTARSIA_RETURN_IF_ERROR(view.ForEachChunkOf(document, visit));
-    if (begin == num_rows()) {
+    if (document.num_chunks == 0) {
       empty_[document.id] = document.version;
       continue;
     }
-    span_of_[document.id] = spans_.size();
-    spans_.push_back({document.id, document.version, begin, num_rows()});
-    if (batch.size() >= kBatchRows) {
-      filters_.Append(batch);
-      batch.clear();
+    const int64_t begin = num_rows();
+    for (int64_t i = 0; i < document.num_chunks; ++i) {
+      chunks_.push_back(document.first_chunk + static_cast<uint64_t>(i));
     }
+    live_.AddRange(begin, num_rows());
+    span_of_[document.id] = spans_.size();
+    spans_.push_back({.document = document.id,
+                      .version = document.version,
+                      .content = ContentOf(document),
+                      .begin = begin,
+                      .end = num_rows()});
   }
-  if (!batch.empty()) filters_.Append(batch);
+}
+
+Status RowIndex::RefreshColumns(const storage::ReadView& view,
+                                const storage::CollectionInfo& collection) {
+  if (has_columns()) return Status::Ok();
+  const query::CollectionSchema schema = SchemaOf(collection);
+  const query::Row nothing(schema.columns().size());
+  std::vector<query::Row> batch;
+  const auto flush = [&] {
+    filters_.Append(batch);
+    batch.clear();
+  };
+  const auto take_up = [&](const Span& span) -> Status {
+    const auto live = span_of_.find(span.document);
+    if (live == span_of_.end() || spans_[live->second].begin != span.begin) {
+      for (int64_t row = span.begin; row < span.end; ++row) {
+        batch.push_back(nothing);
+        if (batch.size() >= kBatchRows) flush();
+      }
+      flush();
+      filters_.Remove(span.begin, span.end);
+      return Status::Ok();
+    }
+    INTARSIA_ASSIGN_OR_RETURN(const storage::Document document, view.GetDocument(span.document));
+    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
+                              DocumentRows::Open(view, schema, collection, document, RowNeeds{}));
+    return view.ForEachChunkOf(document, [&](const storage::Chunk& chunk) -> Status {
+      INTARSIA_ASSIGN_OR_RETURN(query::Row row, rows.RowOf(chunk));
+      batch.push_back(std::move(row));
+      return Status::Ok();
+    });
+  };
+  for (size_t at = filters_.num_rows() == 0 ? 0 : SpanOf(filters_.num_rows(), 0);
+       at < spans_.size(); ++at) {
+    if (Status status = take_up(spans_[at]); !status.ok()) {
+      Clear();
+      return status;
+    }
+    if (batch.size() >= kBatchRows) flush();
+  }
+  flush();
   filters_.Seal();
   return Status::Ok();
+}
+
+std::vector<uint64_t> RowIndex::ContentsOf(int64_t begin, int64_t end) const {
+  std::vector<uint64_t> contents;
+  for (size_t at = SpanOf(begin, 0); std::ssize(contents) < end - begin; ++at) {
+    const int64_t last = std::min(end, spans_[at].end);
+    contents.resize(static_cast<size_t>(last - begin), spans_[at].content);
+  }
+  return contents;
 }
 
 int64_t RowIndex::memory_bytes() const {
   return filters_.memory_bytes() +
          static_cast<int64_t>(chunks_.size() * sizeof(storage::ChunkId) +
                               spans_.size() * (sizeof(Span) + 4 * sizeof(uint64_t)) +
-                              live_words_.size() * sizeof(uint64_t));
+                              live_words_.size() * sizeof(uint64_t)) +
+         live_.memory_bytes();
 }
 
 std::optional<int64_t> RowIndex::RowOf(storage::ChunkId chunk) const {
@@ -180,6 +288,7 @@ query::Outcome<RowMatches> RowIndex::Match(const storage::ReadView& view,
                                            const storage::CollectionInfo& collection,
                                            const query::Predicate& where,
                                            const CancelToken* cancel) const {
+  INTARSIA_CHECK(has_columns());
   const query::CollectionSchema schema = SchemaOf(collection);
   INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter, query::Filter::Bind(where, schema));
   RowMatches matches;

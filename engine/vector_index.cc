@@ -34,85 +34,6 @@ std::vector<uint64_t> SlotsFrom(index::SlotFilter filter, int64_t begin, int64_t
 
 }  // namespace
 
-void VectorIndex::Clear() {
-  ++num_builds_;
-  num_rows_ = -1;
-  flat_.reset();
-  binary_.reset();
-  graph_.reset();
-  graph_measure_.reset();
-  missing_ = index::RowSet();
-}
-
-Status VectorIndex::Refresh(storage::Database* database, const storage::ReadView& view,
-                            storage::CollectionId collection, storage::ModelId model,
-                            const RowIndex& rows, ThreadPool* pool) {
-  if (IsCurrent(rows, model)) return Status::Ok();
-  const auto take_up = [&]() -> Status {
-    const bool can_append = model_ == model && epoch_ == rows.epoch() && flat_ != nullptr &&
-                            num_rows_ <= rows.num_rows();
-    model_ = model;
-    epoch_ = rows.epoch();
-    INTARSIA_RETURN_IF_ERROR(can_append ? Append(view, collection, rows)
-                                        : Build(view, collection, rows));
-    INTARSIA_RETURN_IF_ERROR(RefreshProfile(database, view, collection, rows, pool));
-    return RefreshCodes(pool);
-  };
-  if (Status status = take_up(); !status.ok()) {
-    Clear();
-    return status;
-  }
-  num_rows_ = rows.num_rows();
-  if (num_vectors(rows) >= options_.graph_min) wants_graph_ = true;
-  return Status::Ok();
-}
-
-Status VectorIndex::Build(const storage::ReadView& view, storage::CollectionId collection,
-                          const RowIndex& rows) {
-  Clear();
-  INTARSIA_ASSIGN_OR_RETURN(const storage::VectorSet vectors, view.LoadVectors(collection, model_));
-  if (vectors.ids.empty()) return Status::Ok();
-  INTARSIA_ASSIGN_OR_RETURN(flat_, index::FlatIndex::Create({.dim = vectors.dimension}));
-  return AddRows(rows.chunks(), vectors);
-}
-
-Status VectorIndex::Append(const storage::ReadView& view, storage::CollectionId collection,
-                           const RowIndex& rows) {
-  const auto fresh = rows.chunks().subspan(static_cast<size_t>(flat_->size()));
-  storage::VectorSet vectors;
-  vectors.dimension = flat_->dim();
-  for (const storage::ChunkId chunk : fresh) {
-    const Result<std::vector<float>> vector = view.GetVector(collection, model_, chunk);
-    if (vector.status().code() == StatusCode::kNotFound) continue;
-    INTARSIA_RETURN_IF_ERROR(vector.status());
-    vectors.ids.push_back(chunk);
-    vectors.values.insert(vectors.values.end(), vector->begin(), vector->end());
-  }
-  return AddRows(fresh, vectors);
-}
-
-Status VectorIndex::AddRows(std::span<const storage::ChunkId> chunks,
-                            const storage::VectorSet& vectors) {
-  if (std::ranges::equal(chunks, vectors.ids)) return flat_->Add(vectors.ids, vectors.values);
-  // Both ascend. What has no vector gets one, and is left out of every search.
-  const auto dim = static_cast<size_t>(flat_->dim());
-  std::vector<float> values;
-  values.reserve(chunks.size() * dim);
-  size_t next = 0;
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    while (next < vectors.ids.size() && vectors.ids[next] < chunks[i]) ++next;
-    if (next < vectors.ids.size() && vectors.ids[next] == chunks[i]) {
-      const auto begin = vectors.values.begin() + static_cast<std::ptrdiff_t>(next * dim);
-      values.insert(values.end(), begin, begin + static_cast<std::ptrdiff_t>(dim));
-    } else {
-      const int64_t row = flat_->size() + static_cast<int64_t>(i);
-      missing_.AddRange(row, row + 1);
-      values.resize(values.size() + dim, 1.0F);
-    }
-  }
-  return flat_->Add(chunks, values);
-}
-
 Status VectorIndex::RefreshProfile(storage::Database* database, const storage::ReadView& view,
                                    storage::CollectionId collection, const RowIndex& rows,
                                    ThreadPool* pool) {
@@ -168,7 +89,7 @@ int64_t VectorIndex::num_vectors(const RowIndex& rows) const {
 
 int64_t VectorIndex::memory_bytes() const {
   int64_t bytes = missing_.memory_bytes();
-  if (flat_ != nullptr) bytes += flat_->size() * (flat_->dim() * int64_t{sizeof(float)} + 48);
+  if (flat_ != nullptr) bytes += flat_->memory_bytes();
   if (binary_ != nullptr) bytes += binary_->memory_bytes();
   return bytes;
 }

@@ -7,6 +7,11 @@
 // Rows that are gone are left out by the filter of each search, so everything follows a change by
 // adding at its end. A chunk without a vector of the model keeps a place that no search sees.
 //
+// What has codes is also kept in files, see vector_files.h, where the next opening finds it, and
+// where the vectors stay: those of rows that are in files are read from there, and only the newest
+// ones, some thousands, lie in memory. When a vector in a file is found to be damaged, searches
+// fail with kCorruption, and the next Refresh() makes everything anew from the database.
+//
 // Thread safety: concurrent const calls only.
 #pragma once
 
@@ -22,6 +27,7 @@
 #include "base/thread_pool.h"
 #include "engine/row_index.h"
 #include "engine/search_costs.h"
+#include "engine/vector_files.h"
 #include "engine/vector_profile.h"
 #include "index/binary_index.h"
 #include "index/flat_index.h"
@@ -38,6 +44,8 @@ struct VectorIndexOptions {
   int64_t sampled_max = 32'768;       // vectors that settings are measured on, at least 32
   int64_t graph_min = 1'000'000;      // larger ones have a graph without being asked for it
   int64_t graph_at_once_max = 2'000;  // graphs up to this size are made while a search waits
+  int64_t page_rows = 1'024;          // files hold whole pages: a power of two, at least 8
+  int64_t file_rows_min = 8'192;      // so many rows that are in no file are written to one
 };
 
 struct VectorQuery {
@@ -58,12 +66,23 @@ struct VectorMatches {
 
 class VectorIndex {
  public:
-  explicit VectorIndex(const VectorIndexOptions& options) : options_(options) {}
+  // `files` outlives it; null: nothing is kept in files.
+  VectorIndex(const VectorIndexOptions& options, VectorFiles* files)
+      : options_(options), files_(files) {}
+
+  // The chunks that are in files, by row, for the first RowIndex::Refresh() of an opening.
+  std::vector<storage::ChunkId> FindKnownChunks(const storage::ReadView& view,
+                                                storage::CollectionId collection);
 
   // Whether Refresh() with the same arguments would change nothing.
   bool IsCurrent(const RowIndex& rows, storage::ModelId model) const {
-    return model_ == model && epoch_ == rows.epoch() && num_rows_ == rows.num_rows();
+    return model_ == model && epoch_ == rows.epoch() && generation_ == rows.generation() &&
+           !is_damaged();
   }
+  // Whether a vector in a file was found to be damaged since the last Refresh().
+  bool is_damaged() const { return flat_ != nullptr && flat_->is_damaged(); }
+  // Drops everything and the files too. Errors: those of VectorFiles::RemoveAll.
+  Status Drop(storage::CollectionId collection);
   // Takes up the vectors of rows that came since, or of all, and measures settings if there are
   // none that fit. Settings are stored unless the database is read-only.
   // Errors: those of ReadView; kInvalidArgument for a stored vector that cannot be compared; the
@@ -76,7 +95,9 @@ class VectorIndex {
   // Another number means that the vectors are others, or lie elsewhere.
   int64_t num_builds() const { return num_builds_; }
   int64_t num_vectors(const RowIndex& rows) const;  // of chunks that are not gone
-  int64_t memory_bytes() const;                     // without the graph
+  int64_t memory_bytes() const;                     // without the graph and what is in files
+  int64_t num_in_files() const { return flat_ == nullptr ? 0 : flat_->num_foreign(); }
+  int64_t file_bytes() const;
   bool has_codes() const { return binary_ != nullptr; }
   const std::optional<VectorProfile>& profile() const { return profile_; }
   const SearchCosts& costs() const { return costs_; }
@@ -121,11 +142,25 @@ class VectorIndex {
     SearchWork work;
   };
 
+  // Takes up everything that came since, or all of it.
+  Status TakeUp(storage::Database* database, const storage::ReadView& view,
+                storage::CollectionId collection, const RowIndex& rows, ThreadPool* pool);
   Status Build(const storage::ReadView& view, storage::CollectionId collection,
                const RowIndex& rows);
+  void OpenChain(const storage::ReadView& view, storage::CollectionId collection);
+  // Whether the files are about the first of the rows, with the texts that these stand for.
+  bool FitsRows(const RowIndex& rows) const;
+  // Takes up the files if they fit.
+  Status AddFiles(const storage::ReadView& view, storage::CollectionId collection,
+                  const RowIndex& rows);
   Status Append(const storage::ReadView& view, storage::CollectionId collection,
                 const RowIndex& rows);
-  Status AddRows(std::span<const storage::ChunkId> chunks, const storage::VectorSet& vectors);
+  // Writes what is in no file to one, if that is much.
+  void WriteFiles(storage::CollectionId collection, const RowIndex& rows);
+  // The first row to be written, so that the number of files and the bytes written stay small;
+  // `num_kept` is how many files stay.
+  int64_t FirstRowToWrite(int64_t end, size_t* num_kept) const;
+  void DropChain(const char* why);
   Status RefreshProfile(storage::Database* database, const storage::ReadView& view,
                         storage::CollectionId collection, const RowIndex& rows, ThreadPool* pool);
   Status RefreshCodes(ThreadPool* pool);
@@ -138,10 +173,15 @@ class VectorIndex {
   Status SearchGraph(const Plan& plan, VectorMatches* matches, bool* is_short) const;
 
   const VectorIndexOptions options_;
+  VectorFiles* const files_;
+  bool is_chain_known_ = false;  // whether the files were looked for
+  VectorFileChain chain_;        // by rows
+  int64_t write_at_ = 0;         // rows there must be before another attempt to write
+  uint64_t changed_at_ = 0;      // when vectors were replaced, as far as it was taken up
   storage::ModelId model_ = 0;
   uint64_t epoch_ = 0;
   int64_t num_builds_ = 0;
-  int64_t num_rows_ = -1;                       // of the RowIndex; -1: not built
+  uint64_t generation_ = 0;                     // of the RowIndex; 0: not built
   std::unique_ptr<index::FlatIndex> flat_;      // null while there are no vectors
   std::unique_ptr<index::BinaryIndex> binary_;  // null for few vectors
   std::unique_ptr<index::GraphIndex> graph_;    // null if there is none yet

@@ -91,6 +91,7 @@ Result<std::unique_ptr<BinaryIndex>> BinaryIndex::Build(const FlatIndex& rows,
   index->SetCenter(MeanOf(rows));
   index->num_fitted_ = rows.size();
   index->EncodeFrom(rows, 0, pool);
+  INTARSIA_RETURN_IF_ERROR(rows.CheckDamage());
   return index;
 }
 
@@ -200,26 +201,54 @@ Status BinaryIndex::Append(const FlatIndex& rows, ThreadPool* pool) {
                       std::to_string(rows.size()));
   }
   EncodeFrom(rows, size(), pool);
-  return Status::Ok();
+  return rows.CheckDamage();
 }
 
-Status BinaryIndex::RemoveSlot(int64_t slot) {
-  if (slot < 0 || slot >= size()) {
+Result<std::unique_ptr<BinaryIndex>> BinaryIndex::Restore(const BinaryCodeSpace& space,
+                                                          int64_t num_rows) {
+  const auto is_finite = [](float value) { return std::isfinite(value); };
+  if (space.dim < 1 || space.bits < 1 || space.bits > 2 || space.num_fitted < 0 ||
+      std::ssize(space.center) != space.dim || !std::ranges::all_of(space.center, is_finite)) {
     return Status(StatusCode::kInvalidArgument,
-                  "binary index has no such slot: slot=" + std::to_string(slot) +
-                      " size=" + std::to_string(size()));
+                  "codes out of range: dim=" + std::to_string(space.dim) +
+                      " bits=" + std::to_string(space.bits) +
+                      " num_fitted=" + std::to_string(space.num_fitted) +
+                      " center=" + std::to_string(space.center.size()));
   }
-  const int64_t last = size() - 1;
-  const int64_t num_words = num_bits_ / 64;
-  for (int32_t plane = 0; plane < bits_; ++plane) {
-    for (int64_t w = 0; w < num_words; ++w) {
-      planes_[plane].data()[WordAt(slot, w)] = planes_[plane].data()[WordAt(last, w)];
+  auto index = std::unique_ptr<BinaryIndex>(new BinaryIndex());
+  index->SetGeometry(space.dim, space.bits, space.seed);
+  index->SetCenter(space.center);
+  index->num_fitted_ = space.num_fitted;
+  index->Resize(std::max<int64_t>(0, num_rows));
+  index->Resize(0);
+  return index;
+}
+
+Status BinaryIndex::AppendBlocks(const kernels::BinaryCodeBlocks& blocks, int64_t num_rows) {
+  const int64_t begin = size();
+  if (blocks.num_planes != bits_ || blocks.num_words != num_bits_ / 64 || begin % kBlock != 0 ||
+      num_rows < 0 || (num_rows + kBlock - 1) / kBlock != blocks.num_blocks) {
+    return Status(StatusCode::kInvalidArgument,
+                  "blocks of codes do not fit: planes=" + std::to_string(blocks.num_planes) +
+                      " words=" + std::to_string(blocks.num_words) +
+                      " blocks=" + std::to_string(blocks.num_blocks) +
+                      " size=" + std::to_string(begin) + " rows=" + std::to_string(num_rows));
+  }
+  for (int64_t i = 0; i < num_rows; ++i) {
+    if (!std::isfinite(blocks.scales[i]) || !std::isfinite(blocks.offsets[i]) ||
+        !std::isfinite(blocks.errors[i]) || blocks.errors[i] < 0.0F) {
+      return Status(StatusCode::kInvalidArgument,
+                    "a factor of a code is out of range: slot=" + std::to_string(begin + i));
     }
   }
-  for (std::vector<float>* factors : {&scales_, &offsets_, &errors_}) {
-    (*factors)[static_cast<size_t>(slot)] = (*factors)[static_cast<size_t>(last)];
+  Resize(begin + num_rows);
+  const int64_t num_words = blocks.num_blocks * kBlock * blocks.num_words;
+  for (int32_t plane = 0; plane < bits_; ++plane) {
+    std::copy_n(blocks.planes[plane], num_words, planes_[plane].data() + begin * blocks.num_words);
   }
-  Resize(last);
+  std::copy_n(blocks.scales, blocks.num_blocks * kBlock, scales_.begin() + begin);
+  std::copy_n(blocks.offsets, blocks.num_blocks * kBlock, offsets_.begin() + begin);
+  std::copy_n(blocks.errors, blocks.num_blocks * kBlock, errors_.begin() + begin);
   return Status::Ok();
 }
 

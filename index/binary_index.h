@@ -10,21 +10,18 @@
 // Centring is exact algebra on both sides, and filters apply inside the scan: neither the means of
 // the data nor the selectivity of a filter changes the recall.
 //
-// The index is derived data: it follows the slots of its FlatIndex and can be rebuilt from it.
+// The index is derived data: it follows the slots of its FlatIndex and can be rebuilt from it. Its
+// codes may be kept in a file, see index/vector_file.h.
 //
 // Thread safety: concurrent const calls only.
-// Format: docs/formats/binary_index.md
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/aligned_array.h"
-#include "base/bytes.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "index/flat_index.h"
@@ -37,6 +34,17 @@ namespace intarsia::index {
 struct BinaryIndexOptions {
   int32_t bits = 0;   // 1 or 2 a dimension; 0: 2 up to 512 dimensions, else 1
   uint64_t seed = 1;  // of the rotation
+};
+
+// What codes mean: with it and a vector anybody arrives at the same code.
+struct BinaryCodeSpace {
+  int64_t dim = 0;
+  int32_t bits = 0;
+  uint64_t seed = 0;
+  int64_t num_fitted = 0;     // vectors that the centre was fitted to
+  std::vector<float> center;  // [dim]
+
+  bool operator==(const BinaryCodeSpace&) const = default;
 };
 
 struct BinarySearchOptions {
@@ -69,10 +77,25 @@ struct BinarySearchResult {
 class BinaryIndex {
  public:
   // Fits centre and rotation to the vectors of `rows` and encodes them all. `pool` may be null.
-  // Errors: kInvalidArgument if an option is out of its range or `rows` is empty.
+  // Errors: kInvalidArgument if an option is out of its range or `rows` is empty; kCorruption if
+  // vectors of `rows` are damaged.
   static Result<std::unique_ptr<BinaryIndex>> Build(const FlatIndex& rows,
                                                     const BinaryIndexOptions& options,
                                                     ThreadPool* pool);
+  // An index of no vectors with room for `num_rows`, for codes that are there already.
+  // Errors: kInvalidArgument if the space is none: a size out of range, a centre that is not
+  // finite.
+  static Result<std::unique_ptr<BinaryIndex>> Restore(const BinaryCodeSpace& space,
+                                                      int64_t num_rows);
+  // Appends codes of its space, for slots from size() on. `num_rows` is the number of vectors, the
+  // others of the last block are none.
+  // Errors: kInvalidArgument if the shape is another one, size() is not a number of whole blocks,
+  // or a factor is not finite.
+  Status AppendBlocks(const kernels::BinaryCodeBlocks& blocks, int64_t num_rows);
+
+  BinaryCodeSpace space() const { return {dim_, bits_, seed_, num_fitted_, center_}; }
+  // The blocks [begin, end) of codes, valid until the next change.
+  kernels::BinaryCodeBlocks CodeBlocks(int64_t begin, int64_t end) const;
 
   int32_t bits() const { return bits_; }
   int64_t size() const { return num_rows_; }
@@ -81,11 +104,8 @@ class BinaryIndex {
   int64_t memory_bytes() const;
 
   // Encodes the slots [size(), rows.size()) after FlatIndex::Add().
-  // Errors: kInvalidArgument if `rows` has another dimension or fewer vectors.
+  // Errors: kInvalidArgument if `rows` has another dimension or fewer vectors; kCorruption.
   Status Append(const FlatIndex& rows, ThreadPool* pool);
-  // Follows FlatIndex::Remove(), which returned `slot`: the last code moves there.
-  // Errors: kInvalidArgument if there is no such slot.
-  Status RemoveSlot(int64_t slot);
 
   // Searches `rows`, with which this index is in step.
   // Errors: those of FlatIndex::Search(); kInvalidArgument if an option is out of its range or the
@@ -112,14 +132,6 @@ class BinaryIndex {
 
   // For each bit of a code the share of vectors that have it set [bits() * padded dimensions].
   std::vector<double> SharesOfSetBits() const;
-
-  // The index as bytes, with a checksum over them and one for each vector of `rows`.
-  // Errors: kInvalidArgument if the sizes of `rows` and the index differ.
-  Result<std::string> Save(const FlatIndex& rows) const;
-  // Restores what Save() wrote. The vectors may have come into other slots since.
-  // Errors: kCorruption if the bytes are damaged or not about exactly the vectors of `rows`:
-  // drop them and call Build().
-  static Result<std::unique_ptr<BinaryIndex>> Load(std::string_view bytes, const FlatIndex& rows);
 
  private:
   // A query as the scan wants it.
@@ -152,8 +164,6 @@ class BinaryIndex {
   Query MakeQuery(std::vector<float> vector, int32_t query_bits) const;
   // Rounds `query->rotated` to planes. Returns the square of what rounding takes away.
   double RoundQuery(Query* query) const;
-  // The blocks [begin, end) of codes as the kernels want them.
-  kernels::BinaryCodeBlocks CodeBlocks(int64_t begin, int64_t end) const;
   kernels::BinaryScanParams ScanParams(const Query& query, int64_t block_begin,
                                        int64_t block_end) const;
   // Estimates all slots that pass the filter, and keeps those that may be among the k best.
@@ -170,8 +180,6 @@ class BinaryIndex {
   // What is left of them when the query is not rounded.
   std::vector<Prospect> Refine(const Query& query, const std::vector<Prospect>& prospects,
                                int64_t k, float error_bound) const;
-  // Reads one vector's code. `is_read` says which slots have theirs.
-  Status ReadRow(ByteReader* reader, const FlatIndex& rows, std::vector<bool>* is_read);
   static Status CheckQueryBits(int32_t query_bits);
   Status CheckSearch(const FlatIndex& rows, const SearchParams& params,
                      const BinarySearchOptions& options) const;
@@ -187,7 +195,7 @@ class BinaryIndex {
   double center_square_ = 0.0;         // <c, c>
 
   // Codes lie in blocks of 8 slots, see kernels/binary_scan.h; each plane apart. The factors, which
-  // docs/formats/binary_index.md explains, are by slot and padded to whole blocks.
+  // docs/kernels/binary_codes.md explains, are by slot and padded to whole blocks.
   int64_t num_rows_ = 0;
   AlignedArray<uint64_t> planes_[2];  // with room for more slots
   std::vector<float> scales_;         // |o - c|^2 / <x, R(o - c)>

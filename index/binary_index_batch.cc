@@ -200,6 +200,7 @@ Result<std::vector<std::vector<SearchHit>>> BinaryIndex::SearchBatch(
       for (int64_t i = 0; i < batch.num_queries; ++i) rescore(i, 0);
     }
   }
+  INTARSIA_RETURN_IF_ERROR(rows.CheckDamage());
   return hits;
 }
 

@@ -214,6 +214,7 @@ Result<BinarySearchResult> BinaryIndex::Search(const FlatIndex& rows, const Sear
   Rescorer rescorer(rows, query.vector, params.k);
   result.num_rescored = rescorer.Run(prospects);
   result.is_truncated = is_long && left_out.limit >= rescorer.threshold();
+  INTARSIA_RETURN_IF_ERROR(rows.CheckDamage());
   result.hits = rescorer.Take();
   result.rescore_ms = stopwatch.milliseconds() - result.scan_ms;
   return result;

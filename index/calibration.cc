@@ -6,6 +6,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "base/stopwatch.h"
@@ -107,13 +108,15 @@ Result<double> NeighbourInformation(const FlatIndex& sample, const BinaryIndex& 
   std::array<double, kBuckets> neighbours{};
   double num_pairs = 0.0;
   double num_neighbours = 0.0;
+  std::unordered_map<uint64_t, size_t> slots;
+  for (const uint64_t id : sample.ids()) slots.emplace(id, slots.size());
   for (size_t i = 0; i < truth.queries.size(); ++i) {
     INTARSIA_ASSIGN_OR_RETURN(const BinaryIndex::Estimates estimates,
                               codes.EstimateAll(sample, sample.row(truth.queries[i]), 4));
     std::vector<float> sorted = estimates.scores;
     std::sort(sorted.begin(), sorted.end(), std::greater<>());
     for (const SearchHit& hit : truth.expected[i]) {
-      const float score = estimates.scores[static_cast<size_t>(*sample.SlotOf(hit.id))];
+      const float score = estimates.scores[slots.at(hit.id)];
       const auto rank =
           std::lower_bound(sorted.begin(), sorted.end(), score, std::greater<>()) - sorted.begin();
       neighbours[static_cast<size_t>(rank * kBuckets / sample.size())] += 1.0;

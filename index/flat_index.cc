@@ -15,6 +15,8 @@ namespace {
 
 constexpr int64_t kDimMax = 65'536;
 constexpr int64_t kResultsMax = 1'000'000;
+constexpr int64_t kPageRowsMin = 8;
+constexpr int64_t kPageRowsMax = int64_t{1} << 20;
 // Longer vectors could have products that a float cannot hold.
 constexpr double kLengthMax = 1e18;
 // Rows scored by one call of the kernel; their scores stay in the first cache.
@@ -60,6 +62,7 @@ int64_t ListSlots(SlotFilter filter, int64_t begin, int64_t end, int64_t* slots)
   int64_t count = 0;
   for (int64_t word = begin / 64; word * 64 < end; ++word) {
     uint64_t bits = filter[static_cast<size_t>(word)];
+    if (begin > word * 64) bits &= ~uint64_t{0} << (begin - word * 64);
     if (end - word * 64 < 64) bits &= (uint64_t{1} << (end - word * 64)) - 1;
     for (; bits != 0; bits &= bits - 1) slots[count++] = word * 64 + std::countr_zero(bits);
   }
@@ -68,24 +71,90 @@ int64_t ListSlots(SlotFilter filter, int64_t begin, int64_t end, int64_t* slots)
 
 }  // namespace
 
+uint64_t ChecksumOfRow(std::span<const float> row) {
+  return ChecksumOf({reinterpret_cast<const char*>(row.data()), row.size_bytes()}).low;
+}
+
+FlatIndex::FlatIndex(const FlatIndexOptions& options)
+    : options_(options),
+      page_shift_(std::countr_zero(static_cast<uint64_t>(options.page_rows))),
+      zeros_(static_cast<size_t>(options.dim), 0.0F) {}
+
 Result<std::unique_ptr<FlatIndex>> FlatIndex::Create(const FlatIndexOptions& options) {
   if (options.dim < 1 || options.dim > kDimMax) {
     return Status(StatusCode::kInvalidArgument,
                   "vector dimension out of range: dim=" + std::to_string(options.dim) +
                       " min=1 max=" + std::to_string(kDimMax));
   }
+  if (options.page_rows < kPageRowsMin || options.page_rows > kPageRowsMax ||
+      !std::has_single_bit(static_cast<uint64_t>(options.page_rows))) {
+    return Status(StatusCode::kInvalidArgument,
+                  "vectors of a page out of range: page_rows=" + std::to_string(options.page_rows) +
+                      ", want a power of two from " + std::to_string(kPageRowsMin) + " to " +
+                      std::to_string(kPageRowsMax));
+  }
   return std::unique_ptr<FlatIndex>(new FlatIndex(options));
 }
 
 std::span<const float> FlatIndex::row(int64_t slot) const {
   INTARSIA_CHECK(slot >= 0 && slot < size());
-  return RowOf(rows_, slot, dim());
+  const Page& page = pages_[static_cast<size_t>(slot >> page_shift_)];
+  const int64_t at = slot & (options_.page_rows - 1);
+  if (page.checksums != nullptr) {
+    const uint64_t word =
+        page.is_checked[static_cast<size_t>(at / 64)].load(std::memory_order_relaxed);
+    if ((word >> (at % 64) & 1) == 0) return CheckRow(page, at);
+  }
+  return {page.rows + at * dim(), zeros_.size()};
 }
 
-std::optional<int64_t> FlatIndex::SlotOf(uint64_t id) const {
-  const auto found = slots_.find(id);
-  if (found == slots_.end()) return std::nullopt;
-  return found->second;
+std::span<const float> FlatIndex::CheckRow(const Page& page, int64_t row) const {
+  const std::span<const float> values(page.rows + row * dim(), zeros_.size());
+  if (ChecksumOfRow(values) != page.checksums[row]) {
+    is_damaged_.store(true, std::memory_order_relaxed);
+    return zeros_;
+  }
+  page.is_checked[static_cast<size_t>(row / 64)].fetch_or(uint64_t{1} << (row % 64),
+                                                          std::memory_order_relaxed);
+  return values;
+}
+
+bool FlatIndex::CheckRows(int64_t begin, int64_t end) const {
+  const Page& page = pages_[static_cast<size_t>(begin >> page_shift_)];
+  if (page.checksums == nullptr) return true;
+  bool is_whole = true;
+  for (int64_t slot = begin; slot < end; ++slot) {
+    const int64_t at = slot & (options_.page_rows - 1);
+    if (at % 64 == 0 && page.is_checked[static_cast<size_t>(at / 64)].load(
+                            std::memory_order_relaxed) == ~uint64_t{0}) {
+      slot += 63;
+      continue;
+    }
+    if (row(slot).data() == zeros_.data()) is_whole = false;
+  }
+  return is_whole;
+}
+
+uint64_t FlatIndex::row_checksum(int64_t slot) const {
+  INTARSIA_CHECK(slot >= 0 && slot < size());
+  const Page& page = pages_[static_cast<size_t>(slot >> page_shift_)];
+  return page.checksums != nullptr ? page.checksums[slot & (options_.page_rows - 1)]
+                                   : ChecksumOfRow(row(slot));
+}
+
+int64_t FlatIndex::memory_bytes() const {
+  int64_t bytes = static_cast<int64_t>(ids_.capacity() * sizeof(uint64_t)) +
+                  static_cast<int64_t>(pages_.capacity() * sizeof(Page));
+  for (const Page& page : pages_) {
+    bytes += page.own.num_bytes();
+    if (page.checksums != nullptr) bytes += options_.page_rows / 8;
+  }
+  return bytes;
+}
+
+Status FlatIndex::CheckDamage() const {
+  if (!is_damaged()) return Status::Ok();
+  return Status(StatusCode::kCorruption, "vectors that lie in a file are damaged");
 }
 
 Status FlatIndex::CheckVectors(std::span<const uint64_t> ids,
@@ -98,71 +167,104 @@ Status FlatIndex::CheckVectors(std::span<const uint64_t> ids,
                       " elements=" + std::to_string(vectors.size()));
   }
   for (int64_t i = 0; i < num_rows; ++i) {
-    const uint64_t id = ids[static_cast<size_t>(i)];
-    const std::string name = "id=" + std::to_string(id);
-    if (slots_.contains(id)) {
-      return Status(StatusCode::kAlreadyExists, "vector is already in the index: " + name);
-    }
+    const std::string name = "id=" + std::to_string(ids[static_cast<size_t>(i)]);
     if (auto length = LengthOf(RowOf(vectors, i, dim()), name); !length.ok()) {
       return std::move(length).status();
     }
   }
-  std::vector<uint64_t> sorted(ids.begin(), ids.end());
-  std::sort(sorted.begin(), sorted.end());
-  const auto twin = std::adjacent_find(sorted.begin(), sorted.end());
-  if (twin != sorted.end()) {
-    return Status(StatusCode::kAlreadyExists,
-                  "vector comes twice in one call: id=" + std::to_string(*twin));
-  }
   return Status::Ok();
+}
+
+Status FlatIndex::GrowLastPage(int64_t num_used, int64_t num_rows) {
+  Page& page = pages_.back();
+  if (page.own.size() >= num_rows * dim()) return Status::Ok();
+  const int64_t room = std::min(options_.page_rows, std::max(num_rows, 2 * num_used));
+  INTARSIA_ASSIGN_OR_RETURN(auto more, AlignedArray<float>::TryCreate(room * dim()));
+  std::copy_n(page.rows, num_used * dim(), more.data());
+  page.own = std::move(more);
+  page.rows = page.own.data();
+  return Status::Ok();
+}
+
+void FlatIndex::Reserve(int64_t num_rows) {
+  ids_.reserve(static_cast<size_t>(num_rows));
+  pages_.reserve(static_cast<size_t>((num_rows + options_.page_rows - 1) >> page_shift_));
 }
 
 Status FlatIndex::Add(std::span<const uint64_t> ids, std::span<const float> vectors) {
   INTARSIA_RETURN_IF_ERROR(CheckVectors(ids, vectors));
-  const size_t old_size = rows_.size();
-  rows_.resize(old_size + vectors.size());
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const std::span<const float> source = RowOf(vectors, static_cast<int64_t>(i), dim());
-    float* target = rows_.data() + old_size + i * source.size();
-    if (metric() == Metric::kCosine) {
-      CopyScaled(source, 1.0 / *LengthOf(source, ""), target);
-    } else {
-      std::copy(source.begin(), source.end(), target);
+  const int64_t old_size = size();
+  const auto num_rows = static_cast<int64_t>(ids.size());
+  for (int64_t done = 0; done < num_rows;) {
+    const int64_t used = (old_size + done) & (options_.page_rows - 1);
+    const int64_t count = std::min(num_rows - done, options_.page_rows - used);
+    if (used == 0) pages_.emplace_back();
+    if (Status grown = GrowLastPage(used, used + count); !grown.ok()) {
+      pages_.resize(static_cast<size_t>((old_size + options_.page_rows - 1) >> page_shift_));
+      return grown;
     }
-    slots_.emplace(ids[i], size());
-    ids_.push_back(ids[i]);
+    for (int64_t i = 0; i < count; ++i) {
+      const std::span<const float> source = RowOf(vectors, done + i, dim());
+      float* const target = pages_.back().own.data() + (used + i) * dim();
+      if (metric() == Metric::kCosine) {
+        CopyScaled(source, 1.0 / *LengthOf(source, ""), target);
+      } else {
+        std::copy(source.begin(), source.end(), target);
+      }
+    }
+    done += count;
+  }
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
+  return Status::Ok();
+}
+
+Status FlatIndex::CheckForeign(int64_t begin, const ForeignRows& rows) const {
+  const int64_t rest = options_.page_rows - 1;
+  if (begin < 0 || rows.num_rows < 0 || (begin & rest) != 0 || (rows.num_rows & rest) != 0) {
+    return Status(StatusCode::kInvalidArgument,
+                  "vectors that lie elsewhere are no whole pages: begin=" + std::to_string(begin) +
+                      " count=" + std::to_string(rows.num_rows) +
+                      " page_rows=" + std::to_string(options_.page_rows));
   }
   return Status::Ok();
 }
 
-Result<int64_t> FlatIndex::Remove(uint64_t id) {
-  const auto found = slots_.find(id);
-  if (found == slots_.end()) {
-    return Status(StatusCode::kNotFound, "vector is not in the index: id=" + std::to_string(id));
+void FlatIndex::SetForeign(int64_t begin, const ForeignRows& rows) {
+  for (int64_t first = 0; first < rows.num_rows; first += options_.page_rows) {
+    Page& page = pages_[static_cast<size_t>((begin + first) >> page_shift_)];
+    if (page.checksums == nullptr) num_foreign_ += options_.page_rows;
+    page = {.rows = rows.rows + first * dim(),
+            .own = {},
+            .checksums = rows.checksums + first,
+            .is_checked = std::make_unique<std::atomic<uint64_t>[]>(
+                static_cast<size_t>((options_.page_rows + 63) / 64)),
+            .owner = rows.owner};
   }
-  const int64_t slot = found->second;
-  const int64_t last = size() - 1;
-  if (slot != last) {
-    const std::span<const float> moved = row(last);
-    std::copy(moved.begin(), moved.end(), rows_.begin() + slot * dim());
-    ids_[static_cast<size_t>(slot)] = ids_.back();
-    slots_[ids_.back()] = slot;
-  }
-  slots_.erase(id);
-  ids_.pop_back();
-  rows_.resize(static_cast<size_t>(last * dim()));
-  return slot;
 }
 
-std::vector<uint64_t> FlatIndex::FilterOf(std::span<const uint64_t> ids) const {
-  // One word at least, because an empty filter means all slots.
-  std::vector<uint64_t> words(static_cast<size_t>(std::max<int64_t>(1, (size() + 63) / 64)), 0);
-  for (const uint64_t id : ids) {
-    if (const auto slot = SlotOf(id)) {
-      words[static_cast<size_t>(*slot / 64)] |= uint64_t{1} << (*slot % 64);
-    }
+Status FlatIndex::AddForeign(std::span<const uint64_t> ids, const ForeignRows& rows) {
+  if (std::ssize(ids) != rows.num_rows) {
+    return Status(StatusCode::kInvalidArgument,
+                  "number of vectors does not match: ids=" + std::to_string(ids.size()) +
+                      " vectors=" + std::to_string(rows.num_rows));
   }
-  return words;
+  INTARSIA_RETURN_IF_ERROR(CheckForeign(size(), rows));
+  const int64_t begin = size();
+  pages_.resize(static_cast<size_t>((begin + rows.num_rows) >> page_shift_));
+  SetForeign(begin, rows);
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
+  return Status::Ok();
+}
+
+Status FlatIndex::MoveTo(int64_t begin, const ForeignRows& rows) {
+  INTARSIA_RETURN_IF_ERROR(CheckForeign(begin, rows));
+  if (begin + rows.num_rows > size()) {
+    return Status(StatusCode::kInvalidArgument, "there are no such vectors to lie elsewhere: end=" +
+                                                    std::to_string(begin + rows.num_rows) +
+                                                    " size=" + std::to_string(size()));
+  }
+  SetForeign(begin, rows);
+  return Status::Ok();
 }
 
 Result<std::vector<float>> FlatIndex::PrepareQuery(std::span<const float> query) const {
@@ -194,19 +296,24 @@ Status FlatIndex::CheckParams(const SearchParams& params) const {
 void FlatIndex::ScanRange(const float* query, SlotFilter filter, int64_t begin, int64_t end,
                           TopK* best) const {
   std::array<int64_t, kTileRows> slots{};
+  std::array<const float*, kTileRows> pointers{};
   std::array<float, kTileRows> scores{};
-  for (int64_t tile = begin; tile < end; tile += kTileRows) {
-    const int64_t tile_end = std::min(end, tile + kTileRows);
+  for (int64_t tile = begin; tile < end;) {
+    const int64_t tile_end = std::min({end, tile + kTileRows, page_end(tile)});
     kernels::DotRowsParams dot;
     dot.query = query;
     dot.dim = dim();
     dot.scores = scores.data();
-    dot.rows = rows_.data() + tile * dim();
-    dot.num_rows = tile_end - tile;
-    if (!filter.empty()) {
-      dot.rows = rows_.data();
-      dot.row_index = slots.data();
+    if (filter.empty()) {
+      if (!CheckRows(tile, tile_end)) return;
+      dot.rows = row(tile).data();
+      dot.num_rows = tile_end - tile;
+    } else {
+      dot.row_pointers = pointers.data();
       dot.num_rows = ListSlots(filter, tile, tile_end, slots.data());
+      for (int64_t i = 0; i < dot.num_rows; ++i) {
+        pointers[static_cast<size_t>(i)] = row(slots[static_cast<size_t>(i)]).data();
+      }
     }
     // The params are ours, so an error is a bug.
     INTARSIA_CHECK(kernels::DotRows(dot).ok());
@@ -216,6 +323,7 @@ void FlatIndex::ScanRange(const float* query, SlotFilter filter, int64_t begin, 
       const int64_t slot = filter.empty() ? tile + i : slots[static_cast<size_t>(i)];
       best->Push({ids_[static_cast<size_t>(slot)], score});
     }
+    tile = tile_end;
   }
 }
 
@@ -226,6 +334,7 @@ Result<std::vector<SearchHit>> FlatIndex::Search(const SearchParams& params) con
   if (params.pool == nullptr || num_ranges < 2) {
     TopK best(params.k);
     ScanRange(query.data(), params.filter, 0, size(), &best);
+    INTARSIA_RETURN_IF_ERROR(CheckDamage());
     return best.Take();
   }
   std::vector<TopK> bests(static_cast<size_t>(params.pool->num_threads()), TopK(params.k));
@@ -234,6 +343,7 @@ Result<std::vector<SearchHit>> FlatIndex::Search(const SearchParams& params) con
     ScanRange(query.data(), params.filter, begin, std::min(size(), begin + kRangeRows),
               &bests[static_cast<size_t>(worker)]);
   });
+  INTARSIA_RETURN_IF_ERROR(CheckDamage());
   for (size_t i = 1; i < bests.size(); ++i) bests[0].Merge(bests[i]);
   return bests[0].Take();
 }

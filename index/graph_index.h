@@ -55,7 +55,8 @@ class GraphIndex {
   int64_t memory_bytes() const;
 
   // Adds the slots [size(), end). Takes about a millisecond a vector.
-  // Errors: kInvalidArgument if there are no such slots; kResourceExhausted.
+  // Errors: kInvalidArgument if there are no such slots; kResourceExhausted; kCorruption if vectors
+  // are damaged: drop the graph.
   Status Append(int64_t end, int num_threads);
 
   // The k vectors with the highest inner product among those that the walk came across and that

@@ -19,7 +19,7 @@ namespace intarsia::index {
 namespace {
 
 constexpr uint32_t kMagic = 0x58444947;  // "GIDX"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr int64_t kChecksumBytes = 16;
 constexpr int64_t kBreadthMax = 1'000'000;
 // FAISS draws a level for each vector; one in num_links reaches the next.
@@ -82,8 +82,11 @@ Checksum DigestOfRows(const FlatIndex& rows, int64_t count) {
   if (count == 0) return ChecksumOf({});
   const auto ids = rows.ids().first(static_cast<size_t>(count));
   const Checksum of_ids = ChecksumOf({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()});
-  const Checksum of_rows = ChecksumOf({reinterpret_cast<const char*>(rows.row(0).data()),
-                                       static_cast<size_t>(count * rows.dim()) * sizeof(float)});
+  std::vector<uint64_t> sums;
+  sums.reserve(static_cast<size_t>(count));
+  for (int64_t slot = 0; slot < count; ++slot) sums.push_back(rows.row_checksum(slot));
+  const Checksum of_rows =
+      ChecksumOf({reinterpret_cast<const char*>(sums.data()), sums.size() * sizeof(uint64_t)});
   return ChecksumOf(of_ids.ToHex() + of_rows.ToHex());
 }
 
@@ -142,8 +145,16 @@ Status GraphIndex::Append(int64_t end, int num_threads) {
   if (end == begin) return Status::Ok();
   try {
     omp_set_num_threads(std::max(1, num_threads));
-    state_->graph.add(end - begin, state_->rows->row(begin).data());
-    return Status::Ok();
+    // FAISS wants the vectors that it adds behind each other, as they are within a page.
+    for (int64_t first = begin; first < end;) {
+      const int64_t last = std::min(end, state_->rows->page_end(first));
+      const float* const rows = state_->rows->row(first).data();
+      for (int64_t slot = first; slot < last; ++slot) static_cast<void>(state_->rows->row(slot));
+      INTARSIA_RETURN_IF_ERROR(state_->rows->CheckDamage());
+      state_->graph.add(last - first, rows);
+      first = last;
+    }
+    return state_->rows->CheckDamage();
   } catch (const std::exception& error) {
     return Status(StatusCode::kResourceExhausted, std::string("graph index: ") + error.what());
   }
@@ -174,15 +185,21 @@ Result<GraphSearchResult> GraphIndex::Search(const SearchParams& params,
       faiss::SearchParametersHNSW walk;
       walk.efSearch = static_cast<int>(breadth);
       state_->graph.search(1, query.data(), breadth, distances.data(), slots.data(), &walk);
+      INTARSIA_RETURN_IF_ERROR(state_->rows->CheckDamage());
       TopK best(params.k);
+      int64_t num_reached = 0;
       int64_t num_passing = 0;
       for (size_t i = 0; i < slots.size(); ++i) {
-        if (slots[i] < 0 || !passes(slots[i])) continue;
+        if (slots[i] < 0) continue;
+        ++num_reached;
+        if (!passes(slots[i])) continue;
         ++num_passing;
         best.Push({state_->rows->ids()[static_cast<size_t>(slots[i])], -distances[i]});
       }
       result.hits = best.Take();
-      result.is_short = num_passing < params.k && breadth < size();
+      // Vectors that are alike may link to each other only, so even a walk past everything may miss
+      // some.
+      result.is_short = num_passing < params.k && num_reached < size();
       // Of what passes, the walk shall see as many as it does without a filter.
       const int64_t wanted = std::min(options.breadth, size());
       const bool is_enough = num_passing >= std::max(params.k, wanted / 4) || breadth == size();

@@ -20,11 +20,12 @@ int64_t Rescorer::Run(std::span<const Prospect> prospects) {
 }
 
 void Rescorer::Add(std::span<const int64_t> slots) {
+  std::array<const float*, kBatch> pointers{};
+  for (size_t i = 0; i < slots.size(); ++i) pointers[i] = rows_.row(slots[i]).data();
   std::array<float, kBatch> scores{};
   kernels::DotRowsParams params;
   params.query = query_.data();
-  params.rows = rows_.row(0).data();
-  params.row_index = slots.data();
+  params.row_pointers = pointers.data();
   params.num_rows = static_cast<int64_t>(slots.size());
   params.dim = rows_.dim();
   params.scores = scores.data();

@@ -13,9 +13,11 @@
 namespace intarsia::kernels {
 
 struct DotRowsParams {
-  const float* query = nullptr;        // [dim]
-  const float* rows = nullptr;         // row i begins at rows + i * dim
-  const int64_t* row_index = nullptr;  // [num_rows], which rows; null: rows 0 to num_rows - 1
+  const float* query = nullptr;  // [dim]
+  const float* rows = nullptr;   // row i begins at rows + i * dim
+  // [num_rows], where each row begins; null: they follow each other from `rows` on, else that is
+  // not looked at.
+  const float* const* row_pointers = nullptr;
   int64_t num_rows = 0;
   int64_t dim = 0;          // at least 1
   float* scores = nullptr;  // [num_rows], not aliasing the inputs

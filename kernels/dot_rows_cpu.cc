@@ -40,8 +40,9 @@ HWY_INLINE float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, i
 
 void DotRowsLoop(const DotRowsParams& params) {
   for (int64_t i = 0; i < params.num_rows; ++i) {
-    const int64_t row = params.row_index != nullptr ? params.row_index[i] : i;
-    params.scores[i] = Dot(params.query, params.rows + row * params.dim, params.dim);
+    const float* const row =
+        params.row_pointers != nullptr ? params.row_pointers[i] : params.rows + i * params.dim;
+    params.scores[i] = Dot(params.query, row, params.dim);
   }
 }
 
@@ -61,7 +62,8 @@ Status DotRows(const DotRowsParams& params) {
                       " dim=" + std::to_string(params.dim));
   }
   if (params.num_rows == 0) return Status::Ok();
-  if (params.query == nullptr || params.rows == nullptr || params.scores == nullptr) {
+  if (params.query == nullptr || params.scores == nullptr ||
+      (params.rows == nullptr && params.row_pointers == nullptr)) {
     return Status(StatusCode::kInvalidArgument, "dot rows: null pointer");
   }
   HWY_DYNAMIC_DISPATCH(DotRowsLoop)(params);

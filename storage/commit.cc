@@ -198,6 +198,7 @@ Status Commit::PutVector(CollectionId collection, ModelId model, ChunkId chunk,
   const std::string key = VectorKey(model, collection, chunk);
   INTARSIA_ASSIGN_OR_RETURN(const bool exists, core_->rocks->Exists(Family::kVectors, key));
   if (!exists) row->num_vectors += 1;
+  MarkVectorsChanged(collection);
   batch_.Put(Family::kVectors, key, EncodeVector(values));
   return Status::Ok();
 }
@@ -314,6 +315,9 @@ Status Commit::Finish(Durability durability) {
     stats.generation = sequence;
     std::erase_if(stats.vectors, [](const auto& row) { return row.num_vectors == 0; });
     batch_.Put(Family::kMeta, StatsKey(collection), EncodeStats(stats));
+  }
+  for (const CollectionId collection : vectors_changed_) {
+    batch_.Put(Family::kMeta, VectorsChangedKey(collection), EncodeNumber(sequence));
   }
   batch_.Put(Family::kMeta, IdsKey(), EncodeNextIds(core_->next_ids));
   batch_.Put(Family::kMeta, CommitKey(), EncodeNumber(sequence));

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +36,9 @@ class Commit {
   Result<CollectionStats*> Stats(CollectionId collection);
   // Begins the statistics of a new collection.
   void AddStats(CollectionId collection) { stats_[collection] = {}; }
+  // Vectors of chunks that were there before are others now, or gone: who keeps copies of the
+  // collection's vectors must read them again.
+  void MarkVectorsChanged(CollectionId collection) { vectors_changed_.insert(collection); }
   int64_t num_bytes() const { return batch_.num_bytes() + text_bytes_; }
 
   // Adds a document or replaces the one with its source. `text_digest` is that of its text, which
@@ -86,6 +90,7 @@ class Commit {
   KvRefRemoval kv_removal_;
   std::map<CollectionId, CollectionStats> stats_;
   std::map<CollectionId, Postings> postings_;
+  std::set<CollectionId> vectors_changed_;
   std::map<Digest, TextChange> texts_;
   int64_t text_bytes_ = 0;          // Of texts that go into the batch last.
   std::map<ModelId, bool> models_;  // Those that were checked.

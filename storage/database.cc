@@ -233,6 +233,7 @@ Status PurgeCollection(DatabaseCore* core, CollectionId collection) {
     if (num_documents == 0) {
       commit.batch()->Delete(Family::kMeta, DroppedKey(collection));
       commit.batch()->Delete(Family::kMeta, StatsKey(collection));
+      commit.batch()->Delete(Family::kMeta, VectorsChangedKey(collection));
       return commit.Finish(Durability::kSync);
     }
     INTARSIA_RETURN_IF_ERROR(commit.Finish(Durability::kBuffer));

@@ -196,7 +196,10 @@ Status DatabaseChecker::CheckVectors(const CollectionInfo& collection, const Mod
     INTARSIA_RETURN_IF_ERROR(Progress("vectors", ++report_.num_vectors, 0));
     if (!problem.empty()) {
       FindDerived(object, problem);
-      if (commit_ != nullptr) commit_->batch()->Delete(Family::kVectors, row.key());
+      if (commit_ != nullptr) {
+        commit_->batch()->Delete(Family::kVectors, row.key());
+        commit_->MarkVectorsChanged(collection.id);
+      }
       continue;
     }
     counted.dimension = std::ssize(*vector);

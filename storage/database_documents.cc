@@ -172,6 +172,7 @@ Status Database::DeleteVectors(CollectionId collection, ModelId model) {
   std::erase_if(stats->vectors, [&](const auto& row) { return row.model == model; });
   const std::string prefix = VectorsPrefix(model, collection);
   commit.batch()->DeleteRange(Family::kVectors, prefix, KeyAfterPrefix(prefix));
+  commit.MarkVectorsChanged(collection);
   return commit.Finish(Durability::kSync);
 }
 

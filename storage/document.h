@@ -83,11 +83,4 @@ struct StoredDocument {
   Change change = Change::kAdded;
 };
 
-// The vectors of one model in one collection, by ascending chunk id.
-struct VectorSet {
-  int64_t dimension = 0;
-  std::vector<ChunkId> ids;
-  std::vector<float> values;  // [ids.size(), dimension]
-};
-
 }  // namespace intarsia::storage

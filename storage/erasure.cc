@@ -162,6 +162,11 @@ Status Eraser::SpareCatalog() {
 
 Status Eraser::Rewrite() {
   INTARSIA_RETURN_IF_ERROR(CheckCancel());
+  if (options_.drop_copies) {
+    std::set<CollectionId> collections;
+    for (const auto& [id, document] : documents_) collections.insert(document.collection);
+    INTARSIA_RETURN_IF_ERROR(options_.drop_copies(collections));
+  }
   // However small a share of a segment it is.
   constexpr double kAnyDeadByte = std::numeric_limits<double>::min();
   INTARSIA_RETURN_IF_ERROR(core_->kv->Compact({.dead_share_min = kAnyDeadByte}).status());

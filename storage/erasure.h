@@ -8,6 +8,8 @@
 //   2. tables are compressed, so each table file there is read row by row as well, and the rows are
 //      searched in the same way; no row may belong to a deleted document or chunk, and none may
 //      hide behind a newer one of the same file.
+// Files that the engine makes of vectors cannot be searched for pieces of text: it removes them
+// (EraseOptions::drop_copies), and makes them anew of what is left.
 // Pieces that stand in documents that remain prove nothing and are not looked for; neither do
 // extents of other caches. Outside its reach: RocksDB's MANIFEST, which may hold the key of a row,
 // with a source or a word, until the next Open writes a new one; backups and other copies; memory;
@@ -17,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <span>
@@ -38,6 +41,10 @@ struct DatabaseCore;
 
 struct EraseOptions {
   const CancelToken* cancel = nullptr;  // may be null
+  // Removes the files in the directory that others have made of what these collections hold, such
+  // as copies of vectors, and keeps them from being made of what is deleted. Called behind the
+  // deletion; may be empty.
+  std::function<Status(const std::set<CollectionId>&)> drop_copies = {};
 };
 
 struct EraseReport {

@@ -106,6 +106,10 @@ inline std::string KvRetentionKey(const Digest& identity) {
 inline std::string KvNextSegmentKey() { return Key('n').bytes(); }
 
 inline std::string StatsKey(CollectionId collection) { return Key('g').Id(collection).bytes(); }
+// The last commit that changed vectors of chunks that were there.
+inline std::string VectorsChangedKey(CollectionId collection) {
+  return Key('v').Id(collection).bytes();
+}
 inline std::string DroppedKey(CollectionId collection) { return Key('x').Id(collection).bytes(); }
 inline std::string IdsKey() { return Key('i').bytes(); }
 inline std::string CommitKey() { return Key('q').bytes(); }

@@ -183,37 +183,36 @@ Result<std::vector<float>> ReadView::GetVector(CollectionId collection, ModelId 
                "vector", "chunk=" + std::to_string(chunk) + " model=" + std::to_string(model));
 }
 
-Result<VectorSet> ReadView::LoadVectors(CollectionId collection, ModelId model) const {
+Status ReadView::ForEachVector(CollectionId collection, ModelId model, ChunkId first,
+                               const VisitVector& visit) const {
   INTARSIA_ASSIGN_OR_RETURN(const CollectionStats stats, GetStats(collection));
-  VectorSet set;
-  int64_t num_vectors = 0;
-  for (const CollectionStats::Vectors& row : stats.vectors) {
-    if (row.model != model) continue;
-    set.dimension = row.dimension;
-    num_vectors = row.num_vectors;
-  }
-  if (num_vectors == 0) return set;
-  const auto row_bytes = static_cast<size_t>(set.dimension) * sizeof(float);
+  const auto of_model = std::ranges::find(stats.vectors, model, &CollectionStats::Vectors::model);
+  if (of_model == stats.vectors.end() || of_model->num_vectors == 0) return Status::Ok();
+  std::vector<float> values(static_cast<size_t>(of_model->dimension));
   const std::string prefix = VectorsPrefix(model, collection);
-  // The count is ours and may be trusted for a reservation, not for the content.
-  set.ids.reserve(static_cast<size_t>(num_vectors));
-  set.values.reserve(static_cast<size_t>(num_vectors * set.dimension));
-  RowCursor row = state_->Scan(Family::kVectors, prefix);
+  RowCursor row = state_->rocks->Scan(Family::kVectors, VectorKey(model, collection, first),
+                                      KeyAfterPrefix(prefix), state_->snapshot);
   for (; row.Valid(); row.Next()) {
     INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, row.Body());
-    if (body.size() != row_bytes) {
-      return Status(StatusCode::kCorruption, "a vector of another dimension: chunk=" +
-                                                 std::to_string(IdInKey(row.key(), prefix.size())) +
-                                                 " bytes=" + std::to_string(body.size()) +
-                                                 " dimension=" + std::to_string(set.dimension));
+    const ChunkId chunk = IdInKey(row.key(), prefix.size());
+    if (body.size() != values.size() * sizeof(float)) {
+      return Status(StatusCode::kCorruption,
+                    "a vector of another dimension: chunk=" + std::to_string(chunk) +
+                        " bytes=" + std::to_string(body.size()) +
+                        " dimension=" + std::to_string(values.size()));
     }
-    set.ids.push_back(IdInKey(row.key(), prefix.size()));
-    set.values.resize(set.values.size() + static_cast<size_t>(set.dimension));
-    std::memcpy(set.values.data() + set.values.size() - static_cast<size_t>(set.dimension),
-                body.data(), body.size());
+    std::memcpy(values.data(), body.data(), body.size());
+    INTARSIA_RETURN_IF_ERROR(visit(chunk, values));
   }
-  INTARSIA_RETURN_IF_ERROR(row.status());
-  return set;
+  return row.status();
+}
+
+Result<uint64_t> ReadView::VectorsChangedAt(CollectionId collection) const {
+  const Result<std::string> body =
+      state_->rocks->Get(Family::kMeta, VectorsChangedKey(collection), state_->snapshot);
+  if (body.status().code() == StatusCode::kNotFound) return uint64_t{0};
+  INTARSIA_RETURN_IF_ERROR(body.status());
+  return DecodeNumber(*body);
 }
 
 Status ReadView::ForEachDocument(CollectionId collection, const VisitDocument& visit) const {

@@ -56,8 +56,14 @@ class ReadView {
   Result<std::vector<Chunk>> GetChunks(std::span<const ChunkId> ids) const;
   Result<std::vector<int32_t>> GetTokens(ChunkId chunk, const Digest& tokenizer) const;
   Result<std::vector<float>> GetVector(CollectionId collection, ModelId model, ChunkId chunk) const;
-  // Every vector of `model` in the collection; an empty set if there is none.
-  Result<VectorSet> LoadVectors(CollectionId collection, ModelId model) const;
+  // Calls `visit` with each of them from the chunk `first` on, by ascending id, until one returns
+  // an error, which is returned.
+  using VisitVector = std::function<Status(ChunkId, std::span<const float>)>;
+  Status ForEachVector(CollectionId collection, ModelId model, ChunkId first,
+                       const VisitVector& visit) const;
+  // The generation in which vectors of chunks of the collection were last replaced or removed
+  // without their documents, by whatever model; 0 if they never were.
+  Result<uint64_t> VectorsChangedAt(CollectionId collection) const;
 
   // The postings of the collection, whether or not they are current. This view must outlive them.
   std::unique_ptr<RowReader> Postings(CollectionId collection) const;

@@ -6,6 +6,9 @@
 // that of the ten nearest against the exact scan. Times are medians over the queries on one thread,
 // and queries a second with all threads searching at once. Without a file, vectors are random and
 // clustered; then the command measures time and memory, and its recall says little.
+// The binary scan runs twice: with the vectors in memory, and with them in a mapped file as the
+// engine keeps them. Of the file it is said how much memory is left without it, and how much of it
+// lies in the page cache behind all queries if none of it did before (the system reads ahead).
 // A program and not a Google Benchmark, because its cases share what takes long to build.
 // tools/compare_vector_search.py puts other libraries beside what --json writes.
 #include <algorithm>
@@ -28,10 +31,12 @@
 #include "base/file.h"
 #include "base/stopwatch.h"
 #include "base/thread_pool.h"
+#include "bench/storage/page_cache.h"
 #include "index/binary_index.h"
 #include "index/calibration.h"
 #include "index/flat_index.h"
 #include "index/graph_index.h"
+#include "index/vector_file.h"
 #include "tests/index/clustered_vectors.h"
 
 namespace intarsia::index {
@@ -45,6 +50,7 @@ constexpr int64_t kSampled = 32'768;
 struct Arguments {
   std::string vectors;
   std::string json;
+  std::string directory;  // of the file of vectors
   int64_t num_queries = 200;
   int64_t num_random = 100'000;  // vectors if there is no file
   int64_t dim = 384;             // of these
@@ -128,6 +134,7 @@ class SearchBench {
     report_["threads"] = pool_.num_threads();
     report_["source"] = arguments_.vectors.empty() ? "random" : arguments_.vectors;
     BuildCodes();
+    MapVectors();
     if (arguments_.has_graph) BuildGraph();
     const Search flat = [this](int64_t query, SlotFilter filter) {
       return *flat_->Search({.query = queries_.row(query), .k = kHits, .filter = filter});
@@ -137,6 +144,12 @@ class SearchBench {
           ->Search(*flat_, {.query = queries_.row(query), .k = kHits, .filter = filter}, options_)
           ->hits;
     };
+    const Search mapped = [this](int64_t query, SlotFilter filter) {
+      return codes_
+          ->Search(*mapped_, {.query = queries_.row(query), .k = kHits, .filter = filter}, options_)
+          ->hits;
+    };
+    ReportMemory(mapped);
     const Search graph = [this](int64_t query, SlotFilter filter) {
       return graph_->Search({.query = queries_.row(query), .k = kHits, .filter = filter}, {})->hits;
     };
@@ -153,6 +166,7 @@ class SearchBench {
       const std::vector<std::vector<SearchHit>> truth = Truth(flat, filter);
       Report(share, "flat scan", flat, filter, truth);
       Report(share, "binary scan", binary, filter, truth);
+      Report(share, "binary scan, vectors in a file", mapped, filter, truth);
       ReportBatch(share, filter, truth);
       if (graph_ != nullptr) Report(share, "graph", graph, filter, truth);
     }
@@ -200,6 +214,58 @@ class SearchBench {
                          {"query_bits", chosen.query_bits},
                          {"error_bound", chosen.error_bound},
                          {"expected_recall", chosen.recall}};
+  }
+
+  // The same vectors in a file, of which nothing is in the page cache but its codes and names.
+  void MapVectors() {
+    auto scratch = bench::ScratchDirectory::Create(arguments_.directory);
+    if (!scratch.ok()) Fail(scratch.status().ToString());
+    scratch_ = std::make_unique<bench::ScratchDirectory>(*std::move(scratch));
+    const std::string path = scratch_->path() + "/vectors";
+    auto made = FlatIndex::Create({.dim = queries_.dim});
+    if (!made.ok()) Fail(made.status().ToString());
+    mapped_ = *std::move(made);
+    const int64_t end = num_rows_ / mapped_->page_rows() * mapped_->page_rows();
+    const std::vector<uint64_t> contents(static_cast<size_t>(end), 0);
+    const VectorFileParams params = {.identity = {},
+                                     .rows = flat_.get(),
+                                     .codes = codes_.get(),
+                                     .begin = 0,
+                                     .end = end,
+                                     .contents = contents};
+    if (const Status written = WriteVectorFile(FileSystem::Local(), path, params); !written.ok()) {
+      Fail(written.ToString());
+    }
+    if (const Status dropped = bench::DropFromPageCache({path}); !dropped.ok()) {
+      Fail(dropped.ToString());
+    }
+    auto opened = VectorFile::Open(FileSystem::Local(), path);
+    if (!opened.ok()) Fail(opened.status().ToString());
+    file_ = *std::move(opened);
+    Status added = mapped_->AddForeign(file_->ids(), VectorFile::RowsOf(file_));
+    for (int64_t slot = end; added.ok() && slot < num_rows_; ++slot) {
+      added = mapped_->Add(flat_->ids().subspan(static_cast<size_t>(slot), 1), flat_->row(slot));
+    }
+    if (!added.ok()) Fail(added.ToString());
+  }
+
+  void ReportMemory(const Search& mapped) {
+    const auto cached_bytes = [this] {
+      const auto share = bench::ShareInPageCache({file_->path()});
+      if (!share.ok()) Fail(share.status().ToString());
+      return *share * static_cast<double>(file_->num_bytes());
+    };
+    const double before = cached_bytes();
+    for (int64_t query = 0; query < queries_.count(); ++query) mapped(query, {});
+    const double touched = cached_bytes() - before;
+    const int64_t heap_bytes = mapped_->memory_bytes() + codes_->memory_bytes();
+    std::printf(
+        "vectors in a file of %.1f MB: %.1f MB of memory for ids, codes and the newest vectors, "
+        "%.1f MB of vectors in the page cache behind %lld queries\n",
+        static_cast<double>(file_->num_bytes()) / 1e6, static_cast<double>(heap_bytes) / 1e6,
+        touched / 1e6, static_cast<long long>(queries_.count()));
+    report_["file"] = {
+        {"bytes", file_->num_bytes()}, {"heap_bytes", heap_bytes}, {"cached_bytes", touched}};
   }
 
   void BuildGraph() {
@@ -313,6 +379,9 @@ class SearchBench {
   Vectors queries_;
   std::unique_ptr<FlatIndex> flat_;
   std::unique_ptr<BinaryIndex> codes_;
+  std::unique_ptr<bench::ScratchDirectory> scratch_;
+  std::shared_ptr<const VectorFile> file_;
+  std::unique_ptr<FlatIndex> mapped_;  // the same vectors, in the file
   std::unique_ptr<GraphIndex> graph_;
   BinarySearchOptions options_;
   Json report_;
@@ -326,6 +395,7 @@ int main(int argc, char** argv) {
   CLI::App app("Searches of embeddings by scans and by the graph");
   app.add_option("--vectors", arguments.vectors, ".npy of float32 [count, dim]");
   app.add_option("--json", arguments.json, "where to write the figures");
+  app.add_option("--directory", arguments.directory, "where the file of vectors goes for the run");
   app.add_option("--queries", arguments.num_queries)->check(CLI::Range(1, 100'000));
   app.add_option("--random", arguments.num_random, "vectors if there is no file")
       ->check(CLI::Range(1'000, 100'000'000));

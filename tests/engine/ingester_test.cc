@@ -8,6 +8,7 @@
 
 #include "tests/engine/losing_file_system.h"
 #include "tests/engine/tiny_engine_models.h"
+#include "tests/storage/load_vectors.h"
 
 namespace intarsia::engine {
 namespace {
@@ -126,7 +127,7 @@ TEST_F(IngesterTest, BadChunkerOptionsAreRefusedBeforeAnythingIsRead) {
 
 TEST_F(IngesterTest, EveryChunkHasAVectorOfTheModel) {
   ASSERT_TRUE(Add({Write("a.md", "# A\n\nThe harbour of the town.\n\n# B\n\nThe market.")}).ok());
-  const auto vectors = database_->Read().LoadVectors(collection_.id, embedder_->info.id);
+  const auto vectors = storage::LoadVectors(database_->Read(), collection_.id, embedder_->info.id);
   ASSERT_TRUE(vectors.ok());
   EXPECT_EQ(vectors->dimension, embedder_->embedder->dimension());
   EXPECT_EQ(std::ssize(vectors->ids), report_.num_chunks);

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/index/clustered_vectors.h"
+#include "tests/index/filter_of.h"
 
 namespace intarsia::index {
 namespace {
@@ -67,7 +68,7 @@ TEST_P(BinaryIndexRecallTest, NearlyAllExactHitsAreFoundAfterRescoring) {
   // A selective filter has the same recall.
   std::vector<uint64_t> allowed;
   for (size_t i = 0; i < made.data.ids.size(); i += 50) allowed.push_back(made.data.ids[i]);
-  EXPECT_GE(MeasureRecall(made, 10, made.flat->FilterOf(allowed), {}).recall, 0.99);
+  EXPECT_GE(MeasureRecall(made, 10, FilterOf(*made.flat, allowed), {}).recall, 0.99);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, BinaryIndexRecallTest,
@@ -168,7 +169,7 @@ TEST(BinaryIndexTest, AFilterCountsOnlyWhatPasses) {
   for (const size_t step : {1U, 7U, 1'000U, 6'000U}) {
     std::vector<uint64_t> allowed;
     for (size_t i = 0; i < made.data.ids.size(); i += step) allowed.push_back(made.data.ids[i]);
-    const auto filter = made.flat->FilterOf(allowed);
+    const auto filter = FilterOf(*made.flat, allowed);
     SearchParams params = base;
     params.filter = filter;
     const auto result = made.binary->Search(*made.flat, params, {});
@@ -179,12 +180,12 @@ TEST(BinaryIndexTest, AFilterCountsOnlyWhatPasses) {
     for (const SearchHit& hit : result->hits) EXPECT_TRUE(wanted.contains(hit.id));
   }
   SearchParams none = base;
-  const auto empty_filter = made.flat->FilterOf({});
+  const auto empty_filter = FilterOf(*made.flat, {});
   none.filter = empty_filter;
   EXPECT_TRUE(made.binary->Search(*made.flat, none, {})->hits.empty());
 }
 
-TEST(BinaryIndexTest, FollowsAddsAndRemovesOfItsVectors) {
+TEST(BinaryIndexTest, FollowsAddsOfItsVectors) {
   Indexes made = MakeIndexes(1'000, 64, 20, 2);
   ClusteredVectors more = MakeClusteredVectors(333, 64, 1, 99);
   for (uint64_t& id : more.ids) id += 5'000'000;
@@ -192,14 +193,8 @@ TEST(BinaryIndexTest, FollowsAddsAndRemovesOfItsVectors) {
   EXPECT_EQ(made.binary->Search(*made.flat, {.query = made.data.query(0)}, {}).status().code(),
             StatusCode::kInvalidArgument);
   ASSERT_TRUE(made.binary->Append(*made.flat, nullptr).ok());
-  for (size_t i = 0; i < made.data.ids.size(); i += 3) {
-    const auto slot = made.flat->Remove(made.data.ids[i]);
-    ASSERT_TRUE(slot.ok());
-    ASSERT_TRUE(made.binary->RemoveSlot(*slot).ok());
-  }
   EXPECT_EQ(made.binary->size(), made.flat->size());
   EXPECT_EQ(MeasureRecall(made, 10, {}, {.error_bound = 8.0F}).recall, 1.0);
-  EXPECT_EQ(made.binary->RemoveSlot(made.flat->size()).code(), StatusCode::kInvalidArgument);
 }
 
 TEST(BinaryIndexTest, IdenticalVectorsAndTheCentreItselfAreFound) {
@@ -215,52 +210,56 @@ TEST(BinaryIndexTest, IdenticalVectorsAndTheCentreItselfAreFound) {
   EXPECT_EQ(result->hits, (std::vector<SearchHit>{{0, 16.0F}, {1, 16.0F}, {2, 16.0F}}));
 }
 
-TEST(BinaryIndexTest, AnEmptiedIndexFindsNothing) {
-  Indexes made = MakeIndexes(1, 64, 1, 1);
-  ASSERT_TRUE(made.binary->RemoveSlot(*made.flat->Remove(made.data.ids[0])).ok());
-  const auto result = made.binary->Search(*made.flat, {.query = made.data.query(0)}, {});
-  ASSERT_TRUE(result.ok());
-  EXPECT_TRUE(result->hits.empty());
-}
-
-TEST(BinaryIndexTest, SavedBytesGiveTheSameResultsAlsoInOtherSlots) {
-  const Indexes made = MakeIndexes(700, 100, 10, 2);
-  const auto bytes = made.binary->Save(*made.flat);
-  ASSERT_TRUE(bytes.ok());
-  // The same vectors in the opposite order.
-  auto reversed = *FlatIndex::Create({.dim = 100, .metric = Metric::kCosine});
-  for (int64_t slot = made.flat->size() - 1; slot >= 0; --slot) {
-    const uint64_t id = made.flat->ids()[static_cast<size_t>(slot)];
-    const auto row = std::span(made.data.rows).subspan(static_cast<size_t>(slot) * 100, 100);
-    ASSERT_TRUE(reversed->Add({&id, 1}, row).ok());
-  }
-  const auto loaded = BinaryIndex::Load(*bytes, *reversed);
-  ASSERT_TRUE(loaded.ok()) << loaded.status();
-  EXPECT_EQ((*loaded)->num_fitted(), 700);
-  for (int64_t i = 0; i < made.data.num_queries; ++i) {
-    const SearchParams params{.query = made.data.query(i), .k = 10};
-    EXPECT_EQ((*loaded)->Search(*reversed, params, {})->hits,
-              made.binary->Search(*made.flat, params, {})->hits);
+TEST(BinaryIndexTest, CodesThatAreThereAlreadyGiveTheSameResults) {
+  for (const int32_t bits : {1, 2}) {
+    const Indexes made = MakeIndexes(700, 100, 10, bits);
+    const auto restored = BinaryIndex::Restore(made.binary->space(), 700);
+    ASSERT_TRUE(restored.ok()) << restored.status();
+    ASSERT_TRUE((*restored)->AppendBlocks(made.binary->CodeBlocks(0, 40), 320).ok());
+    ASSERT_TRUE((*restored)->AppendBlocks(made.binary->CodeBlocks(40, 64), 192).ok());
+    EXPECT_EQ((*restored)->size(), 512);
+    ASSERT_TRUE((*restored)->Append(*made.flat, nullptr).ok());
+    EXPECT_EQ((*restored)->num_fitted(), 700);
+    EXPECT_EQ((*restored)->space(), made.binary->space());
+    for (int64_t i = 0; i < made.data.num_queries; ++i) {
+      const SearchParams params{.query = made.data.query(i), .k = 10};
+      EXPECT_EQ((*restored)->Search(*made.flat, params, {})->hits,
+                made.binary->Search(*made.flat, params, {})->hits);
+    }
   }
 }
 
-TEST(BinaryIndexTest, DamagedOrForeignBytesAreRefused) {
+TEST(BinaryIndexTest, CodesThatDoNotFitAreRefused) {
   const Indexes made = MakeIndexes(40, 64, 1, 1);
-  const std::string bytes = *made.binary->Save(*made.flat);
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    std::string damaged = bytes;
-    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
-    ASSERT_EQ(BinaryIndex::Load(damaged, *made.flat).status().code(), StatusCode::kCorruption);
-  }
-  for (size_t length = 0; length < bytes.size(); length += 5) {
-    ASSERT_EQ(BinaryIndex::Load(bytes.substr(0, length), *made.flat).status().code(),
-              StatusCode::kCorruption);
-  }
-  const Indexes other = MakeIndexes(40, 64, 1, 1, 2);
-  const Status changed = BinaryIndex::Load(bytes, *other.flat).status();
-  EXPECT_EQ(changed.code(), StatusCode::kCorruption);
-  const Indexes larger = MakeIndexes(41, 64, 1, 1);
-  EXPECT_EQ(BinaryIndex::Load(bytes, *larger.flat).status().code(), StatusCode::kCorruption);
+  const auto restore = [&](const auto& change) {
+    BinaryCodeSpace space = made.binary->space();
+    change(&space);
+    return BinaryIndex::Restore(space, 40).status().code();
+  };
+  EXPECT_EQ(restore([](auto* space) { space->bits = 3; }), StatusCode::kInvalidArgument);
+  EXPECT_EQ(restore([](auto* space) { space->dim = 65; }), StatusCode::kInvalidArgument);
+  EXPECT_EQ(restore([](auto* space) { space->num_fitted = -1; }), StatusCode::kInvalidArgument);
+  EXPECT_EQ(restore([](auto* space) { space->center[3] = std::nanf(""); }),
+            StatusCode::kInvalidArgument);
+  const auto append = [&](const auto& change, int64_t num_rows) {
+    auto restored = *BinaryIndex::Restore(made.binary->space(), 700);
+    kernels::BinaryCodeBlocks blocks = made.binary->CodeBlocks(0, 5);
+    change(&blocks);
+    const Status status = restored->AppendBlocks(blocks, num_rows);
+    EXPECT_EQ(restored->size(), status.ok() ? num_rows : 0);
+    return status.code();
+  };
+  EXPECT_EQ(append([](auto*) {}, 40), StatusCode::kOk);
+  EXPECT_EQ(append([](auto*) {}, 32), StatusCode::kInvalidArgument);
+  EXPECT_EQ(append([](auto* blocks) { blocks->num_planes = 2; }, 40), StatusCode::kInvalidArgument);
+  EXPECT_EQ(append([](auto* blocks) { blocks->num_words = 2; }, 40), StatusCode::kInvalidArgument);
+  std::vector<float> factors(40, 1.0F);
+  factors[17] = std::nanf("");
+  EXPECT_EQ(append([&](auto* blocks) { blocks->scales = factors.data(); }, 40),
+            StatusCode::kInvalidArgument);
+  factors[17] = -1.0F;
+  EXPECT_EQ(append([&](auto* blocks) { blocks->errors = factors.data(); }, 40),
+            StatusCode::kInvalidArgument);
 }
 
 TEST(BinaryIndexTest, BadOptionsAreRefused) {
@@ -286,7 +285,7 @@ TEST(BinaryIndexTest, ABatchFindsWhatItsQueriesFindAlone) {
     Indexes made = MakeIndexes(3'001, 100, 77, bits);
     std::vector<uint64_t> few;
     for (size_t i = 0; i < made.data.ids.size(); i += 37) few.push_back(made.data.ids[i]);
-    const std::vector<uint64_t> filter = made.flat->FilterOf(few);
+    const std::vector<uint64_t> filter = FilterOf(*made.flat, few);
     ThreadPool pool(3);
     const BinarySearchOptions options = {.error_bound = 100.0F};  // so that nothing is missed
     for (const SlotFilter passing : {SlotFilter(), SlotFilter(filter)}) {
@@ -318,21 +317,6 @@ TEST(BinaryIndexTest, ABatchHasTheRecallOfASearch) {
     }
   }
   EXPECT_GE(num_found, 495);
-}
-
-TEST(BinaryIndexTest, ABatchFollowsDeletes) {
-  Indexes made = MakeIndexes(500, 64, 20, 2);
-  for (size_t i = 0; i < 480; ++i) {
-    const auto slot = made.flat->Remove(made.data.ids[i]);
-    ASSERT_TRUE(slot.ok() && made.binary->RemoveSlot(*slot).ok());
-  }
-  const auto found = made.binary->SearchBatch(*made.flat, {.queries = made.data.queries, .k = 30},
-                                              {.error_bound = 100.0F});
-  ASSERT_TRUE(found.ok()) << found.status();
-  for (size_t i = 0; i < found->size(); ++i) {
-    EXPECT_EQ((*found)[i],
-              *made.flat->Search({.query = made.data.query(static_cast<int64_t>(i)), .k = 30}));
-  }
 }
 
 TEST(BinaryIndexTest, ABadBatchIsRefused) {

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/index/clustered_vectors.h"
+#include "tests/index/filter_of.h"
 
 namespace intarsia::index {
 namespace {
@@ -59,7 +60,7 @@ TEST(FlatIndexTest, ThreadsAndFiltersDoNotChangeABit) {
   auto index = MakeIndex(16);
   ASSERT_TRUE(index->Add(data.ids, data.rows).ok());
   ThreadPool pool(3);
-  const std::vector<uint64_t> all = index->FilterOf(data.ids);
+  const std::vector<uint64_t> all = FilterOf(*index, data.ids);
   for (int64_t i = 0; i < data.num_queries; ++i) {
     SearchParams params{.query = data.query(i), .k = 50};
     const auto alone = index->Search(params);
@@ -81,7 +82,7 @@ TEST(FlatIndexTest, AFilterIsAppliedBeforeTheBestAreChosen) {
   for (size_t i = 0; i < data.ids.size(); i += 97) allowed.push_back(data.ids[i]);
   allowed.push_back(42);  // Not in the index.
   const std::set<uint64_t> allowed_set(allowed.begin(), allowed.end());
-  const std::vector<uint64_t> filter = index->FilterOf(allowed);
+  const std::vector<uint64_t> filter = FilterOf(*index, allowed);
   for (int64_t i = 0; i < data.num_queries; ++i) {
     const auto hits = index->Search({.query = data.query(i), .k = 10, .filter = filter});
     ASSERT_TRUE(hits.ok());
@@ -95,7 +96,7 @@ TEST(FlatIndexTest, FewerThanKAreReturnedIfFewerPass) {
   EXPECT_TRUE(index->Search({.query = query, .k = 3})->empty());
   ASSERT_TRUE(index->Add(std::vector<uint64_t>{7, 8}, std::vector<float>{1, 0, 0, 1}).ok());
   EXPECT_EQ(index->Search({.query = query, .k = 3})->size(), 2U);
-  EXPECT_TRUE(index->Search({.query = query, .k = 3, .filter = index->FilterOf({})})->empty());
+  EXPECT_TRUE(index->Search({.query = query, .k = 3, .filter = FilterOf(*index, {})})->empty());
 }
 
 TEST(FlatIndexTest, EqualScoresAreOrderedById) {
@@ -114,26 +115,100 @@ TEST(FlatIndexTest, InnerProductKeepsLengths) {
   EXPECT_EQ(*hits, (std::vector<SearchHit>{{2, 10.0F}}));
 }
 
-TEST(FlatIndexTest, ARemovedVectorIsNeverFoundAndTheOthersAre) {
-  const ClusteredVectors data = MakeClusteredVectors(500, 16, 3, 4);
-  auto index = MakeIndex(16);
-  ASSERT_TRUE(index->Add(data.ids, data.rows).ok());
-  std::set<uint64_t> left(data.ids.begin(), data.ids.end());
-  for (size_t i = 0; i < data.ids.size(); i += 2) {
-    const auto slot = index->Remove(data.ids[i]);
-    ASSERT_TRUE(slot.ok());
-    left.erase(data.ids[i]);
-    if (*slot < index->size()) {
-      EXPECT_EQ(index->SlotOf(index->ids()[static_cast<size_t>(*slot)]), *slot);
+// Vectors of one index, as they lie elsewhere, for another.
+struct Elsewhere {
+  std::vector<float> rows;
+  std::vector<uint64_t> checksums;
+
+  explicit Elsewhere(const FlatIndex& index) {
+    for (int64_t slot = 0; slot < index.size(); ++slot) {
+      const std::span<const float> row = index.row(slot);
+      rows.insert(rows.end(), row.begin(), row.end());
+      checksums.push_back(index.row_checksum(slot));
     }
   }
-  EXPECT_EQ(index->size(), static_cast<int64_t>(left.size()));
-  for (int64_t i = 0; i < data.num_queries; ++i) {
-    const auto hits = index->Search({.query = data.query(i), .k = 500});
-    ASSERT_EQ(hits->size(), left.size());
-    for (const SearchHit& hit : *hits) EXPECT_TRUE(left.contains(hit.id));
+  ForeignRows Of(int64_t begin, int64_t count, int64_t dim) const {
+    return {.rows = rows.data() + begin * dim,
+            .checksums = checksums.data() + begin,
+            .num_rows = count,
+            .owner = nullptr};
   }
-  EXPECT_EQ(index->Remove(data.ids[0]).status().code(), StatusCode::kNotFound);
+};
+
+TEST(FlatIndexTest, VectorsThatLieElsewhereAreFoundLikeOthers) {
+  const ClusteredVectors data = MakeClusteredVectors(1'000, 24, 5, 6);
+  auto whole = MakeIndex(24);
+  ASSERT_TRUE(whole->Add(data.ids, data.rows).ok());
+  const Elsewhere elsewhere(*whole);
+  for (const int64_t page_rows : {8, 64, 256}) {
+    auto index = *FlatIndex::Create({.dim = 24, .page_rows = page_rows});
+    const std::span<const uint64_t> ids(data.ids);
+    // The first pages from elsewhere, the rest of its own, of which some move away later.
+    ASSERT_TRUE(index->AddForeign(ids.first(512), elsewhere.Of(0, 512, 24)).ok());
+    ASSERT_TRUE(index->Add(ids.subspan(512), std::span(data.rows).subspan(512 * 24)).ok());
+    const std::vector<uint64_t> filter = FilterOf(*index, ids.subspan(3, 600));
+    const auto compare = [&] {
+      for (int64_t i = 0; i < data.num_queries; ++i) {
+        SearchParams params{.query = data.query(i), .k = 30};
+        EXPECT_EQ(*index->Search(params), *whole->Search(params));
+        params.filter = filter;
+        EXPECT_EQ(*index->Search(params), *whole->Search(params));
+      }
+    };
+    compare();
+    EXPECT_EQ(index->num_foreign(), 512);
+    ASSERT_TRUE(index->MoveTo(256, elsewhere.Of(256, 512, 24)).ok());
+    EXPECT_EQ(index->num_foreign(), 768);
+    compare();
+    EXPECT_LT(index->memory_bytes(), whole->memory_bytes() / 2);
+  }
+}
+
+TEST(FlatIndexTest, ADamagedVectorElsewhereIsNeverAnsweredFrom) {
+  const ClusteredVectors data = MakeClusteredVectors(64, 8, 1, 7);
+  auto whole = MakeIndex(8);
+  ASSERT_TRUE(whole->Add(data.ids, data.rows).ok());
+  for (size_t slot = 0; slot < 64; slot += 9) {
+    Elsewhere elsewhere(*whole);
+    auto index = *FlatIndex::Create({.dim = 8, .page_rows = 16});
+    ASSERT_TRUE(index->AddForeign(data.ids, elsewhere.Of(0, 64, 8)).ok());
+    elsewhere.rows[slot * 8 + 3] += 0.25F;
+    const std::vector<uint64_t> others = FilterOf(*index, std::span(data.ids).first(slot));
+    // As long as it is not read, nobody knows.
+    EXPECT_TRUE(index->Search({.query = data.query(0), .k = 3, .filter = others}).ok());
+    EXPECT_FALSE(index->is_damaged());
+    EXPECT_EQ(index->Search({.query = data.query(0), .k = 3}).status().code(),
+              StatusCode::kCorruption);
+    EXPECT_TRUE(index->is_damaged());
+    const std::span<const float> row = index->row(static_cast<int64_t>(slot));
+    EXPECT_EQ(std::count(row.begin(), row.end(), 0.0F), 8);
+    EXPECT_EQ(index->Search({.query = data.query(0), .k = 3, .filter = others}).status().code(),
+              StatusCode::kCorruption);
+  }
+}
+
+TEST(FlatIndexTest, VectorsElsewhereMustBeWholePages) {
+  const ClusteredVectors data = MakeClusteredVectors(64, 8, 1, 7);
+  auto whole = MakeIndex(8);
+  ASSERT_TRUE(whole->Add(data.ids, data.rows).ok());
+  const Elsewhere elsewhere(*whole);
+  auto index = *FlatIndex::Create({.dim = 8, .page_rows = 16});
+  const std::span<const uint64_t> ids(data.ids);
+  const auto code = [](const Status& status) { return status.code(); };
+  EXPECT_EQ(code(index->AddForeign(ids.first(8), elsewhere.Of(0, 8, 8))),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(index->AddForeign(ids.first(32), elsewhere.Of(0, 16, 8))),
+            StatusCode::kInvalidArgument);
+  ASSERT_TRUE(index->Add(ids.first(20), std::span(data.rows).first(160)).ok());
+  EXPECT_EQ(code(index->AddForeign(ids.subspan(16, 16), elsewhere.Of(16, 16, 8))),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(index->MoveTo(8, elsewhere.Of(0, 16, 8))), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(index->MoveTo(16, elsewhere.Of(16, 16, 8))), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(index->MoveTo(0, elsewhere.Of(0, 16, 8)).ok());
+  for (const int64_t page_rows : {0, 4, 24, 1 << 30}) {
+    EXPECT_EQ(FlatIndex::Create({.dim = 8, .page_rows = page_rows}).status().code(),
+              StatusCode::kInvalidArgument);
+  }
 }
 
 TEST(FlatIndexTest, BadVectorsAreRefusedWholeWithTheirId) {
@@ -152,10 +227,6 @@ TEST(FlatIndexTest, BadVectorsAreRefusedWholeWithTheirId) {
   EXPECT_EQ(add({1}, {0, 0}).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(add({1}, {1e30F, 0}).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(add({1}, {1, 2, 3}).code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(add({1, 1}, {1, 2, 3, 4}).code(), StatusCode::kAlreadyExists);
-  ASSERT_TRUE(index->Add(std::vector<uint64_t>{1}, std::vector<float>{1, 0}).ok());
-  EXPECT_EQ(index->Add(std::vector<uint64_t>{1}, std::vector<float>{1, 0}).code(),
-            StatusCode::kAlreadyExists);
 }
 
 TEST(FlatIndexTest, BadSearchesAreRefused) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/index/clustered_vectors.h"
+#include "tests/index/filter_of.h"
 
 namespace intarsia::index {
 namespace {
@@ -52,7 +53,7 @@ TEST(GraphIndexTest, FindsTheNeighboursWithAndWithoutAFilter) {
   for (const size_t step : {2U, 10U, 100U}) {
     std::vector<uint64_t> allowed;
     for (size_t i = 0; i < made.data.ids.size(); i += step) allowed.push_back(made.data.ids[i]);
-    const auto filter = made.flat->FilterOf(allowed);
+    const auto filter = FilterOf(*made.flat, allowed);
     EXPECT_GE(RecallOf(made, filter), 0.95) << step;
     const std::set<uint64_t> wanted(allowed.begin(), allowed.end());
     const auto found =
@@ -65,7 +66,7 @@ TEST(GraphIndexTest, FindsTheNeighboursWithAndWithoutAFilter) {
 TEST(GraphIndexTest, ANarrowWalkThatFindsTooFewSaysSo) {
   const Made made = MakeGraph(4'000, 64, 1, 4'000);
   const uint64_t only[] = {made.data.ids[17]};
-  const auto filter = made.flat->FilterOf(only);
+  const auto filter = FilterOf(*made.flat, only);
   const SearchParams params{.query = made.data.query(0), .k = 10, .filter = filter};
   const auto narrow = made.graph->Search(params, {.breadth = 16, .breadth_max = 64});
   ASSERT_TRUE(narrow.ok());
@@ -76,6 +77,22 @@ TEST(GraphIndexTest, ANarrowWalkThatFindsTooFewSaysSo) {
   EXPECT_FALSE(whole->is_short);
   ASSERT_EQ(whole->hits.size(), 1U);
   EXPECT_EQ(whole->hits[0].id, made.data.ids[17]);
+}
+
+// More vectors that are alike than one has links: nothing leads from them to the others.
+TEST(GraphIndexTest, AWalkThatCannotReachEverythingSaysSo) {
+  const ClusteredVectors data = MakeClusteredVectors(200, 32, 1, 3);
+  auto flat = *FlatIndex::Create({.dim = 32});
+  for (size_t i = 0; i < data.ids.size(); ++i) {
+    const size_t at = i < 100 ? 0 : i;
+    ASSERT_TRUE(flat->Add({&data.ids[i], 1}, std::span(data.rows).subspan(at * 32, 32)).ok());
+  }
+  auto graph = *GraphIndex::Create(flat.get(), {});
+  ASSERT_TRUE(graph->Append(200, 1).ok());
+  const SearchParams params{.query = data.query(0), .k = 200};
+  const auto found = graph->Search(params, {.breadth = 200, .breadth_max = 1'000});
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->is_short, found->hits.size() < 200);
 }
 
 TEST(GraphIndexTest, GrowsByAppending) {

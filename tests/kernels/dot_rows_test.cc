@@ -62,8 +62,11 @@ TEST(DotRowsTest, AChosenRowHasTheBitsThatItHasAmongAllRows) {
     ASSERT_TRUE(DotRows(problem.params()).ok());
     const std::vector<float> all = problem.scores;
     const std::vector<int64_t> index = {8, 0, 5, 5};
+    std::vector<const float*> pointers;
+    for (const int64_t row : index) pointers.push_back(problem.rows.data() + row * 387);
     DotRowsParams params = problem.params();
-    params.row_index = index.data();
+    params.rows = nullptr;
+    params.row_pointers = pointers.data();
     params.num_rows = 4;
     ASSERT_TRUE(DotRows(params).ok());
     for (size_t i = 0; i < index.size(); ++i) {

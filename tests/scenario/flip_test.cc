@@ -30,7 +30,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kSmokeFlips = 51;  // three in each kind of file
+constexpr int kSmokeFlips = 54;  // three in each kind of file
 constexpr int kCampaignFlips = 10'000;
 // A process that takes longer hangs. Far above what the slowest machine needs.
 constexpr unsigned kHangSeconds = 300;
@@ -55,6 +55,7 @@ std::string KindOf(const fs::path& path) {
   if (path.extension() == ".log") return "RocksDB log";
   if (path.extension() == ".kv") return "KV segment";
   if (path.extension() == ".gidx") return "graph";
+  if (path.extension() == ".vec") return "vector file";
   return name.substr(0, name.find('-'));
 }
 
@@ -148,6 +149,10 @@ EngineOptions OptionsOf(storage::AccessMode access) {
   options.access = access;
   options.num_threads = 1;
   options.vectors.graph_at_once_max = 0;  // so that the file of the graph is read
+  // So that a few vectors have codes and lie in a file.
+  options.vectors.flat_max = 0;
+  options.vectors.page_rows = 8;
+  options.vectors.file_rows_min = 8;
   return options;
 }
 

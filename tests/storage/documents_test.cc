@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "storage/database.h"
+#include "tests/storage/load_vectors.h"
 #include "tests/storage/sample_data.h"
 #include "tests/storage/temporary_directory.h"
 
@@ -88,7 +89,7 @@ TEST_F(DocumentsTest, ReplacementRemovesTheOldChunksAndKeepsTheId) {
   EXPECT_EQ(view.GetTokens(first.first_chunk, SampleTokenizer()).status().code(),
             StatusCode::kNotFound);
   EXPECT_EQ(view.GetText(DigestOf(std::string(35, 'x'))).status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(Must(view.LoadVectors(docs_, model_)).ids, (std::vector<ChunkId>{second.first_chunk}));
+  EXPECT_EQ(Must(LoadVectors(view, docs_, model_)).ids, (std::vector<ChunkId>{second.first_chunk}));
   const CollectionStats after = Stats();
   EXPECT_GT(after.generation, before.generation);
   EXPECT_EQ(after.num_documents, 1);
@@ -164,13 +165,13 @@ TEST_F(DocumentsTest, MetadataKeepsEveryType) {
 TEST_F(DocumentsTest, VectorsLoadContiguouslyByChunk) {
   PutOne(database_.get(), docs_, SampleDocument("a", std::string(25, 'a'), model_));
   PutOne(database_.get(), docs_, SampleDocument("b", std::string(15, 'b'), model_));
-  const VectorSet set = Must(database_->Read().LoadVectors(docs_, model_));
+  const VectorSet set = Must(LoadVectors(database_->Read(), docs_, model_));
   EXPECT_EQ(set.dimension, 4);
   EXPECT_EQ(set.ids, ChunkIds());
   ASSERT_EQ(set.values.size(), 20U);
   EXPECT_EQ(set.values[4], 10.0F);
   EXPECT_EQ(set.values[19], 13.0F);
-  EXPECT_TRUE(Must(database_->Read().LoadVectors(docs_, 99)).ids.empty());
+  EXPECT_TRUE(Must(LoadVectors(database_->Read(), docs_, 99)).ids.empty());
 }
 
 TEST_F(DocumentsTest, ReembeddingReplacesVectorsAndPassesOverGoneChunks) {
@@ -182,16 +183,21 @@ TEST_F(DocumentsTest, ReembeddingReplacesVectorsAndPassesOverGoneChunks) {
     rows.push_back({.chunk = id, .values = std::vector<float>(8, 1.0F)});
   }
   rows.push_back({.chunk = 1000, .values = std::vector<float>(8, 1.0F)});
+  EXPECT_EQ(Must(database_->Read().VectorsChangedAt(docs_)), 0U);
   EXPECT_EQ(Must(database_->PutVectors(docs_, large, rows)), 3);
+  EXPECT_EQ(Must(database_->Read().VectorsChangedAt(docs_)), Stats().generation);
   EXPECT_EQ(Must(database_->PutVectors(docs_, large, rows)), 3);
   EXPECT_EQ(Stats().vectors,
             (std::vector<CollectionStats::Vectors>{{model_, 4, 3}, {large, 8, 3}}));
+  PutOne(database_.get(), docs_, SampleDocument("b", "text", 0));
+  EXPECT_LT(Must(database_->Read().VectorsChangedAt(docs_)), Stats().generation);
   Must(database_->DeleteVectors(docs_, model_));
+  EXPECT_EQ(Must(database_->Read().VectorsChangedAt(docs_)), Stats().generation);
   EXPECT_EQ(Stats().vectors, (std::vector<CollectionStats::Vectors>{{large, 8, 3}}));
-  EXPECT_TRUE(Must(database_->Read().LoadVectors(docs_, model_)).ids.empty());
+  EXPECT_TRUE(Must(LoadVectors(database_->Read(), docs_, model_)).ids.empty());
   Must(database_->DropModel(large));
   EXPECT_TRUE(Stats().vectors.empty());
-  EXPECT_TRUE(Must(database_->Read().LoadVectors(docs_, large)).ids.empty());
+  EXPECT_TRUE(Must(LoadVectors(database_->Read(), docs_, large)).ids.empty());
   const ModelId generator = Must(database_->CreateModel(SampleModel("qa", ModelType::kGenerate)));
   EXPECT_EQ(database_->PutVectors(docs_, generator, rows).status().code(),
             StatusCode::kInvalidArgument);
@@ -230,7 +236,7 @@ TEST_F(DocumentsTest, DropCollectionRemovesEverything) {
   EXPECT_EQ(view.GetChunk(stored[5].first_chunk).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(view.GetText(DigestOf("text 5")).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(Must(view.GetText(DigestOf("shared words"))), "shared words");
-  EXPECT_EQ(Must(view.LoadVectors(other, model_)).ids.size(), 2U);
+  EXPECT_EQ(Must(LoadVectors(view, other, model_)).ids.size(), 2U);
   EXPECT_EQ(database_->PutDocuments(docs_, many).status().code(), StatusCode::kNotFound);
 }
 
@@ -249,7 +255,7 @@ TEST_F(DocumentsTest, AViewKeepsItsStateWhileWritesGoOn) {
     return Status::Ok();
   }));
   EXPECT_EQ(num_chunks, 2);
-  EXPECT_EQ(Must(view.LoadVectors(docs_, model_)).ids.size(), 2U);
+  EXPECT_EQ(Must(LoadVectors(view, docs_, model_)).ids.size(), 2U);
   EXPECT_EQ(
       database_->Read().ForEachChunkOf(document, [](const Chunk&) { return Status::Ok(); }).code(),
       StatusCode::kNotFound);
@@ -292,7 +298,7 @@ TEST_F(DocumentsTest, ReadersSeeWholeCommitsWhileAWriterReplaces) {
       ASSERT_EQ(Must(view.GetText(a.text_digest)), Must(view.GetText(b.text_digest)));
       const CollectionStats stats = Must(view.GetStats(docs_));
       ASSERT_EQ(stats.num_chunks, a.num_chunks + b.num_chunks);
-      ASSERT_EQ(static_cast<int64_t>(Must(view.LoadVectors(docs_, model_)).ids.size()),
+      ASSERT_EQ(static_cast<int64_t>(Must(LoadVectors(view, docs_, model_)).ids.size()),
                 stats.num_chunks);
     }
   });

@@ -1,6 +1,7 @@
 // FaultyFileSystem: this machine's files, until the bytes that may still be written are used up.
 //
 // From then on every append writes what fits and fails as a full disk does, until more is granted.
+// Renaming can be made to fail, too.
 //
 // Thread safety: thread-safe.
 #pragma once
@@ -21,6 +22,8 @@ class FaultyFileSystem : public FileSystem {
  public:
   // How many bytes may be appended from now on, over all files.
   void Grant(int64_t num_bytes) { num_bytes_left_.store(num_bytes); }
+  // How many files may be renamed from now on.
+  void GrantRenames(int64_t num_renames) { num_renames_left_.store(num_renames); }
   void GrantAll() { Grant(std::numeric_limits<int64_t>::max()); }
 
   Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) override {
@@ -46,6 +49,12 @@ class FaultyFileSystem : public FileSystem {
     return local_->List(path);
   }
   Status Remove(const std::string& path) override { return local_->Remove(path); }
+  Status Rename(const std::string& from, const std::string& to) override {
+    if (num_renames_left_.fetch_sub(1) <= 0) {
+      return Status(StatusCode::kIo, "cannot rename " + from + ": Input/output error");
+    }
+    return local_->Rename(from, to);
+  }
   bool Exists(const std::string& path) override { return local_->Exists(path); }
 
  private:
@@ -72,6 +81,7 @@ class FaultyFileSystem : public FileSystem {
 
   FileSystem* const local_ = FileSystem::Local();
   std::atomic<int64_t> num_bytes_left_{std::numeric_limits<int64_t>::max()};
+  std::atomic<int64_t> num_renames_left_{std::numeric_limits<int64_t>::max()};
 };
 
 }  // namespace intarsia::storage
