@@ -8,6 +8,7 @@
 
 #include "kernels/attention_rows_launch.h"
 #include "kernels/attention_scores.cuh"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
 
@@ -28,6 +29,7 @@ struct MergeTraits {
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     AttentionRowsMergeKernel(const __grid_constant__ AttentionArguments args) {
+  LetLaterKernelsStart();  // They may fetch the weights of the product that follows.
   const int64_t num_queries = int64_t{args.num_rows} * args.num_heads;
   const int64_t query = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);

@@ -1,6 +1,7 @@
 #include "kernels/device.h"
 
 #include <string>
+#include <vector>
 
 #include <cuda_runtime.h>
 
@@ -239,8 +240,8 @@ PinnedBuffer::~PinnedBuffer() {
 }
 
 Result<DeviceGraph> DeviceGraph::Record(Stream stream, const std::function<Status()>& enqueue) {
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(
-      cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "cuda: begin recording"));
+  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed),
+                                      "cuda: begin recording"));
   const Status enqueued = enqueue();
   cudaGraph_t recorded = nullptr;
   const cudaError_t error = cudaStreamEndCapture(stream, &recorded);
@@ -265,6 +266,31 @@ Status DeviceGraph::Launch(Stream stream) const {
 
 Status CopyToDevice(void* target, const void* source, int64_t num_bytes, Stream stream) {
   return Copy(target, source, num_bytes, cudaMemcpyHostToDevice, stream);
+}
+
+Status CopyAllToDevice(std::span<const DeviceCopy> copies, Stream stream) {
+  if (copies.empty()) return Status::Ok();
+#if CUDART_VERSION >= 13000
+  std::vector<void*> targets;
+  std::vector<const void*> sources;
+  std::vector<size_t> sizes;
+  for (const DeviceCopy& copy : copies) {
+    targets.push_back(copy.target);
+    sources.push_back(copy.source);
+    sizes.push_back(static_cast<size_t>(copy.num_bytes));
+  }
+  cudaMemcpyAttributes attributes = {};
+  attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+  size_t first = 0;
+  return CudaStatus(cudaMemcpyBatchAsync(targets.data(), sources.data(), sizes.data(),
+                                         copies.size(), &attributes, &first, 1, stream),
+                    "cuda: copies");
+#else
+  for (const DeviceCopy& copy : copies) {
+    INTARSIA_RETURN_IF_ERROR(CopyToDevice(copy.target, copy.source, copy.num_bytes, stream));
+  }
+  return Status::Ok();
+#endif
 }
 
 Status CopyToHost(void* target, const void* source, int64_t num_bytes, Stream stream) {

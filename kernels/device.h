@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -196,6 +197,14 @@ class DeviceGraph {
 // Errors: kInternal if the copy cannot be enqueued.
 Status CopyToDevice(void* target, const void* source, int64_t num_bytes, Stream stream);
 Status CopyToHost(void* target, const void* source, int64_t num_bytes, Stream stream);
+// One of several copies from pinned memory.
+struct DeviceCopy {
+  void* target = nullptr;
+  const void* source = nullptr;
+  int64_t num_bytes = 0;  // > 0
+};
+// All of them, in any order, with less between them than one by one. On a stream of its own.
+Status CopyAllToDevice(std::span<const DeviceCopy> copies, Stream stream);
 Status CopyOnDevice(void* target, const void* source, int64_t num_bytes, Stream stream);
 // Sets every byte.
 Status FillDevice(void* target, uint8_t value, int64_t num_bytes, Stream stream);

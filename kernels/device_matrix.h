@@ -5,8 +5,8 @@
 // In e4m3 (fp8) each row of x and each row of W, an output, has a scale, which cuBLASLt applies to
 // the sum on Hopper and ScaleProduct elsewhere.
 //
-// In bf16 a kernel of our own does the work of up to kDeviceGemvRowsMax rows; cuBLASLt does all
-// other. How is decided once for each shape and kept: the number of rows is rounded up to one of a
+// In bf16 a kernel of our own does the work of up to kDeviceGemvRowsMax rows and small matrices;
+// cuBLASLt does all other. How is decided once for each shape and kept: the number of rows is rounded up to one of a
 // few heights (to 8 up to 64 rows, 64 up to 1,024, 512 above) for the choice alone, so that a
 // request with another number of rows finds a plan; the product itself touches no row beyond the
 // last.
@@ -70,9 +70,11 @@ class DeviceMatrixProducts {
   DeviceMatrixProducts(const DeviceMatrixProducts&) = delete;
   DeviceMatrixProducts& operator=(const DeviceMatrixProducts&) = delete;
 
-  // Enqueues the product on `stream` and returns without waiting. The first product of a shape
-  // takes a fraction of a millisecond longer on the host. A NaN or an infinity reaches its own row
-  // or column only. Two runs of one shape give the same bits.
+  // Enqueues the product on `stream`. The first product of a shape with 256 rows or more runs a few
+  // proposals of cuBLASLt's on its operands, waits for them and keeps the fastest, which takes some
+  // 20 products' time; every other call returns without waiting. A NaN or an infinity reaches its
+  // own row or column only. Two runs of one shape give the same bits, but another process may
+  // settle on another plan, whose sums are rounded otherwise.
   // Errors: kInvalidArgument for a null or misaligned pointer or a size out of range; kUnsupported
   // for a size that is no multiple of 8, or for which there is no algorithm, as for e4m3 on devices
   // older than compute capability 8.9; kInternal if the launch fails.

@@ -95,7 +95,9 @@ Status LaunchFp8(const GatedActivationParams& params, Stream stream) {
     if (params.dim > Traits::kDimMax) return LaunchFp8<kKind, 2 * kVectors>(params, stream);
   }
   return LaunchBehind("gated activation launch", GatedActivationFp8Kernel<Traits>,
-                      dim3(static_cast<unsigned>(params.num_rows)), Traits::kThreads, stream,
+                      {.num_blocks = static_cast<unsigned>(params.num_rows),
+                       .num_threads = Traits::kThreads,
+                       .stream = stream},
                       params);
 }
 
@@ -108,7 +110,11 @@ Status Launch(const GatedActivationParams& params, Stream stream) {
       static_cast<unsigned>((params.dim + kBlockElements - 1) / kBlockElements);
   const auto num_rows = static_cast<unsigned>(params.num_rows < 65'535 ? params.num_rows : 65'535);
   return LaunchBehind("gated activation launch", GatedActivationKernel<Traits>,
-                      dim3(num_columns, num_rows), Traits::kThreads, stream, params);
+                      {.num_blocks = num_columns,
+                       .num_blocks_y = num_rows,
+                       .num_threads = Traits::kThreads,
+                       .stream = stream},
+                      params);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // GemvRows: products of a few rows with weights on a device, at the speed at which weights are
 // read.
 //
-// What a decoding step is made of. DeviceMatrixProducts calls it where it is faster than cuBLASLt.
+// What a decoding step is made of. DeviceMatrixProducts calls it on devices of compute capability
+// 9.0, where it is faster than cuBLASLt (docs/kernels/gemv_rows.md).
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,10 @@ namespace intarsia::kernels {
 
 inline constexpr int64_t kDeviceGemvRowsMax = 8;
 
-// y = x W^T + bias for at most kDeviceGemvRowsMax rows, in bf16 with sums in f32; needs no
-// workspace. Sums are taken in a fixed order, which depends on num_inputs alone: a row gives the
-// same bits whatever stands beside it. The definition is DeviceMatMulReference. Errors: those of
-// CheckDeviceMatMul; kUnsupported for more rows.
+// y = x W^T + bias for at most kDeviceGemvRowsMax rows, in bf16 with sums in f32; no workspace.
+// Sums are taken in a fixed order, which depends on num_inputs alone: a row gives the same bits
+// whatever stands beside it. The definition is DeviceMatMulReference.
+// Errors: those of CheckDeviceMatMul; kUnsupported for more rows; kInternal on another device.
 Status GemvRowsCuda(const DeviceMatMulParams& params, Stream stream);
 
 }  // namespace intarsia::kernels

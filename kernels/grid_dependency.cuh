@@ -7,14 +7,14 @@
 // another as ever.
 //
 // So that an order holds through a whole chain, every kernel that is launched with LaunchBehind
-// calls WaitForEarlierKernels in all its threads.
+// calls WaitForEarlierKernels in each of its blocks.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "base/status.h"
 #include "kernels/cuda_status.h"
-#include "kernels/stream.h"
+#include "kernels/kernel_launch.cuh"
 
 namespace intarsia::kernels {
 
@@ -32,17 +32,19 @@ __device__ __forceinline__ void WaitForEarlierKernels() {
 #endif
 }
 
-// Errors: kInternal, naming `operation`.
+// LaunchKernel for a kernel that may begin early. Errors: kInternal, naming `operation`.
 template <typename Arguments>
-Status LaunchBehind(const char* operation, void (*kernel)(Arguments), dim3 grid, int num_threads,
-                    Stream stream, const Arguments& arguments) {
+Status LaunchBehind(const char* operation, void (*kernel)(Arguments), const LaunchShape& shape,
+                    const Arguments& arguments) {
+  INTARSIA_RETURN_IF_ERROR(AllowSharedBytes(operation, kernel, shape.shared_bytes));
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(num_threads));
-  config.stream = stream;
+  config.gridDim = dim3(shape.num_blocks, shape.num_blocks_y);
+  config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+  config.stream = shape.stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
   return CudaStatus(cudaLaunchKernelEx(&config, kernel, arguments), operation);

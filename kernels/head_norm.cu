@@ -50,8 +50,11 @@ Status HeadNormCuda(const HeadNormParams& params, Stream stream) {
   if (num_blocks > INT32_MAX) {
     return Status(StatusCode::kInvalidArgument, "head norm: too many heads for one launch");
   }
-  return LaunchBehind("head norm launch", HeadNormKernel, dim3(static_cast<unsigned>(num_blocks)),
-                      HeadNormTraits::kThreads, stream, params);
+  return LaunchBehind("head norm launch", HeadNormKernel,
+                      {.num_blocks = static_cast<unsigned>(num_blocks),
+                       .num_threads = HeadNormTraits::kThreads,
+                       .stream = stream},
+                      params);
 }
 
 }  // namespace intarsia::kernels

@@ -119,8 +119,10 @@ Status PlaceRowsCuda(const PlaceRowsParams& params, Stream stream) {
   INTARSIA_RETURN_IF_ERROR(CheckPlaceRows(params));
   if (params.num_rows == 0) return Status::Ok();
   return LaunchBehind("place rows launch", PlaceRowsKernel,
-                      dim3(static_cast<unsigned>(params.num_rows)), PlaceRowsTraits::kThreads,
-                      stream, params);
+                      {.num_blocks = static_cast<unsigned>(params.num_rows),
+                       .num_threads = PlaceRowsTraits::kThreads,
+                       .stream = stream},
+                      params);
 }
 
 }  // namespace intarsia::kernels

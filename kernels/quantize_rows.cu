@@ -42,7 +42,9 @@ template <int kVectors>
 Status Launch(const QuantizeRowsParams& params, Stream stream) {
   using Traits = QuantizeRowsTraits<kVectors>;
   return LaunchBehind("quantize rows launch", QuantizeRowsKernel<Traits>,
-                      dim3(static_cast<unsigned>(params.num_rows)), Traits::kThreads, stream,
+                      {.num_blocks = static_cast<unsigned>(params.num_rows),
+                       .num_threads = Traits::kThreads,
+                       .stream = stream},
                       params);
 }
 

@@ -92,7 +92,9 @@ template <int kVectors>
 Status Launch(const ResidualNormParams& params, Stream stream) {
   using Traits = ResidualNormTraits<kVectors>;
   return LaunchBehind("residual norm launch", ResidualNormKernel<Traits>,
-                      dim3(static_cast<unsigned>(params.num_rows)), Traits::kThreads, stream,
+                      {.num_blocks = static_cast<unsigned>(params.num_rows),
+                       .num_threads = Traits::kThreads,
+                       .stream = stream},
                       params);
 }
 

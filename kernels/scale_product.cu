@@ -70,7 +70,10 @@ Status Launch(const ScaleProductParams& params, Stream stream) {
     return Status(StatusCode::kUnsupported, "scale product: too many elements for one launch");
   }
   return LaunchBehind("scale product launch", ScaleProductKernel<Traits>,
-                      dim3(static_cast<unsigned>(num_blocks)), Traits::kThreads, stream, params);
+                      {.num_blocks = static_cast<unsigned>(num_blocks),
+                       .num_threads = Traits::kThreads,
+                       .stream = stream},
+                      params);
 }
 
 }  // namespace

@@ -240,6 +240,17 @@ __device__ __forceinline__ void CopyBox(uint32_t shared_address, const CUtensorM
       : "memory");
 }
 
+// Copies `num_bytes`, a multiple of 16, from 16-byte aligned memory to shared memory, completing on
+// `barrier`.
+__device__ __forceinline__ void CopyBulk(uint32_t shared_address, const void* source,
+                                         uint32_t num_bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::
+          "r"(shared_address),
+      "l"(source), "r"(num_bytes), "r"(barrier)
+      : "memory");
+}
+
 // Orders this thread's ordinary shared-memory accesses before later ones of wgmma and bulk copies.
 __device__ __forceinline__ void FenceSharedForAsync() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");

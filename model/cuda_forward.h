@@ -11,8 +11,9 @@
 //       pages (load and place), and score the rows against what is there.
 //     pass->PlaceKv(layer)                  rotates q and k; k and v go into the pages
 //       here: pass->KeepRows(...) lets only some rows go on; all rows' keys and values are placed.
-//       rows().q is rotated now: attention mass, or whatever else a query can be asked.
 //     pass->Attend(layer)                   all keys up to a row's position must be placed by now
+//       rows().q is rotated, before Attend and behind it: attention mass, or whatever else a query
+//       can be asked.
 //     pass->RunFfn(layer)                   output projection, residual, feed-forward block
 //   pass->ComputeLogits(n)                  of the last n rows
 //
@@ -50,7 +51,7 @@ struct CudaRows {
   int64_t num_rows = 0;
   const int32_t* positions = nullptr;  // [num_rows], ascending
   // [num_rows, q_size], rows `q_stride` elements apart. Between ComputeQkv and PlaceKv not rotated;
-  // between PlaceKv and Attend rotated, not scaled.
+  // between PlaceKv and RunFfn rotated, not scaled.
   uint16_t* q = nullptr;
   int64_t q_stride = 0;
   // [num_rows, kv_size], rows `kv_stride` elements apart, never rotated, after bias and norm of
@@ -110,7 +111,9 @@ class CudaForward {
   // kResourceExhausted if attention's scratch memory has to grow and cannot.
   Status ComputeQkv(int32_t layer);
   Status PlaceKv(int32_t layer);
-  Status Attend(int32_t layer);
+  // Attend also writes the log-sum-exp of each row's scores to `lse` [num_rows, num_heads], on the
+  // device, unless that is null.
+  Status Attend(int32_t layer, float* lse = nullptr);
   Status RunFfn(int32_t layer);
   // All four.
   Status RunLayer(int32_t layer);

@@ -11,6 +11,7 @@
 #include "kernels/place_rows.h"
 #include "kernels/quantize_rows.h"
 #include "kernels/residual_norm.h"
+#include "kernels/upload.h"
 #include "model/cuda_forward.h"
 #include "model/cuda_weights.h"
 
@@ -291,8 +292,9 @@ Status CudaForward::Begin(std::span<const int32_t> tokens, std::span<const int32
   std::ranges::copy(tokens, staged);
   std::ranges::copy(positions, staged + num_rows);
   auto* const on_device = state.numbers.as<int32_t>();
-  INTARSIA_RETURN_IF_ERROR(
-      kernels::CopyToDevice(on_device, staged, 2 * num_rows * kNumberBytes, state.stream));
+  INTARSIA_RETURN_IF_ERROR(kernels::UploadCuda(
+      {.source = staged, .target = on_device, .num_bytes = 2 * num_rows * kNumberBytes},
+      state.stream));
   INTARSIA_RETURN_IF_ERROR(state.numbers_copied.Record(state.stream));
   state.kv = &kv;
   state.batch = {};
@@ -423,7 +425,7 @@ Status CudaForward::State::GatherInPlace(const int32_t* kept, int64_t num_kept, 
   return Status::Ok();
 }
 
-Status CudaForward::Attend(int32_t layer) {
+Status CudaForward::Attend(int32_t layer, float* lse) {
   State& state = *state_;
   const ModelConfig& config = state.config();
   INTARSIA_CHECK(state.step == Step::kPlaced && layer == state.layer);
@@ -438,7 +440,8 @@ Status CudaForward::Attend(int32_t layer) {
       .scale = config.attention_scale,
       .window = config.has_window(layer) ? config.sliding_window : 0,
       .logit_softcap = config.attention_logit_softcap,
-      .output = state.qkv_buffer.as<uint16_t>()};
+      .output = state.qkv_buffer.as<uint16_t>(),
+      .lse = lse};
   INTARSIA_ASSIGN_OR_RETURN(const int64_t wanted, kernels::AttentionRowsWorkspaceBytes(params));
   if (wanted > state.attention_space.num_bytes()) {
     state.num_bytes -= state.attention_space.num_bytes();
@@ -547,7 +550,7 @@ Status CudaForward::ComputeLogits(int64_t num_logit_rows) {
 
 CudaRows CudaForward::rows() const {
   const State& state = *state_;
-  const bool is_rotated = state.step == Step::kPlaced;
+  const bool is_rotated = state.step == Step::kPlaced || state.step == Step::kAttended;
   auto* const qkv = state.qkv_buffer.as<uint16_t>();
   const uint16_t* const k = qkv + state.config().q_size();
   return {.num_rows = state.num_rows,

@@ -53,28 +53,6 @@ class PinnedStaging {
   size_t last_ = 0;
 };
 
-// Keeps the number of copies that wait on a stream bounded. A driver whose queue is full holds up
-// whoever enqueues, on any stream of the process, until there is room.
-//
-// Thread safety: owned by one thread.
-class CopyWindow {
- public:
-  static constexpr int kCopiesMax = 128;
-
-  static Result<CopyWindow> Create();
-  // To be called behind each copy; waits while kCopiesMax of them are under way.
-  // Errors: those of the copies.
-  Status Count(kernels::Stream stream);
-
- private:
-  static constexpr int kMarks = 4;
-  static constexpr int kCopiesPerMark = kCopiesMax / kMarks;
-
-  std::vector<kernels::DeviceEvent> marks_;  // [kMarks], used in turn
-  int num_copies_ = 0;                       // behind the last mark
-  size_t next_ = 0;
-};
-
 class DeviceLoader {
  public:
   struct Streams {
@@ -125,7 +103,7 @@ class DeviceLoader {
   };
 
   DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size, const Streams& streams,
-               PinnedStaging* staging, CopyWindow window);
+               PinnedStaging* staging);
   Status Allocate();
   void Enqueue();
   Status EnqueueLayer(int32_t layer);
@@ -147,7 +125,8 @@ class DeviceLoader {
   kernels::DeviceBuffer pointers_;  // [num_layers, segments]
   std::optional<kernels::DeviceEvent> begin_;
   std::vector<Marks> marks_;  // [num_layers]
-  CopyWindow window_;         // of the enqueuing thread
+  // Of the enqueuing thread: of the layer at hand, from memory that is pinned already.
+  std::vector<kernels::DeviceCopy> pinned_copies_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -55,40 +55,19 @@ void PinnedStaging::Drain() {
   for (const kernels::DeviceEvent& event : events_) event.Wait().IgnoreError();
 }
 
-Result<CopyWindow> CopyWindow::Create() {
-  CopyWindow window;
-  for (int i = 0; i < kMarks; ++i) {
-    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent mark,
-                              kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
-    window.marks_.push_back(std::move(mark));
-  }
-  return window;
-}
-
-Status CopyWindow::Count(kernels::Stream stream) {
-  if (++num_copies_ < kCopiesPerMark) return Status::Ok();
-  num_copies_ = 0;
-  INTARSIA_RETURN_IF_ERROR(marks_[next_].Record(stream));
-  next_ = (next_ + 1) % marks_.size();
-  // The oldest of the marks; one that was never recorded holds up nothing.
-  return marks_[next_].Wait();
-}
-
 DeviceLoader::DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size,
-                           const Streams& streams, PinnedStaging* staging, CopyWindow window)
+                           const Streams& streams, PinnedStaging* staging)
     : prompt_(prompt),
       num_layers_(num_layers),
       kv_size_(kv_size),
       streams_(streams),
-      staging_(staging),
-      window_(std::move(window)) {}
+      staging_(staging) {}
 
 Result<std::unique_ptr<DeviceLoader>> DeviceLoader::Start(const Prompt& prompt, int32_t num_layers,
                                                           int32_t kv_size, const Streams& streams,
                                                           PinnedStaging* staging) {
-  INTARSIA_ASSIGN_OR_RETURN(CopyWindow window, CopyWindow::Create());
   std::unique_ptr<DeviceLoader> loader(
-      new DeviceLoader(prompt, num_layers, kv_size, streams, staging, std::move(window)));
+      new DeviceLoader(prompt, num_layers, kv_size, streams, staging));
   INTARSIA_RETURN_IF_ERROR(loader->Allocate());
   loader->thread_ = std::thread([raw = loader.get()] { raw->Enqueue(); });
   return loader;
@@ -171,8 +150,8 @@ Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
   uint8_t* const target = TargetOf(layer, segment);
   const int64_t size = sizes_[segment];
   if (const uint8_t* const pinned = source.PinnedLayer(layer); pinned != nullptr) {
-    INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(target, pinned, size, streams_.copy));
-    return window_.Count(streams_.copy);
+    pinned_copies_.push_back({.target = target, .source = pinned, .num_bytes = size});
+    return Status::Ok();
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::span<uint8_t> slot, staging_->Next());
   const std::span<uint8_t> payload = slot.first(static_cast<size_t>(size));
@@ -185,6 +164,7 @@ Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
 }
 
 Status DeviceLoader::EnqueueLayer(int32_t layer) {
+  pinned_copies_.clear();
   for (size_t index = 0; index < offsets_.size(); ++index) {
     {
       const std::scoped_lock lock(mutex_);
@@ -198,6 +178,7 @@ Status DeviceLoader::EnqueueLayer(int32_t layer) {
       return status;
     }
   }
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyAllToDevice(pinned_copies_, streams_.copy));
   return marks_[static_cast<size_t>(layer)].copied.Record(streams_.copy);
 }
 

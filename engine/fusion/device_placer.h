@@ -35,6 +35,7 @@ class DevicePlacer {
     const model::DeviceKv* kv = nullptr;
     int32_t kv_size = 0;
     kernels::Stream stream = nullptr;
+    PinnedArena* arena = nullptr;  // for tables; its pieces live until the stream is done
   };
 
   // Errors: kResourceExhausted, and those of MakePlacedSegment.

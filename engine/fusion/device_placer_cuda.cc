@@ -126,7 +126,7 @@ Status DevicePlacer::BeginPass(std::span<const int32_t> positions, std::span<con
   shifted_tiles_ = AddTiles(is_shifted);
   chunks_at_ = tables_.Add<kernels::PropagationChunk>(layout.chunks);
   weigh_tiles_at_ = tables_.Add<kernels::PropagationTile>(layout.tiles);
-  INTARSIA_RETURN_IF_ERROR(tables_.Upload(target_.stream));
+  INTARSIA_RETURN_IF_ERROR(tables_.Upload(target_.arena, target_.stream));
   return is_shifting ? Solve(layout, mode) : Status::Ok();
 }
 

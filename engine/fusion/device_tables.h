@@ -1,17 +1,53 @@
-// DeviceTables: small host arrays that go to a device together, with one copy.
+// DeviceTables: small host arrays that go to a device together.
+//
+// They go by way of pinned memory that is kept from request to request, and past the copy engine,
+// which may be busy with caches for many milliseconds (kernels/upload.h).
 //
 // Thread safety: owned by one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "kernels/device.h"
+#include "kernels/upload.h"
 
 namespace intarsia::engine {
+
+// Pinned memory that is taken piece by piece and given back all at once.
+class PinnedArena {
+ public:
+  // A piece, aligned to 256 bytes. Slow when the arena has to grow.
+  // Errors: kResourceExhausted.
+  Result<uint8_t*> Take(int64_t size) {
+    size = (size + kAlignment - 1) / kAlignment * kAlignment;
+    for (; block_ < blocks_.size(); ++block_, used_ = 0) {
+      if (used_ + size > blocks_[block_].num_bytes()) continue;
+      used_ += size;
+      return blocks_[block_].as<uint8_t>() + used_ - size;
+    }
+    INTARSIA_ASSIGN_OR_RETURN(kernels::PinnedBuffer memory,
+                              kernels::PinnedBuffer::Allocate(std::max(size, kBlockBytes)));
+    blocks_.push_back(std::move(memory));
+    used_ = size;
+    return blocks_.back().as<uint8_t>();
+  }
+  // REQUIRES: nothing reads a piece any more.
+  void Reset() { block_ = 0, used_ = 0; }
+
+ private:
+  static constexpr int64_t kAlignment = 256;
+  static constexpr int64_t kBlockBytes = int64_t{1} << 20;
+
+  std::vector<kernels::PinnedBuffer> blocks_;
+  size_t block_ = 0;  // from which pieces are taken
+  int64_t used_ = 0;  // of it
+};
 
 class DeviceTables {
  public:
@@ -25,10 +61,15 @@ class DeviceTables {
     return offset;
   }
 
-  // Copies what was added. Allocates on `stream`. Errors: kResourceExhausted, kInternal.
-  Status Upload(kernels::Stream stream) {
+  // Copies what was added, by way of a piece of `arena`. Allocates on `stream`.
+  // Errors: kResourceExhausted, kInternal.
+  Status Upload(PinnedArena* arena, kernels::Stream stream) {
+    if (bytes_.empty()) return Status::Ok();
     INTARSIA_ASSIGN_OR_RETURN(memory_, kernels::DeviceBuffer::Allocate(num_bytes(), stream));
-    return kernels::CopyToDevice(memory_.data(), bytes_.data(), num_bytes(), stream);
+    INTARSIA_ASSIGN_OR_RETURN(uint8_t* const staged, arena->Take(num_bytes()));
+    std::ranges::copy(bytes_, staged);
+    return kernels::UploadCuda(
+        {.source = staged, .target = memory_.data(), .num_bytes = num_bytes()}, stream);
   }
 
   // The array on the device, 256-byte aligned, valid until the next Upload.

@@ -106,6 +106,7 @@ struct DeviceFusion::State {
   kernels::DeviceStream compute;
   kernels::DeviceStream copy;
   PinnedStaging staging;
+  PinnedArena arena;  // of the attempt at hand
   DeviceRope rope;
   DeviceRope rope_windowed;  // empty for models without windows
   std::unique_ptr<model::CudaForward> forward;
@@ -141,7 +142,7 @@ class DeviceFusion::Attempt {
   Status PrepareLayer(int32_t layer);
   Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows);
   Status AskQuestion();
-  Status Score(int32_t layer);
+  Status Score(int32_t layer, const float* lse);
   Status SelectByScores();
   Status SelectOnHost();
   Result<std::vector<int32_t>> Select(std::span<const float> scores) const;
@@ -165,7 +166,8 @@ class DeviceFusion::Attempt {
 
   kernels::DeviceBuffer scores_;  // [num_tokens]
   kernels::DeviceBuffer score_workspace_;
-  DeviceTables question_;  // weights of its rows
+  kernels::DeviceBuffer lse_;  // [rows of the question's pass, num_heads]
+  DeviceTables question_;      // weights of its rows
   DeviceTables::Offset question_weights_at_ = 0;
   DeviceSpan question_span_;
   DeviceSpan solve_span_;
@@ -203,19 +205,23 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
   for (int32_t layer = 0; layer < num_layers; ++layer) {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
-    if (is_asking && layer >= FirstObservedLayer(num_layers)) {
-      INTARSIA_RETURN_IF_ERROR(Score(layer));
+    const bool is_scored = is_asking && layer >= FirstObservedLayer(num_layers);
+    if (is_asking && layer + 1 == num_layers) {
+      INTARSIA_RETURN_IF_ERROR(Score(layer, /*lse=*/nullptr));
+      break;
     }
-    if (is_asking && layer + 1 == num_layers) break;
-    INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
+    float* const lse = is_scored ? lse_.as<float>() : nullptr;
+    INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer, lse));
+    if (is_scored) INTARSIA_RETURN_IF_ERROR(Score(layer, lse));
     INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
   }
   num_placed_layers_ = std::max(num_placed_layers_, num_layers);
   return Status::Ok();
 }
 
-// Adds what the question's rows, the last of the pass, look at in this layer.
-Status DeviceFusion::Attempt::Score(int32_t layer) {
+// Adds what the question's rows, the last of the pass, look at in this layer. `lse` is that of all
+// rows, or null where the layer's attention is not computed otherwise.
+Status DeviceFusion::Attempt::Score(int32_t layer, const float* lse) {
   const model::CudaRows rows = forward_->rows();
   INTARSIA_CHECK(rows.q_stride == config_.q_size());
   for (int64_t begin = 0; begin < num_question_rows(); begin += kernels::kMassRowsMax) {
@@ -231,6 +237,7 @@ Status DeviceFusion::Attempt::Score(int32_t layer) {
                  .window = config_.has_window(layer) ? config_.sliding_window : 0,
                  .logit_softcap = config_.attention_logit_softcap},
         .weights = question_.At<float>(question_weights_at_) + begin,
+        .lse = lse == nullptr ? nullptr : lse + first * config_.num_heads,
         .mass = scores_.as<float>(),
         .num_keys = prompt_.num_tokens()};
     INTARSIA_ASSIGN_OR_RETURN(const int64_t num_bytes,
@@ -256,12 +263,17 @@ Status DeviceFusion::Attempt::AskQuestion() {
                              1.0f / static_cast<float>(num_question_rows()));
   weights.back() += 1.0f;
   question_weights_at_ = question_.Add<float>(weights);
-  INTARSIA_RETURN_IF_ERROR(question_.Upload(stream()));
+  INTARSIA_RETURN_IF_ERROR(question_.Upload(&state_.arena, stream()));
   if (request_.fusion.probes == ProbePass::kWithQuestion &&
       request_.fusion.propagate != PropagationMode::kOff) {
     probes_ = selector_.Probes(plan_.candidates, plan_.budget);
   }
-  INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(probes_, plan_.fresh), probes_));
+  const std::vector<int32_t> positions = MergePositions(probes_, plan_.fresh);
+  INTARSIA_ASSIGN_OR_RETURN(
+      lse_, kernels::DeviceBuffer::Allocate(
+                std::ssize(positions) * config_.num_heads * static_cast<int64_t>(sizeof(float)),
+                stream()));
+  INTARSIA_RETURN_IF_ERROR(BeginPass(positions, probes_));
   const int32_t num_layers = NumQuestionLayers(request_.fusion, config_.num_layers);
   INTARSIA_RETURN_IF_ERROR(RunLayers(num_layers, /*is_asking=*/true));
   INTARSIA_RETURN_IF_ERROR(SelectByScores());
@@ -278,7 +290,7 @@ Status DeviceFusion::Attempt::SelectByScores() {
   DeviceTables tables;
   const auto candidates_at = tables.Add<int32_t>(plan_.candidates);
   const auto is_taken_at = tables.Add<uint8_t>(is_taken);
-  INTARSIA_RETURN_IF_ERROR(tables.Upload(stream()));
+  INTARSIA_RETURN_IF_ERROR(tables.Upload(&state_.arena, stream()));
   rows_.resize(static_cast<size_t>(plan_.budget));
   const int64_t num_bytes = plan_.budget * static_cast<int64_t>(sizeof(int32_t));
   INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceBuffer rows,
@@ -346,10 +358,11 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
           prompt_, config_.num_layers, config_.kv_size(),
           {.device = state_.transformer.device(), .compute = stream(), .copy = state_.copy.get()},
           &state_.staging));
-  INTARSIA_ASSIGN_OR_RETURN(
-      placer_,
-      DevicePlacer::Create(prompt_, *loader_,
-                           {.kv = kv_.get(), .kv_size = config_.kv_size(), .stream = stream()}));
+  INTARSIA_ASSIGN_OR_RETURN(placer_, DevicePlacer::Create(prompt_, *loader_,
+                                                          {.kv = kv_.get(),
+                                                           .kv_size = config_.kv_size(),
+                                                           .stream = stream(),
+                                                           .arena = &state_.arena}));
   INTARSIA_RETURN_IF_ERROR(ChooseRows());
   INTARSIA_RETURN_IF_ERROR(rows_span_.Begin(stream()));
   INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(rows_, plan_.fresh), rows_));
@@ -406,6 +419,9 @@ Result<DeviceFusedContext> DeviceFusion::Prefill(const Prompt& prompt,
   DeviceFusedContext context;
   Prompt current = prompt;
   for (;;) {
+    // An attempt that failed may have left work that reads the arena.
+    INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+    state_->arena.Reset();
     Attempt attempt(state_.get(), current, request, *selector);
     const Status status = attempt.Run(&context);
     if (status.ok()) return context;

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "base/status.h"
-#include "kernels/stream.h"
+#include "kernels/kernel_launch.cuh"
 #include "tests/kernels/emulation/cuda_runtime.h"
 #include "tests/kernels/emulation/emulated_block.h"
 
@@ -16,11 +16,12 @@ inline void LetLaterKernelsStart() {}
 inline void WaitForEarlierKernels() {}
 
 template <typename Arguments>
-Status LaunchBehind(const char*, void (*kernel)(Arguments), dim3 grid, int num_threads, Stream,
+Status LaunchBehind(const char*, void (*kernel)(Arguments), const LaunchShape& launch,
                     const Arguments& arguments) {
-  const emulation::BlockShape shape{.num_blocks = static_cast<int32_t>(grid.x * grid.y),
-                                    .num_threads = num_threads,
-                                    .width = static_cast<int32_t>(grid.x)};
+  const emulation::BlockShape shape{
+      .num_blocks = static_cast<int32_t>(launch.num_blocks * launch.num_blocks_y),
+      .num_threads = launch.num_threads,
+      .width = static_cast<int32_t>(launch.num_blocks)};
   for (int32_t i = 0; i < shape.num_blocks; ++i) {
     emulation::EmulatedBlock block(shape, i);
     block.Run([&] { kernel(arguments); });

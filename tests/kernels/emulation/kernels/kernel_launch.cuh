@@ -13,6 +13,7 @@ namespace intarsia::kernels {
 
 struct LaunchShape {
   unsigned num_blocks = 0;
+  unsigned num_blocks_y = 1;
   int num_threads = 0;
   int shared_bytes = 0;
   Stream stream = nullptr;
