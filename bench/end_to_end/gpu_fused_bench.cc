@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +25,7 @@
 #include "bench/end_to_end/samples.h"
 #include "engine/fusion/device_fused_prefill.h"
 #include "kernels/device.h"
+#include "kernels/kv_codec.h"
 #include "model/cuda_transformer.h"
 #include "model/device_kv.h"
 
@@ -36,30 +39,69 @@ constexpr int kNumWarmUps = 2;
 constexpr int64_t kHeaderTokens = 42;
 constexpr int64_t kChunkTokens = 512;
 
+enum class Place { kPinned, kDevice };
+
+struct Mode {
+  const char* name;
+  const char* selector;
+  Place place;
+  double question_depth;
+};
+constexpr Mode kModes[] = {{"attention", "attention", Place::kPinned, 1.0},
+                           {"early", "attention", Place::kPinned, 0.25},
+                           {"stride", "stride", Place::kPinned, 1.0},
+                           {"attention-on-device", "attention", Place::kDevice, 1.0},
+                           {"early-on-device", "attention", Place::kDevice, 0.25},
+                           {"stride-on-device", "stride", Place::kDevice, 1.0}};
+
+std::vector<std::string> ModeNames() {
+  std::vector<std::string> names;
+  for (const Mode& mode : kModes) names.emplace_back(mode.name);
+  return names;
+}
+
 struct Arguments {
   std::vector<int64_t> contexts = {5'200, 32'768};
   std::vector<double> ratios = {0.0, 0.05, 0.15, 0.30, 1.0};
   int64_t question_tokens = 64;
+  std::vector<std::string> modes = ModeNames();
+  KvPayloadType kv_type = KvPayloadType::kBf16;
   int repetitions = 5;
   model::CudaTransformerOptions model;
 };
 
-enum class Place { kPinned, kDevice };
-
-// A bf16 cache of random numbers between 1/2 and 1, of either sign.
+// A cache of random numbers between 1/2 and 1, of either sign, at rest as `type`. A quantised one
+// has the same numbers in every layer, because encoding takes long.
 class RandomKv : public engine::KvSource {
  public:
-  RandomKv(const model::ModelConfig& config, int64_t num_tokens, uint64_t seed)
-      : num_tokens_(num_tokens),
-        layer_bytes_(kernels::KvPayloadBytes(KvPayloadType::kBf16, num_tokens, config.kv_size())),
-        pinned_(Require(kernels::PinnedBuffer::Allocate(layer_bytes_ * config.num_layers))) {
-    auto* const words = pinned_.as<uint64_t>();
-    uint64_t state = seed * 0x9e3779b97f4a7c15U + 1;
-    for (int64_t i = 0; i < pinned_.num_bytes() / 8; ++i) {
-      state ^= state << 13;
-      state ^= state >> 7;
-      state ^= state << 17;
-      words[i] = (state & 0x807f807f807f807fU) | 0x3f003f003f003f00U;
+  RandomKv(const model::ModelConfig& config, KvPayloadType type, int64_t num_tokens, uint64_t seed)
+      : type_(type),
+        num_tokens_(num_tokens),
+        layer_bytes_(kernels::KvPayloadBytes(type, num_tokens, config.kv_size())),
+        pinned_(Require(kernels::PinnedBuffer::Allocate(layer_bytes_ * config.num_layers))),
+        state_(seed * 0x9e3779b97f4a7c15U + 1) {
+    if (type == KvPayloadType::kBf16) {
+      auto* const words = pinned_.as<uint64_t>();
+      for (int64_t i = 0; i < pinned_.num_bytes() / 8; ++i) {
+        words[i] = (NextBits() & 0x807f807f807f807fU) | 0x3f003f003f003f00U;
+      }
+      return;
+    }
+    std::vector<float> numbers(static_cast<size_t>(2 * num_tokens * config.kv_size()));
+    for (float& number : numbers) {
+      const float size = 0.5F + static_cast<float>(NextBits() % 1024) / 2048.0F;
+      number = NextBits() % 2 == 0 ? size : -size;
+    }
+    Require(kernels::EncodeKv({.type = type,
+                               .k = numbers.data(),
+                               .v = numbers.data() + num_tokens * config.kv_size(),
+                               .num_tokens = num_tokens,
+                               .width = config.kv_size(),
+                               .payload = pinned_.as<uint8_t>(),
+                               .payload_bytes = layer_bytes_}));
+    for (int32_t layer = 1; layer < config.num_layers; ++layer) {
+      std::memcpy(pinned_.as<uint8_t>() + layer * layer_bytes_, pinned_.data(),
+                  static_cast<size_t>(layer_bytes_));
     }
   }
 
@@ -72,7 +114,7 @@ class RandomKv : public engine::KvSource {
     place_ = place;
   }
 
-  KvPayloadType type() const override { return KvPayloadType::kBf16; }
+  KvPayloadType type() const override { return type_; }
   int64_t num_tokens() const override { return num_tokens_; }
   Status ReadLayer(int32_t, std::span<uint8_t>) const override {
     return Status(StatusCode::kInternal, "a resident cache is never read");
@@ -85,9 +127,17 @@ class RandomKv : public engine::KvSource {
   }
 
  private:
+  uint64_t NextBits() {
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 7;
+    return state_ ^= state_ << 17;
+  }
+
+  const KvPayloadType type_;
   const int64_t num_tokens_;
   const int64_t layer_bytes_;
   const kernels::PinnedBuffer pinned_;
+  uint64_t state_;
   kernels::DeviceBuffer device_;
   Place place_ = Place::kPinned;
 };
@@ -95,15 +145,15 @@ class RandomKv : public engine::KvSource {
 // A prompt of `num_tokens` tokens with the caches of all but the question.
 class Scene {
  public:
-  Scene(const model::ModelConfig& config, int64_t num_tokens, int64_t question_tokens) {
+  Scene(const model::ModelConfig& config, KvPayloadType type, int64_t num_tokens,
+        int64_t question_tokens) {
     int64_t left = num_tokens - question_tokens;
     for (int64_t size = kHeaderTokens; left > 0; left -= size, size = kChunkTokens) {
       size = std::min(size, left);
       const auto seed = static_cast<uint64_t>(caches_.size());
-      caches_.push_back(std::make_unique<RandomKv>(config, size, seed));
+      caches_.push_back(std::make_unique<RandomKv>(config, type, size, seed));
       parts_.push_back({.tokens = Tokens(size, seed), .cached = caches_.back().get()});
-      num_bytes_ +=
-          kernels::KvPayloadBytes(KvPayloadType::kBf16, size, config.kv_size()) * config.num_layers;
+      num_bytes_ += kernels::KvPayloadBytes(type, size, config.kv_size()) * config.num_layers;
     }
     question_ = Tokens(question_tokens, 1'000);
   }
@@ -169,21 +219,8 @@ Figures Measure(engine::DeviceFusion* fusion, const engine::Prompt& prompt,
                      .rows_ms = MedianOf(rows)}};
 }
 
-struct Mode {
-  const char* name;
-  const char* selector;
-  Place place;
-  double question_depth;
-};
-constexpr Mode kModes[] = {{"attention", "attention", Place::kPinned, 1.0},
-                           {"attention, early", "attention", Place::kPinned, 0.25},
-                           {"stride", "stride", Place::kPinned, 1.0},
-                           {"attention, on device", "attention", Place::kDevice, 1.0},
-                           {"early, on device", "attention", Place::kDevice, 0.25},
-                           {"stride, on device", "stride", Place::kDevice, 1.0}};
-
 void RunContext(const Arguments& arguments, int64_t context, engine::DeviceFusion* fusion) {
-  const Scene scene(Llama8B(), context, arguments.question_tokens);
+  const Scene scene(Llama8B(), arguments.kv_type, context, arguments.question_tokens);
   const double full_ms =
       Measure(fusion, scene.Uncached(), {.fusion = {.selector = "full"}}, arguments.repetitions)
           .total_ms;
@@ -193,6 +230,7 @@ void RunContext(const Arguments& arguments, int64_t context, engine::DeviceFusio
   std::printf("%-22s %5s %9s %5s %7s %8s %8s %8s %9s %8s %7s\n", "mode", "ratio", "first ms",
               "CV %", "x full", "load ms", "GB/s", "hidden %", "question", "solve", "rows");
   for (const Mode& mode : kModes) {
+    if (std::ranges::count(arguments.modes, mode.name) == 0) continue;
     const engine::Prompt prompt = scene.Cached(mode.place, fusion->stream());
     for (const double ratio : arguments.ratios) {
       const Figures figures = Measure(fusion, prompt,
@@ -243,6 +281,14 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--question-tokens", arguments.question_tokens, "tokens of the question")
       ->check(CLI::Range(1, 512));
+  app.add_option("--modes", arguments.modes, "what chooses rows, and where caches lie")
+      ->delimiter(',')
+      ->check(CLI::IsMember(ModeNames()));
+  const std::map<std::string, KvPayloadType> kv_types = {{"bf16", KvPayloadType::kBf16},
+                                                         {"int8", KvPayloadType::kInt8},
+                                                         {"int4", KvPayloadType::kInt4}};
+  app.add_option("--kv-type", arguments.kv_type, "caches at rest: bf16, int8 or int4")
+      ->transform(CLI::CheckedTransformer(kv_types));
   app.add_option("--repetitions", arguments.repetitions, "measurements of each case")
       ->check(CLI::Range(1, 1'000));
   AddCudaOptions(&app, &arguments.model);
