@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "engine/fusion/fusion_backend.h"
+#include "model/cuda_transformer.h"
 #include "model/gguf.h"
 
 namespace intarsia::engine {
@@ -24,7 +25,8 @@ struct DeviceModelOptions {
   int64_t kv_bytes_max = 0;
   // Memory on the device for caches that stay there between prompts. 0: none stay.
   int64_t cache_bytes_max = 0;
-  ThreadPool* threads = nullptr;  // outlives the backend
+  model::CudaCompute compute = model::CudaCompute::kBf16;  // of products of many rows
+  ThreadPool* threads = nullptr;                           // outlives the backend
 };
 
 class DeviceProvider {

@@ -170,6 +170,7 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
   auto loaded = devices_->Load(*generator.file, {.index = index,
                                                  .kv_bytes_max = budgets.kv_bytes_max,
                                                  .cache_bytes_max = budgets.cache_bytes_max,
+                                                 .compute = DeviceComputeOf(generator.info),
                                                  .threads = threads_});
   if (!loaded.ok()) {
     place->failure = loaded.status();

@@ -77,6 +77,11 @@ Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info) {
   return kernels::HasFastBf16() ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
 }
 
+model::CudaCompute DeviceComputeOf(const storage::ModelInfo& info) {
+  return storage::OptionOr(info.parameters, "compute", "auto") == "fp8" ? model::CudaCompute::kFp8
+                                                                        : model::CudaCompute::kBf16;
+}
+
 Result<storage::ModelInfo> ModelRegistry::Inspect(const std::string& path,
                                                   storage::ModelType type) const {
   storage::ModelInfo info;

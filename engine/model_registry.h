@@ -21,6 +21,7 @@
 #include "kernels/packed_matrix.h"
 #include "model/chat_format.h"
 #include "model/cross_encoder.h"
+#include "model/cuda_transformer.h"
 #include "model/embedder.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
@@ -49,9 +50,13 @@ struct RerankModel {
   std::unique_ptr<model::CrossEncoder> encoder;
 };
 
-// How a model's products are computed: its option `compute`, `auto` without one.
+// How a model's products are computed on the CPU: its option `compute`, `auto` without one and for
+// fp8, which is for devices.
 // Errors: kUnsupported if this CPU gains nothing from int8, with the remedy.
 Result<kernels::ComputeType> ComputeOf(const storage::ModelInfo& info);
+
+// The same on a device: fp8 if the option says so, else bf16.
+model::CudaCompute DeviceComputeOf(const storage::ModelInfo& info);
 
 class ModelRegistry {
  public:

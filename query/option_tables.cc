@@ -17,12 +17,13 @@ constexpr std::array<std::string_view, 4> kScans = {"auto", "flat", "binary", "g
 constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
 constexpr std::array<std::string_view, 3> kRankFusions = {"rrf", "relative", "linear"};
 
-constexpr std::array<std::string_view, 4> kComputes = {"auto", "bf16", "f32", "int8"};
+constexpr std::array<std::string_view, 5> kComputes = {"auto", "bf16", "f32", "fp8", "int8"};
 constexpr std::array<std::string_view, 3> kGates = {"quick", "full", "off"};
 constexpr std::array<OptionSpec, 4> kCreateModel = {{
     {"compute", T::kChoice, "auto",
-     "How products with many rows are computed; auto: bf16 where the CPU has it, else f32.", 0, 0,
-     kComputes},
+     "How products with many rows are computed; auto: bf16 where the CPU has it, else f32. fp8 is "
+     "for devices, and auto on the CPU.",
+     0, 0, kComputes},
     {"context_tokens", T::kInteger, "", "Longest prompt and answer together; default: the file's.",
      128, 1 << 20},
     {"dim", T::kInteger, "", "Expected dimensions of an embedding; another number is an error.", 1,

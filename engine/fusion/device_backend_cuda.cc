@@ -85,8 +85,11 @@ class DeviceBackend::State {
     INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream stream,
                               kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
     auto state = std::make_shared<State>(std::move(stream));
-    INTARSIA_ASSIGN_OR_RETURN(state->transformer_,
-                              model::CudaTransformer::Load(file, options.index, options.threads));
+    model::CudaTransformerOptions model;
+    model.compute = options.compute;
+    INTARSIA_ASSIGN_OR_RETURN(
+        state->transformer_,
+        model::CudaTransformer::Load(file, options.index, options.threads, model));
     INTARSIA_ASSIGN_OR_RETURN(const int64_t kv_bytes,
                               KvBytesFor(state->transformer_->config(), options));
     INTARSIA_ASSIGN_OR_RETURN(

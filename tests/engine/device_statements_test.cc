@@ -269,5 +269,21 @@ TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLe
   EXPECT_EQ(device.num_there, 0);
 }
 
+TEST_F(DeviceStatementsTest, ADeviceComputesInFp8WhatWasRegisteredSo) {
+  OpenWith(&devices_);
+  Run("SET device = 'cuda:0'");
+  Answer();
+  EXPECT_EQ(devices_.state().compute, model::CudaCompute::kBf16);
+  Run("CREATE MODEL fast TYPE GENERATE FROM '" + generator_path() +
+      "' WITH (kv_gate = 'off', compute = 'fp8')");
+  const std::string sql = "ANSWER 'harbour?' FROM docs USING fast WITH (min_score = -1)";
+  // As a device that is too old refuses.
+  devices_.state().load = Status(StatusCode::kUnsupported, "no such products");
+  EXPECT_TRUE(Has(Fail(sql).message, "no such products"));
+  EXPECT_EQ(devices_.state().compute, model::CudaCompute::kFp8);
+  Run("SET device = 'cpu'");
+  EXPECT_TRUE(Has(Plan("EXPLAIN ANALYZE " + sql), " device=cpu\n"));
+}
+
 }  // namespace
 }  // namespace intarsia::engine

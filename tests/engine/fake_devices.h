@@ -38,16 +38,17 @@ class PlainMemory : public MemorySource {
 
 // What goes wrong, and what was seen.
 struct FakeDeviceState {
-  Status load;                // what loading a model returns
-  Status prefill;             // what the selector `deviation` returns
-  Status step;                // what steps return
-  Status health;              // of the device
-  int64_t num_loads = 0;      // of models
-  int64_t num_there = 0;      // models that are on the device now
-  int64_t num_prefills = 0;   // that were computed there
-  int64_t kv_bytes_max = -1;  // of the last load
-  int64_t num_pinned = 0;     // caches of the last prompt in pinned memory,
-  int64_t num_resident = 0;   // and on the device
+  Status load;                                             // what loading a model returns
+  Status prefill;                                          // what the selector `deviation` returns
+  Status step;                                             // what steps return
+  Status health;                                           // of the device
+  int64_t num_loads = 0;                                   // of models
+  int64_t num_there = 0;                                   // models that are on the device now
+  int64_t num_prefills = 0;                                // that were computed there
+  int64_t kv_bytes_max = -1;                               // of the last load
+  model::CudaCompute compute = model::CudaCompute::kBf16;  // the same
+  int64_t num_pinned = 0;    // caches of the last prompt in pinned memory,
+  int64_t num_resident = 0;  // and on the device
 };
 
 class FakeDeviceBackend : public FusionBackend {
@@ -125,6 +126,7 @@ class FakeDevices : public DeviceProvider {
                                               const DeviceModelOptions& options) override {
     ++state_.num_loads;
     state_.kv_bytes_max = options.kv_bytes_max;
+    state_.compute = options.compute;
     INTARSIA_RETURN_IF_ERROR(state_.load);
     INTARSIA_ASSIGN_OR_RETURN(
         std::shared_ptr<const model::Transformer> transformer,

@@ -70,7 +70,7 @@ TEST_F(ModelStatementsTest, AWrongKindOrDimensionIsRefused) {
 
 TEST_F(ModelStatementsTest, ProductsAreComputedAsTheModelSays) {
   Run("CREATE MODEL g FROM '" + generator_path() + "' WITH (compute = 'f32')");
-  EXPECT_FALSE(Fail("CREATE MODEL x FROM '" + generator_path() + "' WITH (compute = 'fp8')")
+  EXPECT_FALSE(Fail("CREATE MODEL x FROM '" + generator_path() + "' WITH (compute = 'fp4')")
                    .message.empty());
   const auto embedding =
       Fail("CREATE MODEL x FROM '" + embedder_path() + "' WITH (compute = 'bf16')");
