@@ -19,7 +19,6 @@ class DeviceBackend : public FusionBackend {
   static Result<std::unique_ptr<DeviceBackend>> Load(const model::GgufFile& file,
                                                      const DeviceModelOptions& options);
 
-  // Errors, beside those of FusionBackend: kUnsupported for the selector `deviation`.
   Result<StartedRun> Prefill(const Prompt& prompt, const FusionOptions& options,
                              int64_t num_new_tokens_max, const CancelToken* cancel) override;
   Status Health() const override;

@@ -67,9 +67,9 @@ class DeviceFusion {
 
   // Runs the prompt and waits for its logits.
   // Errors: kInvalidArgument for an unknown selector or an option out of range; kUnsupported for
-  // the selector `deviation`; kResourceExhausted if pages or memory do not suffice, which leaves
-  // everything usable; kCancelled; kIo; kInternal if the device fails. A cache that cannot be read
-  // is no error: its tokens are computed.
+  // the selector `deviation` in a model of one layer; kResourceExhausted if pages or memory do not
+  // suffice, which leaves everything usable; kCancelled; kIo; kInternal if the device fails. A
+  // cache that cannot be read is no error: its tokens are computed.
   Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request);
 
   // Where all work but the loads runs: what reads the pages of a context must follow on it.

@@ -80,6 +80,9 @@ class DeviceLoader {
 
   // The payloads of a layer, on the device: [segments]; null for a segment without a cache.
   const uint8_t* const* payloads(int32_t layer) const;
+  // The same of one segment, which has a cache, and the bytes that lie there.
+  const uint8_t* payload(int32_t layer, size_t segment) const;
+  int64_t payload_bytes(size_t segment) const { return sizes_[segment]; }
 
   // Bytes of all layers by where they are when the load begins: to be read, in pinned memory, on
   // the device.

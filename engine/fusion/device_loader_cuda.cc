@@ -220,6 +220,11 @@ const uint8_t* const* DeviceLoader::payloads(int32_t layer) const {
   return pointers_.as<const uint8_t*>() + layer * static_cast<int64_t>(offsets_.size());
 }
 
+const uint8_t* DeviceLoader::payload(int32_t layer, size_t segment) const {
+  return offsets_[segment] >= 0 ? TargetOf(layer, segment)
+                                : prompt_.segments()[segment].cached->DeviceLayer(layer);
+}
+
 Result<double> DeviceLoader::LoadMilliseconds() const {
   if (bytes_.read + bytes_.pinned == 0) return 0.0;
   INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,

@@ -14,10 +14,6 @@
 namespace intarsia::engine {
 namespace {
 
-// The layer whose V tells how far a cached token is off: layer 0 sees no context, so it is the
-// first with a signal (CacheBlend, section 4.3).
-constexpr int32_t kDeviationLayer = 1;
-
 // One attempt with the caches that the prompt names.
 class Attempt {
  public:

@@ -10,6 +10,7 @@
 #include "engine/fusion/device_placer.h"
 #include "engine/fusion/device_tables.h"
 #include "engine/fusion/fusion_plan.h"
+#include "engine/fusion/value_deviation.h"
 #include "kernels/attention_rows_cuda.h"
 #include "kernels/rope_digits.h"
 #include "kernels/select_rows.h"
@@ -141,6 +142,15 @@ class DeviceFusion::Attempt {
   // Everything up to a layer's attention.
   Status PrepareLayer(int32_t layer);
   Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows);
+  // Says which tokens the pass computes from here on, and whose shift is passed on.
+  Status BeginPlacing(std::span<const int32_t> positions, std::span<const int32_t> rows);
+  bool is_choosing_by_deviation() const {
+    return plan_.is_choice() && selector_.score_kind() == ScoreKind::kDeviation;
+  }
+  // The first layers with all candidates, of which those go on whose V deviates most.
+  Status RunDeviationLayers();
+  Status KeepMostDeviating(std::span<const int32_t> positions);
+  Result<std::vector<float>> ReadDeviation(std::span<const int32_t> positions) const;
   Status AskQuestion();
   Status Score(int32_t layer, const float* lse);
   Status SelectByScores();
@@ -161,6 +171,7 @@ class DeviceFusion::Attempt {
   std::unique_ptr<DevicePlacer> placer_;
   model::CudaForward* forward_ = nullptr;
   int32_t num_placed_layers_ = 0;  // whose caches lie in the pages
+  int32_t num_passed_layers_ = 0;  // that the pass at hand has been through
   std::vector<int32_t> probes_;    // that the question's pass computes
   std::vector<int32_t> rows_;
 
@@ -176,11 +187,16 @@ class DeviceFusion::Attempt {
 
 Status DeviceFusion::Attempt::BeginPass(std::span<const int32_t> positions,
                                         std::span<const int32_t> rows) {
+  INTARSIA_ASSIGN_OR_RETURN(forward_, state_.Forward(std::ssize(positions)));
+  INTARSIA_RETURN_IF_ERROR(forward_->Begin(TokensAt(prompt_, positions), positions, *kv_));
+  return BeginPlacing(positions, rows);
+}
+
+Status DeviceFusion::Attempt::BeginPlacing(std::span<const int32_t> positions,
+                                           std::span<const int32_t> rows) {
   const PropagationMode mode = plan_.is_propagating(request_.fusion.propagate, rows.size())
                                    ? request_.fusion.propagate
                                    : PropagationMode::kOff;
-  INTARSIA_ASSIGN_OR_RETURN(forward_, state_.Forward(std::ssize(positions)));
-  INTARSIA_RETURN_IF_ERROR(forward_->Begin(TokensAt(prompt_, positions), positions, *kv_));
   INTARSIA_RETURN_IF_ERROR(solve_span_.Begin(stream()));
   INTARSIA_RETURN_IF_ERROR(placer_->BeginPass(positions, rows, mode));
   return solve_span_.End(stream());
@@ -202,7 +218,7 @@ Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
 }
 
 Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
-  for (int32_t layer = 0; layer < num_layers; ++layer) {
+  for (int32_t layer = num_passed_layers_; layer < num_layers; ++layer) {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
     const bool is_scored = is_asking && layer >= FirstObservedLayer(num_layers);
@@ -217,6 +233,67 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
   }
   num_placed_layers_ = std::max(num_placed_layers_, num_layers);
   return Status::Ok();
+}
+
+Status DeviceFusion::Attempt::RunDeviationLayers() {
+  const std::vector<int32_t> positions = MergePositions(plan_.candidates, plan_.fresh);
+  INTARSIA_RETURN_IF_ERROR(BeginPass(positions, {}));
+  for (int32_t layer = 0; layer <= kDeviationLayer; ++layer) {
+    if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
+    INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
+    if (layer == kDeviationLayer) INTARSIA_RETURN_IF_ERROR(KeepMostDeviating(positions));
+    INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
+    INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
+  }
+  num_placed_layers_ = num_passed_layers_ = kDeviationLayer + 1;
+  return Status::Ok();
+}
+
+Status DeviceFusion::Attempt::KeepMostDeviating(std::span<const int32_t> positions) {
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<float> deviation, ReadDeviation(positions));
+  INTARSIA_ASSIGN_OR_RETURN(rows_, Select(deviation));
+  const std::vector<int32_t> going_on = MergePositions(rows_, plan_.fresh);
+  std::vector<int32_t> kept;
+  for (size_t row = 0; row < positions.size(); ++row) {
+    if (std::ranges::binary_search(going_on, positions[row])) {
+      kept.push_back(static_cast<int32_t>(row));
+    }
+  }
+  DeviceTables tables;
+  const auto kept_at = tables.Add<int32_t>(kept);
+  INTARSIA_RETURN_IF_ERROR(tables.Upload(&state_.arena, stream()));
+  INTARSIA_RETURN_IF_ERROR(forward_->KeepRows(tables.At<int32_t>(kept_at), std::ssize(kept)));
+  return BeginPlacing(going_on, rows_);
+}
+
+// Of the rows at `positions`, by position; rows and payloads come to the host for it, which this
+// selector is worth for comparisons.
+Result<std::vector<float>> DeviceFusion::Attempt::ReadDeviation(
+    std::span<const int32_t> positions) const {
+  const model::CudaRows rows = forward_->rows();
+  std::vector<uint16_t> values(
+      static_cast<size_t>((rows.num_rows - 1) * rows.kv_stride + config_.kv_size()));
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(
+      values.data(), rows.v, static_cast<int64_t>(values.size() * sizeof(values[0])), stream()));
+  std::vector<float> deviation(static_cast<size_t>(prompt_.num_tokens()));
+  for (size_t index = 0; index < prompt_.segments().size(); ++index) {
+    const Segment& segment = prompt_.segments()[index];
+    if (segment.cached == nullptr || segment.is_exact || segment.size() == 0) continue;
+    std::vector<uint8_t> payload(static_cast<size_t>(loader_->payload_bytes(index)));
+    INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(
+        payload.data(), loader_->payload(kDeviationLayer, index), std::ssize(payload), stream()));
+    INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+    // All tokens of the segment are rows, one behind the other.
+    const auto first = std::ranges::lower_bound(positions, segment.begin) - positions.begin();
+    INTARSIA_RETURN_IF_ERROR(ValueDeviation({.type = segment.cached->type(),
+                                             .payload = payload,
+                                             .num_tokens = segment.size(),
+                                             .width = config_.kv_size(),
+                                             .values = values.data() + first * rows.kv_stride,
+                                             .stride = rows.kv_stride,
+                                             .deviation = deviation.data() + segment.begin}));
+  }
+  return deviation;
 }
 
 // Adds what the question's rows, the last of the pass, look at in this layer. `lse` is that of all
@@ -328,6 +405,7 @@ Result<std::vector<int32_t>> DeviceFusion::Attempt::Select(std::span<const float
 
 Status DeviceFusion::Attempt::ChooseRows() {
   if (plan_.is_choice() && selector_.score_kind() == ScoreKind::kAttention) return AskQuestion();
+  if (is_choosing_by_deviation()) return Status::Ok();  // on the way
   if (plan_.is_choice() || selector_.score_kind() == ScoreKind::kNone) {
     INTARSIA_ASSIGN_OR_RETURN(rows_, Select({}));
   } else if (plan_.budget > 0) {
@@ -365,7 +443,11 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
                                                            .arena = &state_.arena}));
   INTARSIA_RETURN_IF_ERROR(ChooseRows());
   INTARSIA_RETURN_IF_ERROR(rows_span_.Begin(stream()));
-  INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(rows_, plan_.fresh), rows_));
+  if (is_choosing_by_deviation()) {
+    INTARSIA_RETURN_IF_ERROR(RunDeviationLayers());
+  } else {
+    INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(rows_, plan_.fresh), rows_));
+  }
   INTARSIA_RETURN_IF_ERROR(RunLayers(config_.num_layers, /*is_asking=*/false));
   INTARSIA_RETURN_IF_ERROR(forward_->ComputeLogits(1));
   INTARSIA_RETURN_IF_ERROR(rows_span_.End(stream()));
@@ -411,9 +493,10 @@ Result<DeviceFusedContext> DeviceFusion::Prefill(const Prompt& prompt,
                                                  const DeviceFusionRequest& request) {
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<RowSelector> selector,
                             MakeFusionSelector(request.fusion));
-  if (selector->score_kind() == ScoreKind::kDeviation) {
+  if (selector->score_kind() == ScoreKind::kDeviation &&
+      state_->transformer.config().num_layers <= kDeviationLayer) {
     return Status(StatusCode::kUnsupported,
-                  "the selector deviation exists on the CPU only; use attention or stride");
+                  "the selector deviation looks at the second layer, and the model has one");
   }
   INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state_->transformer.device()));
   DeviceFusedContext context;

@@ -14,6 +14,10 @@
 
 namespace intarsia::engine {
 
+// The layer whose V tells how far a cached token is off: layer 0 sees no context, so it is the
+// first with a signal (CacheBlend, section 4.3).
+inline constexpr int32_t kDeviationLayer = 1;
+
 struct FusionPlan {
   std::vector<int32_t> candidates;  // Prompt::Candidates
   std::vector<int32_t> fresh;       // Prompt::FreshPositions

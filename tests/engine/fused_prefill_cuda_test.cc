@@ -85,7 +85,7 @@ TEST_P(FusedPrefillCudaTest, FullEqualsAPlainFullPrefill) {
 TEST_P(FusedPrefillCudaTest, RatioOneEqualsFullForEverySelector) {
   TinyDeviceScene tiny(GetParam());
   const DeviceFusedContext full = tiny.device.Run(kFull);
-  for (const std::string selector : {"prefix", "stride", "attention", "design"}) {
+  for (const std::string selector : {"prefix", "deviation", "stride", "attention", "design"}) {
     const DeviceFusedContext context = tiny.device.Run({.selector = selector, .ratio = 1.0});
     EXPECT_EQ(context.logits, full.logits) << selector;
     EXPECT_EQ(context.rows, tiny.device.scene.prompt().Candidates()) << selector;
@@ -137,6 +137,22 @@ TEST_P(FusedPrefillCudaTest, AttentionChoosesTheRowsOfTheCpu) {
   }
 }
 
+TEST_P(FusedPrefillCudaTest, DeviationChoosesTheRowsOfTheCpu) {
+  TinyDeviceScene tiny(GetParam());
+  for (const PropagationMode mode : {PropagationMode::kOff, PropagationMode::kTwoSided}) {
+    const FusionOptions options = {.selector = "deviation", .ratio = 0.3, .propagate = mode};
+    const FusedContext expected = tiny.device.scene.Run(options);
+    const DeviceFusedContext context = tiny.device.Run(options);
+    ASSERT_EQ(context.rows.size(), expected.rows.size());
+    EXPECT_TRUE(std::ranges::is_sorted(context.rows));
+    const auto num_rows = static_cast<double>(expected.rows.size());
+    EXPECT_GT(static_cast<double>(NumShared(context.rows, expected.rows)), 0.9 * num_rows);
+    if (context.rows == expected.rows) {
+      EXPECT_TRUE(kernels::ArraysAgree(context.logits, expected.logits, kTolerance));
+    }
+  }
+}
+
 TEST_P(FusedPrefillCudaTest, TwoRunsAreBitwiseEqual) {
   TinyDeviceScene tiny(GetParam());
   for (const std::string selector : {"none", "stride", "attention", "full"}) {
@@ -155,7 +171,8 @@ class FusedPrefillCudaLlamaTest : public kernels::DeviceTest {};
 
 TEST_F(FusedPrefillCudaLlamaTest, AccountingAddsUpForEverySelectorAndMiss) {
   TinyDeviceScene tiny("llama");
-  for (const std::string selector : {"none", "prefix", "stride", "attention", "design", "full"}) {
+  for (const std::string selector :
+       {"none", "prefix", "deviation", "stride", "attention", "design", "full"}) {
     for (const double ratio : {0.0, 0.1, 1.0}) {
       for (size_t missed = 0; missed <= 5; ++missed) {
         const Prompt whole = tiny.device.scene.prompt();
@@ -315,7 +332,6 @@ TEST_F(FusedPrefillCudaLlamaTest, ErrorsLeaveEverythingUsable) {
   EXPECT_EQ(code_of({.fusion = {.selector = "hkvd"}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.fusion = {.ratio = 1.5}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.fusion = {.ratio = std::nan("")}}), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code_of({.fusion = {.selector = "deviation"}}), StatusCode::kUnsupported);
   EXPECT_EQ(code_of({.fusion = {.question_depth = 0.0}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.fusion = {.question_depth = 1.1}}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code_of({.num_new_tokens_max = int64_t{1} << 30}), StatusCode::kResourceExhausted);
