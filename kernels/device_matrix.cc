@@ -27,8 +27,8 @@ Status CublasStatus(cublasStatus_t status, const char* operation) {
   return Status(code, std::string(operation) + ": " + cublasLtGetStatusName(status));
 }
 
-// A matrix of so many weights is read in 17 us, of which cuBLASLt's kernels take a quarter to begin;
-// for larger ones they are faster than ours.
+// A matrix of so many weights is read in 17 us, of which cuBLASLt's kernels take a quarter to
+// begin; for larger ones they are faster than ours.
 constexpr int64_t kGemvWeightsMax = int64_t{32} << 20;
 
 // From so many rows on, where products are bound by arithmetic, the first proposal is up to 30 %

@@ -15,7 +15,6 @@
 
 #include "base/result.h"
 #include "kernels/device.h"
-#include "kernels/upload.h"
 
 namespace intarsia::engine {
 
@@ -63,14 +62,7 @@ class DeviceTables {
 
   // Copies what was added, by way of a piece of `arena`. Allocates on `stream`.
   // Errors: kResourceExhausted, kInternal.
-  Status Upload(PinnedArena* arena, kernels::Stream stream) {
-    if (bytes_.empty()) return Status::Ok();
-    INTARSIA_ASSIGN_OR_RETURN(memory_, kernels::DeviceBuffer::Allocate(num_bytes(), stream));
-    INTARSIA_ASSIGN_OR_RETURN(uint8_t* const staged, arena->Take(num_bytes()));
-    std::ranges::copy(bytes_, staged);
-    return kernels::UploadCuda(
-        {.source = staged, .target = memory_.data(), .num_bytes = num_bytes()}, stream);
-  }
+  Status Upload(PinnedArena* arena, kernels::Stream stream);
 
   // The array on the device, 256-byte aligned, valid until the next Upload.
   template <typename T>
