@@ -9,6 +9,7 @@
 
 #include <cuda_runtime.h>
 
+#include "base/result.h"
 #include "kernels/binary_estimate.h"
 #include "kernels/binary_scan_cuda.h"
 #include "kernels/bit_counts.cuh"
@@ -435,12 +436,24 @@ Status LaunchByMethod(const ScanArguments& arguments, Stream stream) {
       if (arguments.row_pieces == 8) {
         return LaunchScan<ScanTraits<8, 1, BinaryScanMethod::kCount>>(arguments, stream);
       }
-      return LaunchByRow(arguments, stream);
+      break;
     case BinaryScanMethod::kDefault:
     case BinaryScanMethod::kAdd:
       break;
   }
   return LaunchByRow(arguments, stream);
+}
+
+// Products of bits are fastest where the tensor cores have them: newer devices emulate them.
+Result<BinaryScanMethod> ChooseMethod(BinaryScanMethod asked) {
+  if (asked != BinaryScanMethod::kDefault) return asked;
+  int device = 0;
+  int major = 0;
+  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "binary scan device"));
+  INTARSIA_RETURN_IF_ERROR(
+      CudaStatus(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+                 "binary scan capability"));
+  return major <= 9 ? BinaryScanMethod::kTensor : BinaryScanMethod::kAdd;
 }
 
 }  // namespace
@@ -458,6 +471,7 @@ Status BinaryScanCuda(const BinaryScanCudaParams& params, ProspectPass pass, Str
   }
   ScanArguments arguments;
   arguments.params = params;
+  INTARSIA_ASSIGN_OR_RETURN(arguments.params.method, ChooseMethod(params.method));
   arguments.workspace = MakeProspectWorkspace(params.lists, params.rows.num_rows,
                                               params.rows.num_tiles(), params.workspace);
   arguments.num_tiles = static_cast<int32_t>(params.rows.num_tiles());

@@ -20,7 +20,9 @@ namespace intarsia::kernels {
 // Codes of more than this many bytes are refused by the CUDA form.
 inline constexpr int64_t kBinaryScanRowBytesMax = 1'536;
 
-// How a device counts the bits of a product.
+// How a device counts the bits of a product: for measurements, because all give the same. Rows for
+// which there is no kernel of a method are counted by kAdd. The default is kTensor up to compute
+// capability 9.0, and kAdd on newer devices.
 enum class BinaryScanMethod : uint8_t {
   kDefault = 0,
   kCount = 1,   // a popcount a word and plane
