@@ -27,10 +27,6 @@ Status CublasStatus(cublasStatus_t status, const char* operation) {
   return Status(code, std::string(operation) + ": " + cublasLtGetStatusName(status));
 }
 
-// A matrix of so many weights is read in 17 us, of which cuBLASLt's kernels take a quarter to
-// begin; for larger ones they are faster than ours.
-constexpr int64_t kGemvWeightsMax = int64_t{32} << 20;
-
 // From so many rows on, where products are bound by arithmetic, the first proposal is up to 30 %
 // slower than the best of a few, and which one that is only a measurement says.
 constexpr int64_t kTimedRowsMin = 256;
@@ -288,8 +284,7 @@ Status DeviceMatrixProducts::MultiplyCuda(const DeviceMatMulParams& params, Stre
   if (reinterpret_cast<uintptr_t>(params.workspace) % 256 != 0 || params.workspace == nullptr) {
     return Status(StatusCode::kInvalidArgument, "matrix product: null or misaligned workspace");
   }
-  if (state_->has_gemv && !params.is_fp8() && params.num_rows <= kDeviceGemvRowsMax &&
-      params.num_inputs * params.num_outputs <= kGemvWeightsMax) {
+  if (state_->has_gemv && !params.is_fp8() && params.num_rows <= kDeviceGemvRowsMax) {
     return GemvRowsCuda(params, stream);
   }
   INTARSIA_ASSIGN_OR_RETURN(const Plan plan, state_->PlanFor(params, stream));

@@ -5,8 +5,8 @@
 // In e4m3 (fp8) each row of x and each row of W, an output, has a scale, which cuBLASLt applies to
 // the sum on Hopper and ScaleProduct elsewhere.
 //
-// In bf16 a kernel of our own does the work of up to kDeviceGemvRowsMax rows and small matrices,
-// cuBLASLt that of all others. How is decided once for each shape and kept: the number of rows is
+// In bf16 a kernel of our own does the work of up to kDeviceGemvRowsMax rows, cuBLASLt that of more
+// and all in e4m3. How is decided once for each shape and kept: the number of rows is
 // rounded up to one of a few heights (to 8 up to 64 rows, 64 up to 1,024, 512 above) for the choice
 // alone, so that a request with another number of rows finds a plan; the product itself touches no
 // row beyond the last.

@@ -29,6 +29,7 @@ struct DeviceDecoder::State {
   std::unique_ptr<model::CudaForward> forward;
   kernels::DeviceBuffer one;        // the weight of the row
   kernels::DeviceBuffer mass;       // [positions]
+  kernels::DeviceBuffer lse;        // [num_heads], of the row in the layer at hand
   kernels::DeviceBuffer workspace;  // of the mass
   kernels::PinnedBuffer logits;     // [vocab_size]
   kernels::PinnedBuffer attention;  // [positions]
@@ -47,7 +48,7 @@ Status DeviceDecoder::State::Reserve(int64_t num_positions) {
   return Status::Ok();
 }
 
-// Adds what the row looks at in this layer, between PlaceKv and Attend.
+// Adds what the row looks at in this layer, behind Attend.
 Status DeviceDecoder::State::Observe(const model::DeviceKv& kv, int32_t layer, int64_t position) {
   const model::ModelConfig& config = transformer.config();
   const model::CudaRows rows = forward->rows();
@@ -62,6 +63,7 @@ Status DeviceDecoder::State::Observe(const model::DeviceKv& kv, int32_t layer, i
                .window = config.has_window(layer) ? config.sliding_window : 0,
                .logit_softcap = config.attention_logit_softcap},
       .weights = one.as<float>(),
+      .lse = lse.as<float>(),
       .mass = mass.as<float>(),
       .num_keys = position + 1};
   INTARSIA_ASSIGN_OR_RETURN(const int64_t num_bytes, kernels::AttentionMassWorkspaceBytes(params));
@@ -82,10 +84,9 @@ Status DeviceDecoder::State::RunLayers(const model::DeviceKv& kv, int64_t positi
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
     INTARSIA_RETURN_IF_ERROR(forward->ComputeQkv(layer));
     INTARSIA_RETURN_IF_ERROR(forward->PlaceKv(layer));
-    if (layer >= FirstObservedLayer(num_layers)) {
-      INTARSIA_RETURN_IF_ERROR(Observe(kv, layer, position));
-    }
-    INTARSIA_RETURN_IF_ERROR(forward->Attend(layer));
+    const bool is_observed = layer >= FirstObservedLayer(num_layers);
+    INTARSIA_RETURN_IF_ERROR(forward->Attend(layer, is_observed ? lse.as<float>() : nullptr));
+    if (is_observed) INTARSIA_RETURN_IF_ERROR(Observe(kv, layer, position));
     INTARSIA_RETURN_IF_ERROR(forward->RunFfn(layer));
   }
   return forward->ComputeLogits(1);
@@ -107,6 +108,8 @@ Result<std::unique_ptr<DeviceDecoder>> DeviceDecoder::Create(
       state->forward,
       model::CudaForward::Create(transformer, {.num_rows_max = 1, .num_logit_rows_max = 1}, on));
   INTARSIA_ASSIGN_OR_RETURN(state->one, kernels::DeviceBuffer::Allocate(kFloatBytes, on));
+  INTARSIA_ASSIGN_OR_RETURN(state->lse, kernels::DeviceBuffer::Allocate(
+                                            transformer.config().num_heads * kFloatBytes, on));
   constexpr float kOne = 1.0f;
   INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(state->one.data(), &kOne, kFloatBytes, on));
   INTARSIA_ASSIGN_OR_RETURN(state->logits, kernels::PinnedBuffer::Allocate(

@@ -89,15 +89,18 @@ class DeviceMatrixFp8CudaTest : public DeviceTest,
     ASSERT_TRUE(DeviceMatMulReference(params).ok());
     EXPECT_TRUE(y.GuardsAreIntact());
     // The matrix units keep about 14 bits of a sum until it is moved to f32; kFast never moves it.
-    const double share = sums == Fp8Sums::kFast ? 3e-3 : 5e-4;
+    // An H200 was 1.34 off in a sum of deviation 60.
+    const double share = sums == Fp8Sums::kFast ? 6e-3 : 5e-4;
     const double nmse = sums == Fp8Sums::kFast ? 1e-5 : 1e-6;
     const double deviation = 0.5 * std::sqrt(static_cast<double>(problem.num_inputs));
     if constexpr (sizeof(T) == 4) {
       EXPECT_TRUE(ArraysAgree(first, expected, {4.0 * share * deviation, share, nmse}));
     } else {
-      // One rounding to bf16, two where the scales come behind.
+      // One rounding to bf16, two where the scales come behind: then the sum is rounded before the
+      // bias, which may cancel it.
+      const double rounding = std::ldexp(4.0 * deviation, -8);
       EXPECT_TRUE(ArraysAgree(ToFloats(first), ToFloats(expected),
-                              {4.0 * share * deviation, share + 1.2e-2, nmse + 2e-5}));
+                              {4.0 * share * deviation + rounding, share + 1.2e-2, nmse + 2e-5}));
     }
   }
 
