@@ -3,8 +3,8 @@ add_library(intarsia_flags INTERFACE)
 target_compile_options(intarsia_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wnon-virtual-dtor;-Wconversion>"
   $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>
-  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
-  # Line tables are most of a kernel's machine code, and shrink to a sixth.
+  # Twice the size of all machine code for a device, and only a profiler reads them.
+  $<$<AND:$<BOOL:${INTARSIA_CUDA_LINES}>,$<COMPILE_LANGUAGE:CUDA>>:-lineinfo>
   $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>
   $<$<AND:$<BOOL:${INTARSIA_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:-Werror>
   $<$<AND:$<BOOL:${INTARSIA_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings>)

@@ -257,6 +257,24 @@ void BoundOptions::Set(std::string_view name, Value value) {
   is_given_[index] = 1;
 }
 
+namespace {
+
+// What a preset decides, unless it is given itself.
+void ApplyPreset(BoundOptions* bound) {
+  const std::string preset = bound->GetText("preset");
+  const auto decide = [bound](std::string_view name, Value value) {
+    if (!bound->is_given(name)) bound->Set(name, std::move(value));
+  };
+  if (preset == "careful") decide("ratio", Value(0.30));
+  if (preset != "fast") return;
+  decide("ratio", Value(0.05));
+  // Of few rows, each should tell the others' neighbours the most, if they are told anything
+  // (docs/decisions/0005-rows-by-design.md).
+  if (bound->GetText("propagate") != "off") decide("selector", Value(std::string("design")));
+}
+
+}  // namespace
+
 Outcome<BoundOptions> BindOptions(OptionTable table, const std::vector<Option>& options) {
   BoundOptions bound(table);
   for (const Option& option : options) {
@@ -270,11 +288,7 @@ Outcome<BoundOptions> BindOptions(OptionTable table, const std::vector<Option>& 
     INTARSIA_ASSIGN_OR_FAIL(Value value, BindOptionValue(*spec, option.value));
     bound.Set(spec->name, std::move(value));
   }
-  if (table == OptionTable::kAnswer && bound.is_given("preset") && !bound.is_given("ratio")) {
-    const std::string& preset = bound.GetText("preset");
-    if (preset == "fast") bound.Set("ratio", Value(0.05));
-    if (preset == "careful") bound.Set("ratio", Value(0.30));
-  }
+  if (table == OptionTable::kAnswer && bound.is_given("preset")) ApplyPreset(&bound);
   return bound;
 }
 

@@ -93,7 +93,8 @@ class BoundOptions {
 // Errors: kBinder that says which values are allowed.
 Outcome<Value> BindOptionValue(const OptionSpec& spec, const Literal& value);
 
-// Checks a WITH clause. For kAnswer a given preset decides the ratio unless that is given too.
+// Checks a WITH clause. For kAnswer a preset decides the ratio and the selector unless they
+// are given too.
 // Errors: kBinder for an unknown option (with the nearest), a repeated one, a bad value.
 Outcome<BoundOptions> BindOptions(OptionTable table, const std::vector<Option>& options);
 

@@ -58,6 +58,13 @@ TEST(OptionsTest, PresetDecidesTheRatioUnlessItIsGiven) {
   EXPECT_EQ(BindAnswer("preset = fast, ratio = 0.5")->GetDouble("ratio"), 0.5);
 }
 
+TEST(OptionsTest, TheFastPresetPlacesRowsByDesignWhereTheyArePropagated) {
+  EXPECT_EQ(BindAnswer("preset = fast")->GetText("selector"), "design");
+  EXPECT_EQ(BindAnswer("preset = careful")->GetText("selector"), "attention");
+  EXPECT_EQ(BindAnswer("preset = fast, selector = stride")->GetText("selector"), "stride");
+  EXPECT_EQ(BindAnswer("preset = fast, propagate = off")->GetText("selector"), "attention");
+}
+
 TEST(OptionsTest, DurationsHaveUnits) {
   const auto seconds = [](Value value) -> int64_t {
     const auto spec = FindOption(OptionTable::kAlterCollection, {"cache_ttl", {}});
