@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # 40 of them are oneDNN, which the tests compare with.
-readonly MEGABYTES_MAX=65
+readonly MEGABYTES_MAX=62
 # glibc, the compiler's run time, which nvcc needs too, and CUDA.
 readonly C_LIBRARY='linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)\.so'
 readonly NOT_OURS="^($C_LIBRARY|lib(cuda|cudart|cublas|cublasLt)\.so)"
