@@ -28,6 +28,7 @@ class Plot:
     series: list
     is_log: bool = False  # the y axis
     levels: tuple = ()  # (name, y): horizontal lines
+    is_log_x: bool = False
 
 
 def nice_step(span, count):
@@ -61,7 +62,11 @@ class Axes:
         ys = [y for series in plot.series for _, y, _ in series.points]
         ys += [y for _, y in plot.levels]
         self.is_log = plot.is_log
-        self.x_low, self.x_high = 0.0, max(xs) * 1.03 or 1.0
+        self.is_log_x = plot.is_log_x
+        if self.is_log_x:
+            self.x_low, self.x_high = min(xs) / 1.15, max(xs) * 1.15
+        else:
+            self.x_low, self.x_high = 0.0, max(xs) * 1.03 or 1.0
         if self.is_log:
             positive = [y for y in ys if y > 0.0] or [1.0]
             self.y_low, self.y_high = min(positive) / 1.4, max(positive) * 1.3
@@ -69,7 +74,10 @@ class Axes:
             self.y_low, self.y_high = 0.0, max(ys) * 1.05 or 1.0
 
     def x(self, value):
-        share = (value - self.x_low) / (self.x_high - self.x_low)
+        if self.is_log_x:
+            share = math.log(value / self.x_low) / math.log(self.x_high / self.x_low)
+        else:
+            share = (value - self.x_low) / (self.x_high - self.x_low)
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def y(self, value):
@@ -97,7 +105,8 @@ def grid(plot, axes):
     for tick in y_ticks(axes.y_low, axes.y_high):
         yield line(LEFT, axes.y(tick), right, axes.y(tick), "#dddddd")
         yield text(LEFT - 8, axes.y(tick) + 4, number(tick), "end")
-    for tick in linear_ticks(axes.x_low, axes.x_high):
+    x_ticks = log_ticks if axes.is_log_x else linear_ticks
+    for tick in x_ticks(axes.x_low, axes.x_high):
         yield line(axes.x(tick), bottom, axes.x(tick), bottom + 5, "#444444")
         yield text(axes.x(tick), bottom + 20, number(tick), "middle")
     yield line(LEFT, bottom, right, bottom, "#444444")
