@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include <cuda_runtime.h>
 
@@ -20,7 +19,7 @@
 #include "kernels/attention_rows_launch.h"
 #include "kernels/attention_scores.cuh"
 #include "kernels/attention_work.h"
-#include "kernels/cuda_status.h"
+#include "kernels/device_shape.h"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
 
@@ -331,24 +330,14 @@ Status Launch(const AttentionArguments& args, AttentionKernel kernel, Stream str
 
 // The problem on the current device. Errors: kUnsupported below compute capability 8.0.
 Result<AttentionProblem> DescribeOnDevice(const AttentionRowsCudaParams& params) {
-  int device = 0;
-  int major = 0;
-  int minor = 0;
-  int num_multiprocessors = 0;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "attention_rows device"));
-  for (const auto& [attribute, value] :
-       {std::pair{cudaDevAttrComputeCapabilityMajor, &major},
-        std::pair{cudaDevAttrComputeCapabilityMinor, &minor},
-        std::pair{cudaDevAttrMultiProcessorCount, &num_multiprocessors}}) {
-    INTARSIA_RETURN_IF_ERROR(
-        CudaStatus(cudaDeviceGetAttribute(value, attribute, device), "attention_rows device"));
-  }
-  if (major < 8) {
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device, CurrentDeviceShape("attention_rows device"));
+  if (device.capability < 80) {
     return Status(StatusCode::kUnsupported,
                   "attention_rows needs compute capability 8.0: capability=" +
-                      std::to_string(major) + "." + std::to_string(minor));
+                      std::to_string(device.capability / 10) + "." +
+                      std::to_string(device.capability % 10));
   }
-  return DescribeAttention(params, 10 * major + minor, num_multiprocessors);
+  return DescribeAttention(params, device.capability, device.num_multiprocessors);
 }
 
 }  // namespace

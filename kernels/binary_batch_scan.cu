@@ -7,14 +7,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include <cuda_runtime.h>
 
 #include "base/result.h"
 #include "kernels/batch_scan.cuh"
 #include "kernels/binary_batch_scan_cuda.h"
-#include "kernels/cuda_status.h"
+#include "kernels/device_shape.h"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
 
@@ -254,28 +253,6 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   }
 }
 
-struct BatchDevice {
-  int num_multiprocessors = 0;
-  bool is_sm90 = false;
-};
-
-Result<BatchDevice> QueryBatchDevice() {
-  int device = 0;
-  int major = 0;
-  int minor = 0;
-  BatchDevice result;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "binary batch scan device"));
-  for (const auto& [attribute, value] :
-       {std::pair{cudaDevAttrMultiProcessorCount, &result.num_multiprocessors},
-        std::pair{cudaDevAttrComputeCapabilityMajor, &major},
-        std::pair{cudaDevAttrComputeCapabilityMinor, &minor}}) {
-    INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaDeviceGetAttribute(value, attribute, device),
-                                        "binary batch scan device attribute"));
-  }
-  result.is_sm90 = major == 9 && minor == 0;
-  return result;
-}
-
 template <typename Traits>
 Status LaunchWarps(BatchArguments arguments, int num_multiprocessors, Stream stream) {
   const int64_t num_rows = arguments.params.rows.num_rows;
@@ -363,9 +340,10 @@ Status BinaryBatchScanCuda(const BinaryBatchScanCudaParams& params, ProspectPass
                       std::to_string(params.rows.num_words) +
                       " max=" + std::to_string(kBinaryBatchWordsMax) + ", scan on the CPU");
   }
-  INTARSIA_ASSIGN_OR_RETURN(const BatchDevice device, QueryBatchDevice());
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device,
+                            CurrentDeviceShape("binary batch scan device"));
   BatchArguments arguments = MakeArguments(params);
-  const bool can_use_groups = device.is_sm90 && CanScanSm90(arguments);
+  const bool can_use_groups = device.capability == 90 && CanScanSm90(arguments);
   if (params.method == BinaryBatchMethod::kWarpgroup && !can_use_groups) {
     return Status(StatusCode::kUnsupported, "binary batch scan: no products by warpgroups here");
   }

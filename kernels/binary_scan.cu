@@ -13,7 +13,7 @@
 #include "kernels/binary_estimate.h"
 #include "kernels/binary_scan_cuda.h"
 #include "kernels/bit_counts.cuh"
-#include "kernels/cuda_status.h"
+#include "kernels/device_shape.h"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/prospect_workspace.cuh"
 #include "kernels/row_lists.cuh"
@@ -374,18 +374,13 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
 
 template <typename Traits>
 Status LaunchScan(const ScanArguments& arguments, Stream stream) {
-  int device = 0;
-  int num_multiprocessors = 0;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "binary scan device"));
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(
-      cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, device),
-      "binary scan multiprocessors"));
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device, CurrentDeviceShape("binary scan device"));
   const bool is_listed = arguments.part == ScanPart::kAll && arguments.params.filter != nullptr;
   const int num_items = arguments.part == ScanPart::kSample ? arguments.workspace.num_seeds
                         : is_listed ? (arguments.num_tiles + kSpanTiles - 1) / kSpanTiles
                                     : arguments.num_tiles;
   const int num_blocks = std::min((num_items + Traits::kWarps - 1) / Traits::kWarps,
-                                  num_multiprocessors * Traits::kBlocks);
+                                  device.num_multiprocessors * Traits::kBlocks);
   return LaunchKernel(
       "binary scan launch", is_listed ? FilteredScanKernel<Traits> : ScanKernel<Traits>,
       {.num_blocks = static_cast<unsigned>(num_blocks),
@@ -447,13 +442,8 @@ Status LaunchByMethod(const ScanArguments& arguments, Stream stream) {
 // Products of bits are fastest where the tensor cores have them: newer devices emulate them.
 Result<BinaryScanMethod> ChooseMethod(BinaryScanMethod asked) {
   if (asked != BinaryScanMethod::kDefault) return asked;
-  int device = 0;
-  int major = 0;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "binary scan device"));
-  INTARSIA_RETURN_IF_ERROR(
-      CudaStatus(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-                 "binary scan capability"));
-  return major <= 9 ? BinaryScanMethod::kTensor : BinaryScanMethod::kAdd;
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device, CurrentDeviceShape("binary scan device"));
+  return device.capability < 100 ? BinaryScanMethod::kTensor : BinaryScanMethod::kAdd;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "kernels/cuda_status.h"
 #include "kernels/device.h"
 #include "kernels/device_pointer.h"
+#include "kernels/device_shape.h"
 #include "kernels/gemv_rows.h"
 
 namespace intarsia::kernels {
@@ -270,10 +271,8 @@ Result<std::unique_ptr<DeviceMatrixProducts>> DeviceMatrixProducts::Create(
     const DeviceMatrixOptions& options) {
   auto state = std::make_unique<State>();
   state->options = options;
-  int device = 0;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "cublasLt: device"));
-  INTARSIA_ASSIGN_OR_RETURN(const DeviceInfo info, QueryDevice(device));
-  state->has_gemv = info.capability == 90;
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device, CurrentDeviceShape("cublasLt: device"));
+  state->has_gemv = device.capability == 90;
   INTARSIA_RETURN_IF_ERROR(CublasStatus(cublasLtCreate(&state->handle), "cublasLt: start"));
   return std::unique_ptr<DeviceMatrixProducts>(new DeviceMatrixProducts(std::move(state)));
 }

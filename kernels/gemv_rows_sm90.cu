@@ -12,6 +12,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/device_shape.h"
 #include "kernels/gemv_rows.h"
 #include "kernels/grid_dependency.cuh"
 #include "kernels/tensor_core.cuh"
@@ -209,15 +210,6 @@ __global__ void __launch_bounds__(GemvTraits::kThreads, 1)
   }
 }
 
-Result<int32_t> NumMultiprocessors() {
-  int device = 0;
-  int count = 0;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetDevice(&device), "gemv rows: device"));
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(
-      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "gemv rows: device"));
-  return count;
-}
-
 }  // namespace
 
 Status GemvRowsCuda(const DeviceMatMulParams& params, Stream stream) {
@@ -228,11 +220,11 @@ Status GemvRowsCuda(const DeviceMatMulParams& params, Stream stream) {
                   "gemv rows: too many rows: rows=" + std::to_string(params.num_rows) +
                       " max=" + std::to_string(kDeviceGemvRowsMax));
   }
-  INTARSIA_ASSIGN_OR_RETURN(const int32_t num_multiprocessors, NumMultiprocessors());
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device, CurrentDeviceShape("gemv rows: device"));
   const int64_t num_tiles =
       (params.num_outputs + GemvTraits::kTileOutputs - 1) / GemvTraits::kTileOutputs;
   const LaunchShape shape{
-      .num_blocks = static_cast<unsigned>(std::min<int64_t>(num_tiles, num_multiprocessors)),
+      .num_blocks = static_cast<unsigned>(std::min<int64_t>(num_tiles, device.num_multiprocessors)),
       .num_threads = GemvTraits::kThreads,
       .shared_bytes = GemvTraits::kSharedBytes,
       .stream = stream};
