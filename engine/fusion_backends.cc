@@ -1,5 +1,6 @@
 #include "engine/fusion_backends.h"
 
+#include <chrono>
 #include <utility>
 
 #include "engine/fusion/cpu_backend.h"
@@ -8,6 +9,9 @@ namespace intarsia::engine {
 namespace {
 
 constexpr const char* kCpuName = "cpu";
+// How long a prompt waits for a model that another one brings to a device before it looks whether
+// it was cancelled.
+constexpr std::chrono::milliseconds kLoadingStep(10);
 
 // What the CPU can do instead.
 bool IsBeyondTheDevice(const Status& status) {
@@ -44,19 +48,23 @@ Status FusionBackends::Check(const DeviceChoice& choice) {
                                  std::string(status.message()) + "; SET device = 'cpu' or 'auto'"};
     }
   }
-  const std::scoped_lock lock(mutex_);
-  for (const auto& [key, place] : places_) {
-    const std::scoped_lock place_lock(place->mutex);
+  for (const auto& [key, place] : Places()) {
+    const std::scoped_lock lock(place->mutex);
     place->failure = Status::Ok();
   }
   return Status::Ok();
 }
 
+std::vector<std::pair<FusionBackends::PlaceKey, std::shared_ptr<FusionBackends::Place>>>
+FusionBackends::Places() {
+  const std::scoped_lock lock(mutex_);
+  return {places_.begin(), places_.end()};
+}
+
 std::vector<std::shared_ptr<FusionBackend>> FusionBackends::LoadedBackends() {
   std::vector<std::shared_ptr<FusionBackend>> backends;
-  const std::scoped_lock lock(mutex_);
-  for (const auto& [key, place] : places_) {
-    const std::scoped_lock place_lock(place->mutex);
+  for (const auto& [key, place] : Places()) {
+    const std::scoped_lock lock(place->mutex);
     if (place->backend != nullptr) backends.push_back(place->backend);
   }
   return backends;
@@ -87,20 +95,33 @@ std::optional<storage::KvMemoryStats> FusionBackends::CacheStats() {
 }
 
 void FusionBackends::SetBudgets(const Budgets& budgets) {
-  const std::scoped_lock lock(mutex_);
-  if (budgets == budgets_) return;
-  budgets_ = budgets;
-  for (const auto& [key, place] : places_) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (budgets == budgets_) return;
+    budgets_ = budgets;
+  }
+  for (const auto& [key, place] : Places()) {
     if (key.second == kCpu) continue;
-    const std::scoped_lock place_lock(place->mutex);
-    place->backend.reset();
+    std::shared_ptr<FusionBackend> gone;  // goes without the lock
+    const std::scoped_lock lock(place->mutex);
+    gone = std::move(place->backend);
+    place->backend = nullptr;
     place->failure = Status::Ok();
+    ++place->num_budgets;
   }
 }
 
 void FusionBackends::Forget(storage::ModelId model) {
+  std::vector<std::shared_ptr<Place>> gone;  // go without the lock
   const std::scoped_lock lock(mutex_);
-  std::erase_if(places_, [model](const auto& row) { return row.first.first == model; });
+  for (auto row = places_.begin(); row != places_.end();) {
+    if (row->first.first != model) {
+      ++row;
+      continue;
+    }
+    gone.push_back(std::move(row->second));
+    row = places_.erase(row);
+  }
 }
 
 std::shared_ptr<FusionBackends::Place> FusionBackends::PlaceOf(storage::ModelId model,
@@ -111,14 +132,22 @@ std::shared_ptr<FusionBackends::Place> FusionBackends::PlaceOf(storage::ModelId 
   return place;
 }
 
+bool FusionBackends::HasFirstDevice() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (first_device_.has_value()) return first_device_->ok();
+  }
+  // Takes a driver's start the first time. Two that ask at once get the same answer.
+  Status status = devices_->Check(0);
+  const std::scoped_lock lock(mutex_);
+  first_device_ = std::move(status);
+  return first_device_->ok();
+}
+
 int32_t FusionBackends::IndexFor(const DeviceChoice& choice, storage::ModelId model) {
   if (choice.kind == DeviceChoice::Kind::kCpu) return kCpu;
   if (choice.kind == DeviceChoice::Kind::kCuda) return choice.index;
-  {
-    const std::scoped_lock lock(mutex_);
-    if (!first_device_.has_value()) first_device_ = devices_->Check(0);
-    if (!first_device_->ok()) return kCpu;
-  }
+  if (!HasFirstDevice()) return kCpu;
   const std::shared_ptr<Place> place = PlaceOf(model, 0);
   const std::scoped_lock lock(place->mutex);
   if (place->failure.ok() && place->backend != nullptr) place->failure = place->backend->Health();
@@ -152,33 +181,54 @@ void FusionBackends::PinMemory() {
   is_memory_pinned_ = true;
 }
 
+Result<std::shared_ptr<FusionBackend>> FusionBackends::LoadedAt(Place* place) {
+  const std::scoped_lock lock(place->mutex);
+  if (place->failure.ok() && place->backend != nullptr) place->failure = place->backend->Health();
+  if (!place->failure.ok()) return place->failure;
+  return place->backend;
+}
+
 Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
                                                                  const Generator& generator,
-                                                                 int32_t index) {
+                                                                 int32_t index,
+                                                                 const CancelToken* cancel) {
+  INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<FusionBackend> backend, LoadedAt(place));
+  if (backend != nullptr) return backend;
+  std::unique_lock loading(place->loading, std::defer_lock);
+  while (!loading.try_lock_for(kLoadingStep)) {
+    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+  }
+  // Another prompt may have brought it meanwhile.
+  INTARSIA_ASSIGN_OR_RETURN(backend, LoadedAt(place));
+  if (backend != nullptr) return backend;
+  int64_t num_budgets = 0;
+  {
+    const std::scoped_lock lock(place->mutex);
+    num_budgets = place->num_budgets;
+  }
   Budgets budgets;
   {
     const std::scoped_lock lock(mutex_);
     budgets = budgets_;
-  }
-  const std::scoped_lock lock(place->mutex);
-  if (!place->failure.ok()) return place->failure;
-  if (place->backend != nullptr) {
-    place->failure = place->backend->Health();
-    if (!place->failure.ok()) return place->failure;
-    return place->backend;
   }
   auto loaded = devices_->Load(*generator.file, {.index = index,
                                                  .kv_bytes_max = budgets.kv_bytes_max,
                                                  .cache_bytes_max = budgets.cache_bytes_max,
                                                  .compute = DeviceComputeOf(generator.info),
                                                  .threads = threads_});
+  if (loaded.ok()) {
+    PinMemory();
+    backend = *std::move(loaded);
+  }
+  const std::scoped_lock lock(place->mutex);
   if (!loaded.ok()) {
     place->failure = loaded.status();
     return place->failure;
   }
-  PinMemory();
-  place->backend = *std::move(loaded);
-  return place->backend;
+  // With budgets that have changed meanwhile it answers this prompt, and the next one brings it
+  // anew.
+  if (place->num_budgets == num_budgets) place->backend = backend;
+  return backend;
 }
 
 Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& generator,
@@ -189,7 +239,7 @@ Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& gene
         .Prefill(*request.prompt, request.fusion, request.num_new_tokens_max, request.cancel);
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<FusionBackend> backend,
-                            BackendOf(place, generator, index));
+                            BackendOf(place, generator, index, request.cancel));
   return backend->Prefill(*request.prompt, request.fusion, request.num_new_tokens_max,
                           request.cancel);
 }

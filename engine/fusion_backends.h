@@ -5,7 +5,9 @@
 // and a notice says so. A device that fails during an answer fails that answer; under `auto` the
 // next ones run on the CPU.
 //
-// Thread safety: thread-safe.
+// Thread safety: thread-safe. Only prompts wait for a model that is coming to a device; settings
+// and statistics never do. Of the locks, `loading` is taken before all others, and the rest one at
+// a time.
 // Lifetime: the provider, the pool and the store must outlive it.
 #pragma once
 
@@ -15,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/cancel.h"
@@ -92,22 +95,32 @@ class FusionBackends {
   // A model at one place.
   struct Place {
     FusionCostModel costs;
-    std::mutex mutex;
+    std::timed_mutex loading;  // held by whoever brings the model there, which takes seconds
+    std::mutex mutex;          // held for moments
     // Guarded by mutex.
     std::shared_ptr<FusionBackend> backend;  // null until the first prompt, and on the CPU
     Status failure;                          // why it cannot be there
+    int64_t num_budgets = 0;                 // how often they have changed
   };
   using PlaceKey = std::pair<storage::ModelId, int32_t>;
 
   // The device's index, or kCpu.
   int32_t IndexFor(const DeviceChoice& choice, storage::ModelId model);
   std::shared_ptr<Place> PlaceOf(storage::ModelId model, int32_t index);
+  // All places as they are now, to be looked at without mutex_.
+  std::vector<std::pair<PlaceKey, std::shared_ptr<Place>>> Places();
+  // Brings the model there if it is not. Errors: those of DeviceProvider::Load and
+  // FusionBackend::Health; kCancelled while another prompt brings it.
   Result<std::shared_ptr<FusionBackend>> BackendOf(Place* place, const Generator& generator,
-                                                   int32_t index);
+                                                   int32_t index, const CancelToken* cancel);
+  // The model as it is at `place`, null if it has to come there first.
+  static Result<std::shared_ptr<FusionBackend>> LoadedAt(Place* place);
   Result<StartedRun> PrefillAt(Place* place, const Generator& generator, int32_t index,
                                const PrefillRequest& request);
   // The backends that are on devices now.
   std::vector<std::shared_ptr<FusionBackend>> LoadedBackends();
+  // Whether there is a device for `auto`.
+  bool HasFirstDevice();
   std::optional<std::string> TakeAbsenceNotice();
   void PinMemory();
 
@@ -119,7 +132,7 @@ class FusionBackends {
   // Guarded by mutex_.
   std::map<PlaceKey, std::shared_ptr<Place>> places_;
   Budgets budgets_;
-  std::optional<Status> first_device_;  // whether `auto` has a device; unknown until it is asked
+  std::optional<Status> first_device_;  // whether `auto` has a device; unknown until asked
   bool is_absence_told_ = false;
   bool is_memory_pinned_ = false;
 };

@@ -1,5 +1,7 @@
 // SET device: where answers are computed, and what happens when a device cannot.
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -267,6 +269,49 @@ TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLe
   EXPECT_EQ(Fail("SET device.kv_bytes_max = -1").error_class, query::ErrorClass::kBinder);
   Run("DROP MODEL g");
   EXPECT_EQ(device.num_there, 0);
+}
+
+TEST_F(DeviceStatementsTest, WhileAModelComesToADeviceOthersAskAndSetWhatTheyWant) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  device.during_load = [this] {
+    // Another session, whose statements must end before the load does.
+    std::thread([this] {
+      Session other(engine_.get());
+      const std::vector<std::string> statements = {"SHOW CACHE",
+                                                   "SHOW SETTINGS LIKE 'device'",
+                                                   "SET device = 'cuda:0'",
+                                                   "SET device = 'auto'",
+                                                   "EXPLAIN " + Sql(),
+                                                   "CLEAR CACHE"};
+      for (const std::string& sql : statements) {
+        EXPECT_TRUE(other.Execute(sql, {}).ok()) << sql;
+      }
+    }).join();
+  };
+  Answer();
+  EXPECT_EQ(device.num_there, 1);
+  Answer();
+  EXPECT_EQ(device.num_loads, 1);
+}
+
+TEST_F(DeviceStatementsTest, ABudgetThatChangesDuringALoadHoldsFromTheNextPromptOn) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  device.during_load = [this] {
+    std::thread([this] {
+      Session other(engine_.get());
+      EXPECT_TRUE(other.Execute("SET device.kv_bytes_max = '64MiB'", {}).ok());
+    }).join();
+  };
+  Answer();
+  EXPECT_EQ(device.num_prefills, 1);
+  EXPECT_EQ(device.kv_bytes_max, 0);
+  EXPECT_EQ(device.num_there, 0);
+  Answer();
+  EXPECT_EQ(device.num_loads, 2);
+  EXPECT_EQ(device.kv_bytes_max, int64_t{64} << 20);
+  EXPECT_EQ(device.num_there, 1);
 }
 
 TEST_F(DeviceStatementsTest, ADeviceComputesInFp8WhatWasRegisteredSo) {

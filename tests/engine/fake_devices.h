@@ -1,9 +1,10 @@
 // FakeDevices: a machine with a device that computes what the CPU does, and fails where it is told.
 //
-// Thread safety: owned by one thread.
+// Thread safety: its state is owned by one thread at a time.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -39,6 +40,7 @@ class PlainMemory : public MemorySource {
 // What goes wrong, and what was seen.
 struct FakeDeviceState {
   Status load;                                             // what loading a model returns
+  std::function<void()> during_load;                       // may be empty
   Status prefill;                                          // what the selector `deviation` returns
   Status step;                                             // what steps return
   Status health;                                           // of the device
@@ -127,6 +129,7 @@ class FakeDevices : public DeviceProvider {
     ++state_.num_loads;
     state_.kv_bytes_max = options.kv_bytes_max;
     state_.compute = options.compute;
+    if (state_.during_load) state_.during_load();
     INTARSIA_RETURN_IF_ERROR(state_.load);
     INTARSIA_ASSIGN_OR_RETURN(
         std::shared_ptr<const model::Transformer> transformer,
