@@ -68,7 +68,7 @@ gpu-bundle: cuda ## put what runs on a GPU into build/gpu-bundle, for a bare mac
 ifeq ($(NVCC),)
 	@echo "make: no nvcc, so there is nothing to bundle; install the CUDA toolkit" >&2; exit 1
 endif
-	@cmake --build --preset cuda --parallel $(JOBS) --target gpu_tests
+	@cmake --build --preset cuda --parallel $(JOBS) --target gpu_tests gpu_kernel_benches
 	@tools/gpu_bundle.sh build/cuda build/gpu-bundle
 
 test: setup test-models build cuda ## build and run all tests

@@ -89,4 +89,8 @@ function(intarsia_bench source)
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE
     ${ARG_LINK} intarsia_flags benchmark::benchmark benchmark::benchmark_main)
+  # For the one program of all of them, gpu_kernel_benches, as with gpu_tests.
+  if(name MATCHES "^kernels_.*_cuda_bench$")
+    set_property(GLOBAL APPEND PROPERTY INTARSIA_GPU_BENCHES ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+  endif()
 endfunction()

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # 40 of them are oneDNN, which the tests compare with.
-readonly MEGABYTES_MAX=62
+readonly MEGABYTES_MAX=60
 # glibc, the compiler's run time, which nvcc needs too, and CUDA.
 readonly C_LIBRARY='linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)\.so'
 readonly NOT_OURS="^($C_LIBRARY|lib(cuda|cudart|cublas|cublasLt)\.so)"
@@ -19,11 +19,14 @@ fi
 readonly build=$1 target=$2
 
 shopt -s nullglob
-programs=("$build"/bin/gpu_tests "$build"/bin/*_cuda_bench "$build"/bin/end_to_end_gpu_*_bench)
-if [[ ! -x $build/bin/gpu_tests ]]; then
-  echo "gpu_bundle: no $build/bin/gpu_tests; make gpu-bundle builds it" >&2
-  exit 1
-fi
+programs=("$build"/bin/gpu_tests "$build"/bin/gpu_kernel_benches
+  "$build"/bin/end_to_end_gpu_*_bench)
+for program in "${programs[@]}"; do
+  if [[ ! -x $program ]]; then
+    echo "gpu_bundle: no $program; make gpu-bundle builds it" >&2
+    exit 1
+  fi
+done
 
 rm -rf "$target"
 mkdir -p "$target/lib"
