@@ -3,6 +3,7 @@
 // For each question and policy one line of JSON is appended to --out: KL of the first answer token,
 // mean KL and agreement over the full prefill's answer (teacher forced), whether the greedy answer
 // is the same, F1, and the time to the first token. A run that is stopped goes on where it was.
+// With --device everything is computed there, the caches and the full prefill included.
 // tools/quality_report.py makes the table and the plot.
 #include <algorithm>
 #include <chrono>
@@ -20,12 +21,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "bench/end_to_end/chunk_caches.h"
 #include "bench/end_to_end/quality_metrics.h"
 #include "engine/device_choice.h"
 #include "engine/device_provider.h"
 #include "engine/fusion/fused_prefill.h"
 #include "engine/fusion/fusion_backend.h"
-#include "engine/fusion/kv_builder.h"
 #include "engine/kv_gate.h"
 #include "engine/log_probabilities.h"
 #include "kernels/softmax.h"
@@ -162,10 +163,6 @@ class Evaluation {
       : arguments_(arguments), pool_(arguments.num_threads) {
     file_ = Require(model::GgufFile::Open(arguments.model, FileSystem::Local()));
     tokenizer_ = Require(model::LoadTokenizer(*file_));
-    const bool is_bf16 =
-        arguments.compute == "bf16" || (arguments.compute == "auto" && kernels::HasFastBf16());
-    const auto compute = is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
-    transformer_ = Require(model::Transformer::Load(*file_, {.compute = compute}, &pool_));
     const model::ChatFormat chat = Require(model::ChatFormat::FromGguf(*file_, *tokenizer_));
     header_ = Require(chat.EncodeHeader(*tokenizer_, kSystem, kUserPrefix));
     tail_ = chat.TailPieces("\nAnswer:");
@@ -173,8 +170,14 @@ class Evaluation {
     if (device.kind == engine::DeviceChoice::Kind::kCuda) {
       device_ = Require(engine::LocalDevices()->Load(
           *file_, {.index = device.index, .kv_bytes_max = 0, .threads = &pool_}));
+      caches_ = Require(MakeDeviceCaches(*file_, device.index, header_, &pool_));
+    } else {
+      const bool is_bf16 =
+          arguments.compute == "bf16" || (arguments.compute == "auto" && kernels::HasFastBf16());
+      const auto compute = is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+      transformer_ = Require(model::Transformer::Load(*file_, {.compute = compute}, &pool_));
+      caches_ = Require(MakeCpuCaches(*transformer_, header_));
     }
-    header_kv_ = Require(engine::BuildKv(*transformer_, nullptr, header_, nullptr));
     for (const std::string& kv_dtype : arguments.kv_dtypes) {
       const std::vector<Policy> policies =
           WithDepths(arguments.question_depths, ListPolicies(arguments, kv_dtype));
@@ -206,6 +209,11 @@ class Evaluation {
     std::vector<int32_t> answer;
     std::string text;
     std::vector<std::vector<double>> log_probabilities;  // one row an answer token
+  };
+  // What is said of each token of an answer, given those before it.
+  struct Forced {
+    std::vector<std::vector<float>> logits;
+    std::vector<int32_t> firsts;  // the token that comes first
   };
 
   void ReadDone() {
@@ -251,43 +259,49 @@ class Evaluation {
         transformer_->Forward({.tokens = {&token, 1}, .positions = {&at, 1}}, context.cache.get()));
   }
 
-  // Continues greedily behind the prompt, whose tokens end before `position`.
-  std::vector<int32_t> Greedy(const Context& context, int64_t position) const {
-    std::vector<float> logits = context.logits;
-    std::vector<int32_t> answer;
-    while (std::ssize(answer) < kAnswerTokensMax) {
-      const auto token = static_cast<int32_t>(kernels::ArgMax(logits.data(), std::ssize(logits)));
-      answer.push_back(token);
-      if (IsStop(token) || std::ssize(answer) == kAnswerTokensMax) break;
-      logits = Next(context, token, position + std::ssize(answer) - 1);
-    }
-    return answer;
+  static int32_t First(const std::vector<float>& logits) {
+    return static_cast<int32_t>(kernels::ArgMax(logits.data(), std::ssize(logits)));
   }
 
-  // Log-probabilities of each token of `answer`, given those before it.
-  std::vector<std::vector<double>> Force(const Context& context, const std::vector<int32_t>& answer,
-                                         int64_t position) const {
-    std::vector<std::vector<double>> rows = {engine::LogProbabilities(context.logits)};
-    if (answer.size() < 2) return rows;
+  // Continues greedily behind the prompt, whose tokens end before `position`. As long as that gives
+  // `answer`, what `forced` says of it need not be computed again.
+  std::vector<int32_t> Greedy(const Context& context, int64_t position,
+                              const std::vector<int32_t>& answer, const Forced& forced) const {
+    std::vector<int32_t> tokens = {First(context.logits)};
+    bool is_same = true;
+    while (!IsStop(tokens.back()) && std::ssize(tokens) < kAnswerTokensMax) {
+      const size_t at = tokens.size() - 1;
+      is_same = is_same && at + 1 < answer.size() && tokens[at] == answer[at];
+      tokens.push_back(is_same
+                           ? forced.firsts[at + 1]
+                           : First(Next(context, tokens[at], position + static_cast<int64_t>(at))));
+    }
+    return tokens;
+  }
+
+  Forced Force(const Context& context, const std::vector<int32_t>& answer, int64_t position) const {
+    Forced forced;
+    forced.logits = {context.logits};
     const std::span<const int32_t> tokens(answer.data(), answer.size() - 1);
     if (context.run != nullptr) {
       for (const int32_t token : tokens) {
-        rows.push_back(engine::LogProbabilities(Next(context, token, position++)));
+        forced.logits.push_back(Next(context, token, position++));
       }
-      return rows;
+    } else if (!tokens.empty()) {
+      std::vector<int32_t> positions(tokens.size());
+      std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
+      const std::vector<float> logits =
+          Require(transformer_->Forward({.tokens = tokens,
+                                         .positions = positions,
+                                         .num_logit_rows = static_cast<int32_t>(tokens.size())},
+                                        context.cache.get()));
+      const auto vocab = static_cast<int64_t>(context.logits.size());
+      for (auto row = logits.begin(); row != logits.end(); row += vocab) {
+        forced.logits.emplace_back(row, row + vocab);
+      }
     }
-    std::vector<int32_t> positions(tokens.size());
-    std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
-    const std::vector<float> logits =
-        Require(transformer_->Forward({.tokens = tokens,
-                                       .positions = positions,
-                                       .num_logit_rows = static_cast<int32_t>(tokens.size())},
-                                      context.cache.get()));
-    const auto vocab = static_cast<size_t>(transformer_->config().vocab_size);
-    for (size_t row = 0; row < tokens.size(); ++row) {
-      rows.push_back(engine::LogProbabilities({logits.data() + row * vocab, vocab}));
-    }
-    return rows;
+    for (const std::vector<float>& logits : forced.logits) forced.firsts.push_back(First(logits));
+    return forced;
   }
 
   std::string AnswerText(std::vector<int32_t> answer) const {
@@ -321,22 +335,26 @@ class Evaluation {
       engine::PromptPart& part = parts.emplace_back();
       part.tokens = Require(tokenizer_->Encode(text, model::SpecialTokens::kAsText));
     }
-    const engine::PromptPart header = {.tokens = header_, .cached = header_kv_.get()};
+    const engine::PromptPart header = {.tokens = header_, .cached = &caches_->header()};
     const engine::Prompt uncached =
         Require(engine::Prompt::Create({.tokens = header_, .cached = nullptr}, parts, suffix));
     const Context full = Start(uncached, {});
     Reference reference;
-    reference.answer = Greedy(full, uncached.num_tokens());
+    reference.answer = Greedy(full, uncached.num_tokens(), {}, {});
     reference.text = AnswerText(reference.answer);
-    reference.log_probabilities = Force(full, reference.answer, uncached.num_tokens());
+    reference.log_probabilities.resize(reference.answer.size());
+    const Forced forced = Force(full, reference.answer, uncached.num_tokens());
+    pool_.ParallelFor(std::ssize(forced.logits), [&](int64_t row, int) {
+      const auto at = static_cast<size_t>(row);
+      reference.log_probabilities[at] = engine::LogProbabilities(forced.logits[at]);
+    });
     WriteRow(index, "reference", full, 0.0, 0.0, 1.0, reference.text, reference, question);
     for (const std::string& kv_dtype : arguments_.kv_dtypes) {
       const auto has_dtype = [&](const Policy& policy) { return policy.kv_dtype == kv_dtype; };
       if (std::ranges::none_of(todo, has_dtype)) continue;
       std::vector<std::unique_ptr<engine::MemoryKv>> caches;
       for (engine::PromptPart& part : parts) {
-        caches.push_back(Require(engine::BuildKv(*transformer_, header_kv_.get(), part.tokens,
-                                                 TypeOf(kv_dtype), nullptr)));
+        caches.push_back(Require(caches_->Build(part.tokens, engine::KvFormNamed(kv_dtype))));
         part.cached = caches.back().get();
       }
       const engine::Prompt prompt = Require(engine::Prompt::Create(header, parts, suffix));
@@ -346,30 +364,27 @@ class Evaluation {
     }
   }
 
-  engine::KvPayloadType TypeOf(const std::string& kv_dtype) const {
-    if (const auto form = engine::KvFormNamed(kv_dtype); form.has_value()) return *form;
-    return engine::PayloadTypeOf(*transformer_);
-  }
-
   void RunPolicy(int index, const Policy& policy, const engine::Prompt& prompt,
                  const Reference& reference, const nlohmann::json& question) {
     const Context context = Start(prompt, policy.options);
-    const std::vector<std::vector<double>> forced =
-        Force(context, reference.answer, prompt.num_tokens());
-    double kl = 0.0;
+    const Forced forced = Force(context, reference.answer, prompt.num_tokens());
+    std::vector<double> kl(forced.logits.size());
+    pool_.ParallelFor(std::ssize(kl), [&](int64_t row, int) {
+      const auto at = static_cast<size_t>(row);
+      kl[at] = engine::KlDivergence(reference.log_probabilities[at],
+                                    engine::LogProbabilities(forced.logits[at]));
+    });
     double agree = 0.0;
-    for (size_t row = 0; row < forced.size(); ++row) {
+    for (size_t row = 0; row < kl.size(); ++row) {
       const std::vector<double>& wanted = reference.log_probabilities[row];
-      kl += engine::KlDivergence(wanted, forced[row]);
-      agree += std::ranges::max_element(wanted) - wanted.begin() ==
-                       std::ranges::max_element(forced[row]) - forced[row].begin()
-                   ? 1.0
-                   : 0.0;
+      const auto first = std::ranges::max_element(wanted) - wanted.begin();
+      if (forced.firsts[row] == first) agree += 1.0;
     }
-    const auto count = static_cast<double>(forced.size());
-    first_kl_ = engine::KlDivergence(reference.log_probabilities[0], forced[0]);
-    const std::string text = AnswerText(Greedy(context, prompt.num_tokens()));
-    WriteRow(index, policy.Key(), context, first_kl_, kl / count, agree / count, text, reference,
+    const auto count = static_cast<double>(kl.size());
+    const double mean_kl = std::accumulate(kl.begin(), kl.end(), 0.0) / count;
+    const std::string text =
+        AnswerText(Greedy(context, prompt.num_tokens(), reference.answer, forced));
+    WriteRow(index, policy.Key(), context, kl[0], mean_kl, agree / count, text, reference,
              question);
   }
 
@@ -402,15 +417,14 @@ class Evaluation {
   ThreadPool pool_;
   std::unique_ptr<model::GgufFile> file_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
-  std::unique_ptr<model::Transformer> transformer_;
-  std::unique_ptr<engine::FusionBackend> device_;  // null: the CPU
+  std::unique_ptr<model::Transformer> transformer_;  // null: the device
+  std::unique_ptr<engine::FusionBackend> device_;    // null: the CPU
+  std::unique_ptr<ChunkCaches> caches_;
   std::vector<int32_t> header_;
   std::vector<model::PromptPiece> tail_;
-  std::unique_ptr<engine::MemoryKv> header_kv_;
   std::vector<Policy> policies_;
   std::set<std::pair<int, std::string>> done_;
   std::ofstream out_;
-  double first_kl_ = 0.0;
 };
 
 }  // namespace
@@ -436,7 +450,7 @@ int main(int argc, char** argv) {
   app.add_option("--questions", arguments.num_questions, "how many questions");
   app.add_option("--first", arguments.first_question, "the first question, from 0");
   app.add_option("--device", arguments.device,
-                 "cpu, or cuda:0, where prompts and answers are computed from the CPU's caches");
+                 "cpu, or cuda:0, where caches, prompts and answers are computed then");
   app.add_option("--threads", arguments.num_threads, "0: all cores");
   CLI11_PARSE(app, argc, argv);
   intarsia::bench::Evaluation(arguments).Run();
