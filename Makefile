@@ -79,6 +79,7 @@ demo: ## answer questions over real documentation, with citations
 
 bench: setup models build ## run all benchmarks, and llama.cpp beside them if it is there
 	@$(call run_all,build/cpu/bin/*_bench)
+	@python3 tools/vector_growth.py --out build/vector_growth.svg
 	@python3 tools/compare_llama.py
 	@[[ ! -f "$(QUALITY_DATA)" ]] || { \
 	  $(call run_quality,build/quality_sample,$(QUALITY_SAMPLE),--out build/quality_sample.svg); }

@@ -5,10 +5,14 @@
 // compares neighbours; the best time of each counts, because other programs can only add to it.
 // "Share" is the bytes of codes a second over the bytes a second that the same threads read; the
 // scan also reads three factors of four bytes for each code, which the last column counts.
+// A second table has batches of 64 queries in 8 bits a dimension: pairs of a code and a query a
+// second, and beside the scan what oneDNN multiplies of bytes that are unpacked already, which is
+// the most that a scan through it, with AMX where the processor has it, could reach.
 // A program and not a Google Benchmark, because its figures are ratios between cases.
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -20,8 +24,10 @@
 #include "base/aligned_array.h"
 #include "base/stopwatch.h"
 #include "base/thread_pool.h"
+#include "bench/index/byte_product.h"
 #include "bench/index/faiss_binary.h"
 #include "index/prospect_list.h"
+#include "kernels/binary_batch_scan.h"
 #include "kernels/binary_scan.h"
 
 namespace intarsia::index {
@@ -31,6 +37,9 @@ constexpr int64_t kRangeCodes = 16'384;
 constexpr int64_t kTileBlocks = 64;
 constexpr int64_t kTileCodes = kTileBlocks * kernels::kBinaryBlockCodes;
 constexpr int64_t kHits = 10;
+constexpr int64_t kBatchQueries = 64;
+constexpr int64_t kBatchGroups = kBatchQueries / kernels::kBatchGroupQueries;
+constexpr int64_t kProductCodes = 256;  // unpacked at a time
 
 struct Arguments {
   int64_t num_codes = 10'000'000;
@@ -38,6 +47,27 @@ struct Arguments {
   int num_rounds = 7;
   int num_threads = 0;
 };
+
+// The processor's name, and those of its instructions that a scan cares for.
+void PrintProcessor() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  std::string name = "unknown processor";
+  std::string flags;
+  while (flags.empty() && std::getline(file, line)) {
+    const size_t colon = line.find(": ");
+    if (colon == std::string::npos) continue;
+    if (line.starts_with("model name")) name = line.substr(colon + 2);
+    if (line.starts_with("flags")) flags = line.substr(colon + 1) + " ";
+  }
+  std::printf("%s:", name.c_str());
+  for (const char* const one :
+       {"avx2", "avx512f", "avx512_vpopcntdq", "avx512_vnni", "avx512_bf16", "amx_int8"}) {
+    const bool is_there = flags.find(" " + std::string(one) + " ") != std::string::npos;
+    std::printf(" %s%s", is_there ? "" : "no ", one);
+  }
+  std::printf("\n");
+}
 
 uint64_t Mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
@@ -92,6 +122,41 @@ class ScanBench {
     Report(best);
   }
 
+  void RunBatches() {
+    std::vector<std::unique_ptr<ByteProduct>> products;
+    for (int i = 0; i < pool_.num_threads(); ++i) {
+      products.push_back(
+          std::make_unique<ByteProduct>(kProductCodes, arguments_.num_bits, kBatchQueries));
+    }
+    double scan_ms = std::numeric_limits<double>::infinity();
+    double product_ms = scan_ms;
+    for (int round = 0; round < std::min(arguments_.num_rounds, 3); ++round) {
+      const Stopwatch scanning;
+      ScanBatch();
+      scan_ms = std::min(scan_ms, scanning.milliseconds());
+      const Stopwatch multiplying;
+      pool_.ParallelFor(num_codes_ / kRangeCodes, [&](int64_t, int worker) {
+        for (int64_t i = 0; i < kRangeCodes / kProductCodes; ++i) {
+          if (!products[static_cast<size_t>(worker)]->Run()) return;
+        }
+      });
+      product_ms = std::min(product_ms, multiplying.milliseconds());
+    }
+    const auto pairs = static_cast<double>(num_codes_ * kBatchQueries);
+    std::printf(
+        "| batch of %lld queries in 8 bits | ms | G pairs/s | queries/s |\n|---|---|---|---|\n",
+        static_cast<long long>(kBatchQueries));
+    const auto print = [&](const std::string& name, double ms) {
+      std::printf("| %s | %.1f | %.2f | %.1f |\n", name.c_str(), ms, pairs / ms / 1e6,
+                  1e3 * static_cast<double>(kBatchQueries) / ms);
+    };
+    print("scan", scan_ms);
+    const std::string implementation = products[0]->implementation();
+    if (!implementation.empty()) {
+      print("oneDNN's product alone (" + implementation + ")", product_ms);
+    }
+  }
+
  private:
   void Read() {
     pool_.ParallelFor(num_codes_ / kRangeCodes, [&](int64_t range, int) {
@@ -116,14 +181,9 @@ class ScanBench {
       for (int64_t tile = 0; tile < kRangeCodes / kTileCodes; ++tile) {
         const int64_t slot = range * kRangeCodes + tile * kTileCodes;
         kernels::BinaryScanParams params;
-        params.planes[0] = codes_.data() + slot * num_words_;
+        SetBlocks(slot, &params);
         params.query_planes = query_.data();
         params.num_query_planes = num_query_planes;
-        params.num_words = num_words_;
-        params.num_blocks = kTileBlocks;
-        params.scales = factors_.data() + slot;
-        params.offsets = factors_.data() + num_codes_ + slot;
-        params.errors = factors_.data() + 2 * num_codes_ + slot;
         params.half_step = 1.0F;
         params.threshold = list.threshold();
         params.scores = scores.data();
@@ -137,6 +197,48 @@ class ScanBench {
     });
     for (size_t i = 1; i < lists.size(); ++i) lists[0].Merge(lists[i]);
     sink_ = static_cast<uint64_t>(lists[0].Take().front().slot);
+  }
+
+  // All codes with a batch of queries; the survivors are what a search would look at.
+  void ScanBatch() {
+    std::vector<int8_t> queries(static_cast<size_t>(kBatchQueries * arguments_.num_bits));
+    for (size_t i = 0; i < queries.size(); ++i) {
+      queries[i] = static_cast<int8_t>(static_cast<int>(Mix(i) % 255) - 127);
+    }
+    const std::vector<float> ones(kBatchQueries, 1.0F);
+    const std::vector<float> thresholds(kBatchQueries, std::numeric_limits<float>::max());
+    const std::vector<int32_t> sums(kBatchQueries, 0);
+    pool_.ParallelFor(num_codes_ / kRangeCodes, [&](int64_t range, int) {
+      std::vector<float> scores(static_cast<size_t>(kTileCodes * kBatchQueries));
+      std::vector<uint16_t> survivors(static_cast<size_t>(kTileCodes * kBatchGroups));
+      uint64_t sum = 0;
+      for (int64_t tile = 0; tile < kRangeCodes / kTileCodes; ++tile) {
+        const int64_t slot = range * kRangeCodes + tile * kTileCodes;
+        kernels::BinaryBatchScanParams params;
+        SetBlocks(slot, &params);
+        params.num_groups = kBatchGroups;
+        params.queries = queries.data();
+        params.steps = ones.data();
+        params.bases = ones.data();
+        params.sums = sums.data();
+        params.error_bounds = ones.data();
+        params.thresholds = thresholds.data();
+        params.scores = scores.data();
+        params.survivors = survivors.data();
+        if (!kernels::BinaryBatchScan(params).ok()) std::abort();
+        for (const uint16_t one : survivors) sum += one;
+      }
+      sink_ = sum;
+    });
+  }
+
+  void SetBlocks(int64_t slot, kernels::BinaryCodeBlocks* blocks) const {
+    blocks->planes[0] = codes_.data() + slot * num_words_;
+    blocks->num_words = num_words_;
+    blocks->num_blocks = kTileBlocks;
+    blocks->scales = factors_.data() + slot;
+    blocks->offsets = factors_.data() + num_codes_ + slot;
+    blocks->errors = factors_.data() + 2 * num_codes_ + slot;
   }
 
   void Report(const std::array<double, 4>& best) const {
@@ -181,6 +283,9 @@ int main(int argc, char** argv) {
   app.add_option("--threads", arguments.num_threads, "0: all")->check(CLI::Range(0, 1'024));
   CLI11_PARSE(app, argc, argv);
   arguments.num_bits = arguments.num_bits / 64 * 64;
-  intarsia::index::ScanBench(arguments).Run();
+  intarsia::index::PrintProcessor();
+  intarsia::index::ScanBench bench(arguments);
+  bench.Run();
+  bench.RunBatches();
   return 0;
 }

@@ -46,6 +46,7 @@ using Json = nlohmann::json;
 
 constexpr int64_t kHits = 10;
 constexpr int64_t kSampled = 32'768;
+constexpr int64_t kDrawnRows = 65'536;  // made-up vectors drawn at a time, by one thread
 
 struct Arguments {
   std::string vectors;
@@ -57,6 +58,7 @@ struct Arguments {
   int num_threads = 0;
   double recall = 0.0;  // that calibration is to reach; 0: its default
   bool has_graph = false;
+  bool has_file = true;
   bool has_filters = true;
 };
 
@@ -107,25 +109,11 @@ class SearchBench {
  public:
   explicit SearchBench(const Arguments& arguments)
       : arguments_(arguments), pool_(arguments.num_threads) {
-    Vectors all;
     if (arguments.vectors.empty()) {
-      const ClusteredVectors made = MakeClusteredVectors(
-          arguments.num_random + arguments.num_queries, arguments.dim, 1, /*seed=*/1);
-      all = {arguments.dim, made.rows};
+      DrawVectors();
     } else {
-      all = ReadNpy(arguments.vectors);
+      ReadVectors();
     }
-    num_rows_ = all.count() - arguments.num_queries;
-    if (num_rows_ < 1'000) Fail("fewer than 1,000 vectors beside the queries");
-    const auto split = all.values.begin() + static_cast<std::ptrdiff_t>(num_rows_ * all.dim);
-    queries_ = {all.dim, std::vector<float>(split, all.values.end())};
-    all.values.erase(split, all.values.end());
-    std::vector<uint64_t> ids(static_cast<size_t>(num_rows_));
-    std::iota(ids.begin(), ids.end(), 0);
-    auto created = FlatIndex::Create({.dim = all.dim});
-    if (!created.ok()) Fail(created.status().ToString());
-    flat_ = *std::move(created);
-    if (const Status added = flat_->Add(ids, all.values); !added.ok()) Fail(added.ToString());
   }
 
   void Run() {
@@ -134,8 +122,64 @@ class SearchBench {
     report_["threads"] = pool_.num_threads();
     report_["source"] = arguments_.vectors.empty() ? "random" : arguments_.vectors;
     BuildCodes();
-    MapVectors();
+    if (arguments_.has_file) MapVectors();
     if (arguments_.has_graph) BuildGraph();
+    SearchAll();
+    if (arguments_.json.empty()) return;
+    std::ofstream(arguments_.json) << report_.dump(1) << "\n";
+  }
+
+ private:
+  void ReadVectors() {
+    Vectors all = ReadNpy(arguments_.vectors);
+    num_rows_ = all.count() - arguments_.num_queries;
+    if (num_rows_ < 1'000) Fail("fewer than 1,000 vectors beside the queries");
+    const auto split = all.values.begin() + static_cast<std::ptrdiff_t>(num_rows_ * all.dim);
+    queries_ = {all.dim, std::vector<float>(split, all.values.end())};
+    all.values.erase(split, all.values.end());
+    CreateRows();
+    AddRows(all.values);
+  }
+
+  // Many vectors are drawn by all threads, and never all of them twice in memory.
+  void DrawVectors() {
+    const int64_t dim = arguments_.dim;
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    const VectorClusters clusters(dim, &random, &normal);
+    num_rows_ = arguments_.num_random;
+    queries_ = {dim, std::vector<float>(static_cast<size_t>(arguments_.num_queries * dim))};
+    clusters.Draw(queries_.values, &random, &normal);
+    CreateRows();
+    std::vector<std::vector<float>> drawn(static_cast<size_t>(pool_.num_threads()));
+    for (int64_t begin = 0; begin < num_rows_; begin += kDrawnRows * std::ssize(drawn)) {
+      pool_.ParallelFor(std::ssize(drawn), [&](int64_t i, int) {
+        const int64_t first = std::min(begin + i * kDrawnRows, num_rows_);
+        const int64_t count = std::min(kDrawnRows, num_rows_ - first);
+        std::mt19937 own(static_cast<uint32_t>(2 + first / kDrawnRows));
+        std::normal_distribution<float> own_normal;
+        drawn[static_cast<size_t>(i)].resize(static_cast<size_t>(count * dim));
+        clusters.Draw(drawn[static_cast<size_t>(i)], &own, &own_normal);
+      });
+      for (const std::vector<float>& rows : drawn) AddRows(rows);
+    }
+  }
+
+  void CreateRows() {
+    if (num_rows_ < 1'000) Fail("fewer than 1,000 vectors beside the queries");
+    auto created = FlatIndex::Create({.dim = queries_.dim});
+    if (!created.ok()) Fail(created.status().ToString());
+    flat_ = *std::move(created);
+    flat_->Reserve(num_rows_);
+  }
+
+  void AddRows(std::span<const float> rows) {
+    std::vector<uint64_t> ids(rows.size() / static_cast<size_t>(queries_.dim));
+    std::iota(ids.begin(), ids.end(), static_cast<uint64_t>(flat_->size()));
+    if (const Status added = flat_->Add(ids, rows); !added.ok()) Fail(added.ToString());
+  }
+
+  void SearchAll() {
     const Search flat = [this](int64_t query, SlotFilter filter) {
       return *flat_->Search({.query = queries_.row(query), .k = kHits, .filter = filter});
     };
@@ -149,7 +193,7 @@ class SearchBench {
           ->Search(*mapped_, {.query = queries_.row(query), .k = kHits, .filter = filter}, options_)
           ->hits;
     };
-    ReportMemory(mapped);
+    if (mapped_ != nullptr) ReportMemory(mapped);
     const Search graph = [this](int64_t query, SlotFilter filter) {
       return graph_->Search({.query = queries_.row(query), .k = kHits, .filter = filter}, {})->hits;
     };
@@ -166,15 +210,14 @@ class SearchBench {
       const std::vector<std::vector<SearchHit>> truth = Truth(flat, filter);
       Report(share, "flat scan", flat, filter, truth);
       Report(share, "binary scan", binary, filter, truth);
-      Report(share, "binary scan, vectors in a file", mapped, filter, truth);
+      if (mapped_ != nullptr) {
+        Report(share, "binary scan, vectors in a file", mapped, filter, truth);
+      }
       ReportBatch(share, filter, truth);
       if (graph_ != nullptr) Report(share, "graph", graph, filter, truth);
     }
-    if (arguments_.json.empty()) return;
-    std::ofstream(arguments_.json) << report_.dump(1) << "\n";
   }
 
- private:
   void BuildCodes() {
     const auto sample = FlatIndex::Create({.dim = queries_.dim});
     const std::vector<int64_t> rows = SampleRows(num_rows_, kSampled, 1);
@@ -206,6 +249,8 @@ class SearchBench {
     std::printf("codes built in %.0f ms, %.1f bytes a vector beside the vectors\n", build_ms,
                 static_cast<double>(codes_->memory_bytes()) / static_cast<double>(num_rows_));
     const auto cpu_s = static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
+    report_["names_bytes"] =
+        flat_->memory_bytes() - num_rows_ * queries_.dim * static_cast<int64_t>(sizeof(float));
     report_["binary"] = {{"cpu_s", cpu_s},
                          {"calibrate_ms", calibrate_ms},
                          {"build_ms", build_ms},
@@ -404,6 +449,7 @@ int main(int argc, char** argv) {
   app.add_option("--recall", arguments.recall, "that calibration is to reach; 0: its default")
       ->check(CLI::Range(0.0, 1.0));
   app.add_flag("--graph", arguments.has_graph, "build a graph too, which takes long");
+  app.add_flag("!--no-file", arguments.has_file, "without searches of vectors in a mapped file");
   app.add_flag("!--unfiltered", arguments.has_filters, "without the searches with filters");
   CLI11_PARSE(app, argc, argv);
   intarsia::index::SearchBench(arguments).Run();
