@@ -270,13 +270,12 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
   position = job->started.usage.prompt_tokens;
   Citer citer(std::move(cited));
   AnswerWriter writer(*generator.tokenizer, citer, sink);
-  INTARSIA_ASSIGN_OR_RETURN(model::Sampler sampler, model::Sampler::Create(params.sampling));
+  INTARSIA_ASSIGN_OR_RETURN(const model::Sampler sampler, model::Sampler::Create(params.sampling));
   const Stopwatch decode;
-  std::span<const float> logits = job->started.logits;
+  INTARSIA_ASSIGN_OR_RETURN(int32_t token, sampler.Next(job->started.logits, position - 1));
   AnswerResult& result = job->result;
   bool is_stopped = false;
   while (result.generated_tokens < params.max_tokens) {
-    INTARSIA_ASSIGN_OR_RETURN(const int32_t token, sampler.Next(logits));
     if (result.generated_tokens == 0) result.timing.ttft_ms = job->total.milliseconds();
     is_stopped = generator.tokenizer->IsStop(token);
     if (is_stopped) break;
@@ -284,9 +283,9 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
     INTARSIA_RETURN_IF_ERROR(writer.Push(token));
     is_stopped = writer.is_over();
     if (is_stopped) break;
-    const Result<FusedStep> step = job->started.run->Step(token, position++, job->cancel);
+    const Result<FusedStep> step = job->started.run->Step(token, position++, sampler, job->cancel);
     if (!step.ok()) return FusionBackends::ErrorAt(result.device, step.status());
-    logits = step->logits;
+    token = step->next_token;
     citer.AddStep(writer.plain_bytes(), step->attention);
   }
   writer.Finish();

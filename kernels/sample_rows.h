@@ -1,12 +1,12 @@
-// SampleRows: the next token from each row of logits, on the device.
+// SampleRows: the next token from each row of logits.
 //
 // A temperature of 0 takes the largest logit, the first of equals. Otherwise the logits are divided
 // by the temperature, cut to the top_k most likely tokens, then to the most likely ones that
 // together reach top_p, and one is drawn. Probabilities are counted in 2^-40ths of the largest, so
 // that their sums do not depend on an order and equal inputs give equal tokens.
 //
-// The draw is a function of seed and step alone: the device's tokens are as likely as those of
-// model/sampler.h, but they are other tokens.
+// The draw is a function of seed and step alone, and all of it is integers and operations that IEEE
+// 754 defines to the bit: equal logits give equal tokens on the host and on a device.
 //
 // Thread safety: all functions may be called concurrently on distinct outputs.
 #pragma once
@@ -24,9 +24,10 @@ struct SampleRule {
   int32_t top_k = 0;         // 0: all
   float top_p = 1.0F;        // in (0, 1]
   uint64_t seed = 0;
+  bool operator==(const SampleRule&) const = default;
 };
 
-// Pointers are device pointers for the CUDA form and host pointers for the reference.
+// Pointers are device pointers for the CUDA form and host pointers for the others.
 struct SampleRowsParams {
   const float* logits = nullptr;      // [num_rows, vocab_size], rows `stride` elements apart
   int64_t stride = 0;                 // >= vocab_size
@@ -39,16 +40,17 @@ struct SampleRowsParams {
   int64_t vocab_size = 0;
 };
 
-// Enqueues the work on `stream` and returns without waiting. A logit that is NaN counts as
-// -infinity; one that is +infinity wins. The values of the rules are the caller's promise.
-// Errors: kInvalidArgument for a null pointer or a size out of range; kInternal if the launch
-// fails.
+// A logit that is NaN counts as -infinity; one that is +infinity wins. The values of the rules are
+// the caller's promise. Errors: kInvalidArgument for a null pointer or a size out of range.
+Status SampleRows(const SampleRowsParams& params);
+
+// The same, enqueued on `stream`, without waiting. Errors: also kInternal if the launch fails.
 Status SampleRowsCuda(const SampleRowsParams& params, Stream stream);
 
 // The definition: one thread, by sorting.
 Status SampleRowsReference(const SampleRowsParams& params);
 
-// The errors of both forms.
+// The errors of all forms.
 Status CheckSampleRows(const SampleRowsParams& params);
 
 // Errors: kInvalidArgument for a temperature below 0 or above 10, a top_k below 0, or a top_p

@@ -3,7 +3,9 @@
 // A step runs one row of each request through the model, samples each row's next token and leaves
 // tokens and positions where the next step reads them, so that steps follow each other without the
 // host. The second step of a batch's shape is recorded as a graph and replayed from then on: what a
-// shape is, the number of rows and the bound on positions, is rounded up to few values.
+// shape is, the number of rows and the bound on positions, is rounded up to few values. A shape
+// that cannot be recorded is launched kernel by kernel, which gives the same tokens, and logged
+// once.
 //
 // Thread safety: owned by one thread.
 // Lifetime: the CudaTransformer, the pool and the stream must outlive it, and the DeviceKvs of a
@@ -12,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/result.h"
@@ -25,6 +28,9 @@ namespace intarsia::model {
 struct CudaDecoderOptions {
   int32_t batch_max = 1;       // requests at once, in [1, 32]
   int64_t num_tokens_max = 0;  // of one request: prompt and answer
+  // With a batch of 1: each step also adds up what its token attends to in the layers from this one
+  // on (attention()).
+  std::optional<int32_t> first_observed_layer = {};
 };
 
 // A request in a batch.
@@ -62,6 +68,11 @@ class CudaDecoder {
   // -1 for a row whose logits hold no finite number. Valid until the next step.
   // REQUIRES: a step since the last Begin. Errors: kInternal with what went wrong on the device.
   Result<std::span<const int32_t>> Wait();
+
+  // How much the token of the last step attends to each position up to its own: the sum over the
+  // observed layers of the mean over heads. Longer than that, the rest is 0; empty if no layer is
+  // observed. Valid between Wait and the next step.
+  std::span<const float> attention() const;
 
  private:
   struct State;

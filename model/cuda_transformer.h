@@ -22,6 +22,9 @@ namespace intarsia::model {
 
 struct CudaWeights;  // model/cuda_weights.h
 
+// Positions that a device can rotate.
+inline constexpr int64_t kCudaPositionsMax = int64_t{1} << 20;
+
 enum class CudaCompute : uint8_t { kBf16 = 0, kFp8 = 1 };
 
 // The products of a layer that kFp8 is about. Those of queries, keys and values are a ninth of the

@@ -72,7 +72,4 @@ struct CudaWeights {
   }
 };
 
-// Positions that a device can rotate.
-inline constexpr int64_t kCudaPositionsMax = int64_t{1} << 20;
-
 }  // namespace intarsia::model

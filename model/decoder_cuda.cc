@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
+#include "kernels/attention_rows_cuda.h"
 #include "kernels/device.h"
 #include "model/cuda_decoder.h"
 #include "model/cuda_forward.h"
@@ -14,6 +16,7 @@
 namespace intarsia::model {
 namespace {
 
+constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 constexpr auto kNumberBytes = static_cast<int64_t>(sizeof(int32_t));
 
 // The smallest bound on positions that a graph is made for, which is doubled as needed. It decides
@@ -55,8 +58,10 @@ struct CudaDecoder::State {
     int64_t bound = 0;  // on positions, exclusive
     auto operator<=>(const Shape&) const = default;
   };
-  // Null until the shape's second step.
-  using Graphs = std::map<Shape, std::unique_ptr<kernels::DeviceGraph>>;
+  struct Recording {
+    std::unique_ptr<kernels::DeviceGraph> graph;  // null until the shape's second step
+    bool is_refused = false;                      // it could not be recorded
+  };
 
   const CudaTransformer* transformer = nullptr;
   const DeviceKvPool* pool = nullptr;
@@ -69,19 +74,38 @@ struct CudaDecoder::State {
   kernels::PinnedBuffer drawn;  // [batch_max] tokens
   kernels::DeviceEvent batch_copied;
   kernels::DeviceEvent step_done;
-  Graphs graphs;
+  std::map<Shape, Recording> recordings;
+
+  // Of an observed request; empty for others. For the bound of the largest shape.
+  kernels::DeviceBuffer one;   // the weight of the row
+  kernels::DeviceBuffer lse;   // [num_heads], of the row in the layer at hand
+  kernels::DeviceBuffer mass;  // [bound]
+  kernels::DeviceBuffer mass_workspace;
+  kernels::PinnedBuffer attention;  // [bound]
 
   // Of the batch.
   int64_t num_rows = 0;
   int64_t max_position = 0;  // of the next step
   int64_t steps_left = 0;    // until a row has no page for its position
   bool has_stepped = false;
+  int64_t last_bound = 0;  // of the last step's shape
 
   State(kernels::DeviceEvent copied, kernels::DeviceEvent done)
       : batch_copied(std::move(copied)), step_done(std::move(done)) {}
 
+  bool is_observed(int32_t layer) const {
+    return options.first_observed_layer.has_value() && layer >= *options.first_observed_layer;
+  }
+  // Changes when memory that graphs may name has been given back for more.
+  int64_t scratch_bytes() const { return forward->num_bytes() + mass_workspace.num_bytes(); }
+  Status AllocateObserved();
   Status CheckRow(const CudaDecodeRow& row) const;
+  // Adds up what the only row attends to in this layer, behind Attend.
+  Status Observe(int32_t layer, int64_t bound);
+  Status EnqueueLayers(int64_t bound);
   Status Enqueue(const Shape& shape);
+  // The same by a graph, from the second step of a shape on.
+  Status Run(const Shape& shape);
 };
 
 CudaDecoder::CudaDecoder(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -97,6 +121,14 @@ Result<std::unique_ptr<CudaDecoder>> CudaDecoder::Create(const CudaTransformer& 
         StatusCode::kInvalidArgument,
         "cuda decoder: option out of range: batch_max=" + std::to_string(options.batch_max) +
             " num_tokens_max=" + std::to_string(options.num_tokens_max));
+  }
+  if (options.first_observed_layer.has_value() &&
+      (options.batch_max != 1 || *options.first_observed_layer < 0 ||
+       *options.first_observed_layer >= transformer.config().num_layers)) {
+    return Status(StatusCode::kInvalidArgument,
+                  "cuda decoder: layers can be observed in a batch of one: first_observed_layer=" +
+                      std::to_string(*options.first_observed_layer) +
+                      " batch_max=" + std::to_string(options.batch_max));
   }
   INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(transformer.device()));
   INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent copied,
@@ -121,7 +153,22 @@ Result<std::unique_ptr<CudaDecoder>> CudaDecoder::Create(const CudaTransformer& 
   INTARSIA_ASSIGN_OR_RETURN(state->batch, kernels::DeviceBuffer::Allocate(batch_bytes, stream));
   INTARSIA_ASSIGN_OR_RETURN(state->staged_batch, kernels::PinnedBuffer::Allocate(batch_bytes));
   INTARSIA_ASSIGN_OR_RETURN(state->drawn, kernels::PinnedBuffer::Allocate(rows_max * kNumberBytes));
+  if (options.first_observed_layer.has_value()) {
+    INTARSIA_RETURN_IF_ERROR(state->AllocateObserved());
+  }
   return std::unique_ptr<CudaDecoder>(new CudaDecoder(std::move(state)));
+}
+
+Status CudaDecoder::State::AllocateObserved() {
+  const int64_t bound = table_width * kernels::kPageTokens;
+  const ModelConfig& config = transformer->config();
+  INTARSIA_ASSIGN_OR_RETURN(one, kernels::DeviceBuffer::Allocate(kFloatBytes, stream));
+  INTARSIA_ASSIGN_OR_RETURN(
+      lse, kernels::DeviceBuffer::Allocate(config.num_heads * kFloatBytes, stream));
+  INTARSIA_ASSIGN_OR_RETURN(mass, kernels::DeviceBuffer::Allocate(bound * kFloatBytes, stream));
+  INTARSIA_ASSIGN_OR_RETURN(attention, kernels::PinnedBuffer::Allocate(bound * kFloatBytes));
+  constexpr float kOne = 1.0f;
+  return kernels::CopyToDevice(one.data(), &kOne, kFloatBytes, stream);
 }
 
 Status CudaDecoder::State::CheckRow(const CudaDecodeRow& row) const {
@@ -173,6 +220,48 @@ Status CudaDecoder::Begin(std::span<const CudaDecodeRow> rows) {
   return state.batch_copied.Record(state.stream);
 }
 
+Status CudaDecoder::State::Observe(int32_t layer, int64_t bound) {
+  const ModelConfig& config = transformer->config();
+  const CudaRows rows = forward->rows();
+  const BatchArrays arrays(batch.data(), options.batch_max);
+  kernels::AttentionMassCudaParams params = {
+      .rows = {.layer = pool->layer(layer, arrays.page_tables, bound),
+               .q = rows.q,
+               .positions = rows.positions,
+               .num_rows = 1,
+               .max_position = bound - 1,
+               .num_heads = config.num_heads,
+               .scale = config.attention_scale,
+               .window = config.has_window(layer) ? config.sliding_window : 0,
+               .logit_softcap = config.attention_logit_softcap},
+      .weights = one.as<float>(),
+      .lse = lse.as<float>(),
+      .mass = mass.as<float>(),
+      .num_keys = bound};
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_bytes, kernels::AttentionMassWorkspaceBytes(params));
+  if (num_bytes > mass_workspace.num_bytes()) {
+    INTARSIA_ASSIGN_OR_RETURN(mass_workspace, kernels::DeviceBuffer::Allocate(num_bytes, stream));
+  }
+  params.rows.workspace = mass_workspace.data();
+  params.rows.workspace_bytes = mass_workspace.num_bytes();
+  return kernels::AttentionMassCuda(params, stream);
+}
+
+Status CudaDecoder::State::EnqueueLayers(int64_t bound) {
+  for (int32_t layer = 0; layer < transformer->config().num_layers; ++layer) {
+    if (!is_observed(layer)) {
+      INTARSIA_RETURN_IF_ERROR(forward->RunLayer(layer));
+      continue;
+    }
+    INTARSIA_RETURN_IF_ERROR(forward->ComputeQkv(layer));
+    INTARSIA_RETURN_IF_ERROR(forward->PlaceKv(layer));
+    INTARSIA_RETURN_IF_ERROR(forward->Attend(layer, lse.as<float>()));
+    INTARSIA_RETURN_IF_ERROR(Observe(layer, bound));
+    INTARSIA_RETURN_IF_ERROR(forward->RunFfn(layer));
+  }
+  return Status::Ok();
+}
+
 // Enqueues the work of a step, which is the same for every step of a shape.
 Status CudaDecoder::State::Enqueue(const Shape& shape) {
   const BatchArrays arrays(batch.data(), options.batch_max);
@@ -183,8 +272,14 @@ Status CudaDecoder::State::Enqueue(const Shape& shape) {
                                                 .page_table_stride = table_width,
                                                 .num_rows = shape.num_rows,
                                                 .max_position = shape.bound - 1}));
-  for (int32_t layer = 0; layer < transformer->config().num_layers; ++layer) {
-    INTARSIA_RETURN_IF_ERROR(forward->RunLayer(layer));
+  const int64_t mass_bytes = shape.bound * kFloatBytes;
+  if (options.first_observed_layer.has_value()) {
+    INTARSIA_RETURN_IF_ERROR(kernels::FillDevice(mass.data(), 0, mass_bytes, stream));
+  }
+  INTARSIA_RETURN_IF_ERROR(EnqueueLayers(shape.bound));
+  if (options.first_observed_layer.has_value()) {
+    INTARSIA_RETURN_IF_ERROR(
+        kernels::CopyToHost(attention.data(), mass.data(), mass_bytes, stream));
   }
   INTARSIA_RETURN_IF_ERROR(forward->ComputeLogits(shape.num_rows));
   INTARSIA_RETURN_IF_ERROR(kernels::SampleRowsCuda({.logits = forward->logits(),
@@ -199,6 +294,36 @@ Status CudaDecoder::State::Enqueue(const Shape& shape) {
   return kernels::CopyToHost(drawn.data(), arrays.tokens, shape.num_rows * kNumberBytes, stream);
 }
 
+Status CudaDecoder::State::Run(const Shape& shape) {
+  const auto [entry, is_new] = recordings.try_emplace(shape);
+  if (is_new) {
+    // The first step chooses plans, loads kernels and takes scratch memory, which a recording may
+    // not do.
+    const int64_t num_bytes = scratch_bytes();
+    const Status enqueued = Enqueue(shape);
+    if (!enqueued.ok()) recordings.erase(entry);
+    if (scratch_bytes() != num_bytes) {
+      // The scratch memory that other graphs name has been given back.
+      for (auto& [other, recording] : recordings) recording.graph.reset();
+    }
+    return enqueued;
+  }
+  Recording& recording = entry->second;
+  if (recording.graph == nullptr && !recording.is_refused) {
+    Result<kernels::DeviceGraph> graph =
+        kernels::DeviceGraph::Record(stream, [&] { return Enqueue(shape); });
+    if (graph.ok()) {
+      recording.graph = std::make_unique<kernels::DeviceGraph>(*std::move(graph));
+    } else {
+      // A device that has failed says so again below.
+      recording.is_refused = true;
+      Log(LogLevel::kWarning,
+          "decoding is launched kernel by kernel: " + graph.status().ToString());
+    }
+  }
+  return recording.graph != nullptr ? recording.graph->Launch(stream) : Enqueue(shape);
+}
+
 Status CudaDecoder::Step() {
   State& state = *state_;
   INTARSIA_CHECK(state.num_rows > 0);
@@ -211,25 +336,8 @@ Status CudaDecoder::Step() {
   const State::Shape shape{
       .num_rows = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(state.num_rows))),
       .bound = BoundFor(state.max_position + 1)};
-  const auto [entry, is_new] = state.graphs.try_emplace(shape);
-  if (is_new) {
-    // The first step chooses plans, loads kernels and takes scratch memory, which a recording may
-    // not do.
-    const int64_t num_bytes = state.forward->num_bytes();
-    INTARSIA_RETURN_IF_ERROR(state.Enqueue(shape));
-    if (state.forward->num_bytes() != num_bytes) {
-      // The scratch memory that other graphs name has been given back.
-      for (auto& [other, graph] : state.graphs) graph.reset();
-    }
-  } else {
-    if (entry->second == nullptr) {
-      INTARSIA_ASSIGN_OR_RETURN(
-          kernels::DeviceGraph graph,
-          kernels::DeviceGraph::Record(state.stream, [&] { return state.Enqueue(shape); }));
-      entry->second = std::make_unique<kernels::DeviceGraph>(std::move(graph));
-    }
-    INTARSIA_RETURN_IF_ERROR(entry->second->Launch(state.stream));
-  }
+  INTARSIA_RETURN_IF_ERROR(state.Run(shape));
+  state.last_bound = shape.bound;
   INTARSIA_RETURN_IF_ERROR(state.step_done.Record(state.stream));
   state.has_stepped = true;
   ++state.max_position;
@@ -242,6 +350,12 @@ Result<std::span<const int32_t>> CudaDecoder::Wait() {
   INTARSIA_CHECK(state.has_stepped);
   INTARSIA_RETURN_IF_ERROR(state.step_done.Wait());
   return std::span<const int32_t>(state.drawn.as<int32_t>(), static_cast<size_t>(state.num_rows));
+}
+
+std::span<const float> CudaDecoder::attention() const {
+  const State& state = *state_;
+  if (!state.options.first_observed_layer.has_value()) return {};
+  return {state.attention.as<float>(), static_cast<size_t>(state.last_bound)};
 }
 
 }  // namespace intarsia::model

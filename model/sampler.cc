@@ -1,17 +1,13 @@
 #include "model/sampler.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <string>
-
-#include "kernels/softmax.h"
 
 namespace intarsia::model {
 namespace {
 
-// Candidates beyond these have no weight that matters, and sorting a vocabulary of 150,000 for each
-// token would cost more than the model's last layer.
-constexpr int64_t kCandidatesMax = 1'000;
+constexpr double kTemperatureMin = 1e-30;
 
 }  // namespace
 
@@ -21,52 +17,38 @@ Result<Sampler> Sampler::Create(const SamplerOptions& options) {
     return Status(StatusCode::kInvalidArgument,
                   "sampling needs temperature in [0, 10], top_k >= 0 and top_p in (0, 1]: "
                   "temperature=" +
-                      std::to_string(options.temperature) +
-                      " top_k=" + std::to_string(options.top_k) +
-                      " top_p=" + std::to_string(options.top_p));
+                      std::to_string(options.temperature) + " top_k=" +
+                      std::to_string(options.top_k) + " top_p=" + std::to_string(options.top_p));
   }
-  return Sampler(options);
+  kernels::SampleRule rule;
+  // Further down a difference of logits divided by it is no number, and the draw is greedy anyway.
+  rule.temperature =
+      options.temperature < kTemperatureMin ? 0.0f : static_cast<float>(options.temperature);
+  rule.top_k =
+      static_cast<int32_t>(std::min<int64_t>(options.top_k, std::numeric_limits<int32_t>::max()));
+  // A share that rounds to 0 still keeps the first token.
+  rule.top_p = std::max(static_cast<float>(options.top_p), std::numeric_limits<float>::min());
+  rule.seed = options.seed;
+  return Sampler(rule);
 }
 
-Result<int32_t> Sampler::Next(std::span<const float> logits) {
-  const int64_t best = kernels::ArgMax(logits.data(), std::ssize(logits));
-  if (best < 0 || !std::isfinite(logits[static_cast<size_t>(best)])) {
-    return Status(StatusCode::kInternal, "the model returned no finite logit");
-  }
-  if (options_.temperature == 0.0 || options_.top_k == 1) return static_cast<int32_t>(best);
-  const int64_t vocab = std::ssize(logits);
-  const int64_t limit =
-      std::min({vocab, kCandidatesMax, options_.top_k > 0 ? options_.top_k : vocab});
-  order_.resize(static_cast<size_t>(vocab));
-  for (int64_t token = 0; token < vocab; ++token) {
-    order_[static_cast<size_t>(token)] = static_cast<int32_t>(token);
-  }
-  std::partial_sort(order_.begin(), order_.begin() + limit, order_.end(),
-                    [&logits](int32_t a, int32_t b) {
-                      const float logit_a = logits[static_cast<size_t>(a)];
-                      const float logit_b = logits[static_cast<size_t>(b)];
-                      return logit_a != logit_b ? logit_a > logit_b : a < b;
-                    });
-  std::vector<double> weights;
-  const double maximum = logits[static_cast<size_t>(best)];
-  double sum = 0.0;
-  for (int64_t i = 0; i < limit; ++i) {
-    const double logit = logits[static_cast<size_t>(order_[static_cast<size_t>(i)])];
-    const double weight =
-        std::isfinite(logit) ? std::exp((logit - maximum) / options_.temperature) : 0.0;
-    weights.push_back(weight);
-    sum += weight;
-  }
-  double kept = 0.0;
-  size_t count = 0;
-  while (count < weights.size() && (count == 0 || kept < options_.top_p * sum)) {
-    kept += weights[count++];
-  }
-  // Not std::discrete_distribution, whose result differs between standard libraries.
-  double draw = kept * static_cast<double>(random_() >> 11) * 0x1p-53;
-  size_t pick = 0;
-  while (pick + 1 < count && draw >= weights[pick]) draw -= weights[pick++];
-  return order_[pick];
+Result<int32_t> Sampler::Next(std::span<const float> logits, int64_t step) const {
+  if (logits.empty()) return NoFiniteLogitError();
+  const auto draw = static_cast<int32_t>(step);
+  int32_t token = -1;
+  INTARSIA_RETURN_IF_ERROR(kernels::SampleRows({.logits = logits.data(),
+                                                .stride = std::ssize(logits),
+                                                .rules = &rule_,
+                                                .steps = &draw,
+                                                .tokens = &token,
+                                                .num_rows = 1,
+                                                .vocab_size = std::ssize(logits)}));
+  if (token < 0) return NoFiniteLogitError();
+  return token;
+}
+
+Status NoFiniteLogitError() {
+  return {StatusCode::kInternal, "the model returned no finite logit"};
 }
 
 }  // namespace intarsia::model

@@ -1,14 +1,16 @@
-// Sampler: the next token from a row of logits.
+// Sampler: the next token from a row of logits, as kernels/sample_rows.h defines it.
 //
-// Thread safety: owned by one thread.
+// A draw is a function of the seed and the step, so that an answer is the same wherever its logits
+// are equal: on the host, on a device, and when it is taken up in the middle.
+//
+// Thread safety: concurrent calls are safe.
 #pragma once
 
 #include <cstdint>
-#include <random>
 #include <span>
-#include <vector>
 
 #include "base/result.h"
+#include "kernels/sample_rows.h"
 
 namespace intarsia::model {
 
@@ -25,15 +27,20 @@ class Sampler {
   // outside (0, 1].
   static Result<Sampler> Create(const SamplerOptions& options);
 
+  // `step` is the position of the token that gave the logits.
   // Errors: kInternal if the logits hold no finite number, which only a broken model gives.
-  Result<int32_t> Next(std::span<const float> logits);
+  Result<int32_t> Next(std::span<const float> logits, int64_t step) const;
+
+  // For those who draw by themselves.
+  const kernels::SampleRule& rule() const { return rule_; }
 
  private:
-  explicit Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) {}
+  explicit Sampler(const kernels::SampleRule& rule) : rule_(rule) {}
 
-  SamplerOptions options_;
-  std::mt19937_64 random_;
-  std::vector<int32_t> order_;  // reused
+  kernels::SampleRule rule_;
 };
+
+// What a draw without any token means. kInternal.
+Status NoFiniteLogitError();
 
 }  // namespace intarsia::model

@@ -53,26 +53,28 @@ class CpuRun : public FusedRun {
          std::unique_ptr<model::KvCache> cache)
       : transformer_(std::move(transformer)), cache_(std::move(cache)), observer_(*transformer_) {}
 
-  Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) override {
+  Result<FusedStep> Step(int32_t token, int64_t position, const model::Sampler& sampler,
+                         const CancelToken* cancel) override {
     if (position < 0 || position >= cache_->capacity()) {
       return Status(StatusCode::kInvalidArgument,
                     "there is no room for a token at position " + std::to_string(position));
     }
     const auto at = static_cast<int32_t>(position);
     observer_.Clear(position);
-    INTARSIA_ASSIGN_OR_RETURN(logits_, transformer_->Forward({.tokens = {&token, 1},
-                                                              .positions = {&at, 1},
-                                                              .observer = &observer_,
-                                                              .cancel = cancel},
-                                                             cache_.get()));
-    return FusedStep{.logits = logits_, .attention = observer_.mass()};
+    INTARSIA_ASSIGN_OR_RETURN(const std::vector<float> logits,
+                              transformer_->Forward({.tokens = {&token, 1},
+                                                     .positions = {&at, 1},
+                                                     .observer = &observer_,
+                                                     .cancel = cancel},
+                                                    cache_.get()));
+    INTARSIA_ASSIGN_OR_RETURN(const int32_t next_token, sampler.Next(logits, position));
+    return FusedStep{.next_token = next_token, .attention = observer_.mass()};
   }
 
  private:
   const std::shared_ptr<const model::Transformer> transformer_;
   const std::unique_ptr<model::KvCache> cache_;
   AttentionObserver observer_;
-  std::vector<float> logits_;
 };
 
 }  // namespace

@@ -141,7 +141,7 @@ class DeviceBackend::State {
         return decoder;
       }
     }
-    return DeviceDecoder::Create(*transformer_);
+    return DeviceDecoder::Create(*transformer_, *pages_);
   }
 
   void GiveBack(std::unique_ptr<DeviceDecoder> decoder) {
@@ -191,8 +191,9 @@ class DeviceBackend::Run : public FusedRun {
     state_->GiveBack(std::move(decoder_));
   }
 
-  Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) override {
-    Result<FusedStep> step = decoder_->Step(*kv_, token, position, cancel);
+  Result<FusedStep> Step(int32_t token, int64_t position, const model::Sampler& sampler,
+                         const CancelToken* cancel) override {
+    Result<FusedStep> step = decoder_->Step(*kv_, token, position, sampler, cancel);
     if (!step.ok()) return state_->Noted(step.status());
     return step;
   }

@@ -1,8 +1,8 @@
 // FusionBackend, FusedRun: where prompts are run and answers decoded, the CPU or a device.
 //
 // Everything above asks for a prompt to be run and then for one token after the other; what memory
-// the keys lie in and what computes is the backend's matter. Logits come back to the host, so that
-// a seed draws from them in the same way everywhere.
+// the keys lie in and what computes is the backend's matter. A token is drawn where its logits are,
+// by the rule of kernels/sample_rows.h, which gives the same token everywhere.
 //
 // Thread safety: Prefill may be called concurrently; a FusedRun is owned by one thread.
 // Lifetime: a FusedRun keeps alive what it needs of its backend.
@@ -19,13 +19,14 @@
 #include "base/result.h"
 #include "engine/fusion/fused_prefill.h"
 #include "engine/fusion/prompt.h"
+#include "model/sampler.h"
 #include "storage/kv_store.h"
 
 namespace intarsia::engine {
 
 // What one more token gives. Valid until the next step.
 struct FusedStep {
-  std::span<const float> logits;  // [vocab_size]
+  int32_t next_token = -1;  // drawn from the logits; the position numbers the draw
   // How much the token attends to each position up to its own: the sum over the layers from
   // FirstObservedLayer on of the mean over heads. Longer than that where the rest is 0.
   std::span<const float> attention;
@@ -38,8 +39,10 @@ class FusedRun {
   // Runs `token` at `position`, behind all tokens so far or in place of one of those that were
   // added to the prompt; what stood behind it is forgotten. `cancel` may be null.
   // Errors: kInvalidArgument for a token outside the vocabulary or a position that has no room;
-  // kCancelled; kResourceExhausted; kInternal if a device fails.
-  virtual Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) = 0;
+  // kCancelled; kResourceExhausted; kInternal if a device fails or the logits hold no finite
+  // number.
+  virtual Result<FusedStep> Step(int32_t token, int64_t position, const model::Sampler& sampler,
+                                 const CancelToken* cancel) = 0;
 };
 
 struct StartedRun {

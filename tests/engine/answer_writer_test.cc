@@ -64,10 +64,11 @@ class AnswerWriterTest : public testing::Test {
     Citer citer(std::move(cited));
     Collector collector;
     AnswerWriter writer(*tokenizer_, citer, &collector);
+    const model::Sampler sampler = *model::Sampler::Create({});
     for (const char byte : answer) {
       const int32_t token = static_cast<uint8_t>(byte);
       EXPECT_TRUE(writer.Push(token).ok());
-      const auto step = started->run->Step(token, position++, nullptr);
+      const auto step = started->run->Step(token, position++, sampler, nullptr);
       EXPECT_TRUE(step.ok()) << step.status();
       citer.AddStep(writer.plain_bytes(), step->attention);
     }

@@ -101,9 +101,10 @@ class FakeDeviceBackend : public FusionBackend {
    public:
     Run(FakeDeviceState* state, std::unique_ptr<FusedRun> run)
         : state_(*state), run_(std::move(run)) {}
-    Result<FusedStep> Step(int32_t token, int64_t position, const CancelToken* cancel) override {
+    Result<FusedStep> Step(int32_t token, int64_t position, const model::Sampler& sampler,
+                           const CancelToken* cancel) override {
       if (!state_.step.ok()) return state_.step;
-      return run_->Step(token, position, cancel);
+      return run_->Step(token, position, sampler, cancel);
     }
 
    private:

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -124,6 +125,16 @@ TEST_F(DecoderCudaTest, BadInputIsRefusedAndPagesRunOut) {
                 .status()
                 .code(),
             StatusCode::kInvalidArgument);
+  // Layers are observed where there is one request, and if the model has them.
+  for (const auto& [batch_max, layer] : {std::pair(2, 0), {1, -1}, {1, 1000}}) {
+    EXPECT_EQ(CudaDecoder::Create(
+                  *model.cuda, *model.kv_pool,
+                  {.batch_max = batch_max, .num_tokens_max = 10, .first_observed_layer = layer},
+                  model.stream.get())
+                  .status()
+                  .code(),
+              StatusCode::kInvalidArgument);
+  }
   const auto decoder = Take(CudaDecoder::Create(
       *model.cuda, *model.kv_pool, {.batch_max = 1, .num_tokens_max = 512}, model.stream.get()));
   const auto kv = Take(model.kv_pool->Allocate(1, model.stream.get()));

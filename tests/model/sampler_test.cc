@@ -14,9 +14,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::map<int32_t, int> Draw(const SamplerOptions& options, const std::vector<float>& logits,
                             int count) {
-  Sampler sampler = *Sampler::Create(options);
+  const Sampler sampler = *Sampler::Create(options);
   std::map<int32_t, int> counts;
-  for (int i = 0; i < count; ++i) ++counts[*sampler.Next(logits)];
+  for (int i = 0; i < count; ++i) ++counts[*sampler.Next(logits, i)];
   return counts;
 }
 
@@ -55,9 +55,9 @@ TEST(SamplerTest, TopKAndTopPLeaveOutTheTail) {
 TEST(SamplerTest, EqualSeedsGiveEqualTokens) {
   std::vector<float> logits;
   for (int i = 0; i < 500; ++i) logits.push_back(static_cast<float>(i % 17));
-  Sampler first = *Sampler::Create({.temperature = 1.0, .seed = 42});
-  Sampler second = *Sampler::Create({.temperature = 1.0, .seed = 42});
-  for (int i = 0; i < 50; ++i) EXPECT_EQ(*first.Next(logits), *second.Next(logits));
+  const Sampler first = *Sampler::Create({.temperature = 1.0, .seed = 42});
+  const Sampler second = *Sampler::Create({.temperature = 1.0, .seed = 42});
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(*first.Next(logits, i), *second.Next(logits, i));
 }
 
 TEST(SamplerTest, RuledOutTokensAreNeverDrawn) {
@@ -67,11 +67,22 @@ TEST(SamplerTest, RuledOutTokensAreNeverDrawn) {
 }
 
 TEST(SamplerTest, LogitsWithoutAFiniteNumberAreAnError) {
-  Sampler sampler = *Sampler::Create({});
+  const Sampler sampler = *Sampler::Create({});
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_EQ(sampler.Next(std::vector<float>{nan, nan}).status().code(), StatusCode::kInternal);
-  EXPECT_EQ(sampler.Next(std::vector<float>{-kInfinity}).status().code(), StatusCode::kInternal);
-  EXPECT_EQ(sampler.Next(std::vector<float>{}).status().code(), StatusCode::kInternal);
+  EXPECT_EQ(sampler.Next(std::vector<float>{nan, nan}, 0).status().code(), StatusCode::kInternal);
+  EXPECT_EQ(sampler.Next(std::vector<float>{-kInfinity}, 0).status().code(), StatusCode::kInternal);
+  EXPECT_EQ(sampler.Next(std::vector<float>{}, 0).status().code(), StatusCode::kInternal);
+}
+
+TEST(SamplerTest, OptionsThatAFloatCannotHoldAreStillMeant) {
+  const std::vector<float> logits = {1.0f, 2.0f, 0.0f};
+  EXPECT_EQ(Draw({.temperature = 1.0, .top_p = 1e-300}, logits, 50),
+            (std::map<int32_t, int>{{1, 50}}));
+  for (const double temperature : {1e-20, 1e-40, 1e-300}) {
+    EXPECT_EQ(Draw({.temperature = temperature}, logits, 50), (std::map<int32_t, int>{{1, 50}}));
+  }
+  EXPECT_EQ(Sampler::Create({.top_k = int64_t{1} << 40})->rule().top_k,
+            std::numeric_limits<int32_t>::max());
 }
 
 TEST(SamplerTest, BadOptionsAreRefused) {
