@@ -276,7 +276,8 @@ Status KvCore::MoveEntry(const KvEntry& entry, const RandomAccessFile& file) {
   moved->extents = std::move(placed.extents);
 
   const Lock commit(*options_.commit_mutex);
-  if (!table_.Contains(entry.identity)) return Status::Ok();  // Deleted; the copy is dead.
+  // Deleted, and the copy is dead. An entry that is too old lies here all the same, and moves.
+  if (table_.SlotOf(entry) == nullptr) return Status::Ok();
   RowBatch batch(options_.rocks);
   batch.Put(Family::kKvIndex, KvEntryKey(entry.identity), EncodeKvEntry(*moved));
   batch.Put(Family::kKvIndex, KvNextSegmentKey(), EncodeNumber(segments_->next_number()));

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "storage/erasure.h"
+#include "storage/kv_entry.h"
 #include "storage/kv_store.h"
 #include "tests/storage/kv_store_fixture.h"
 #include "tests/storage/manual_clock.h"
@@ -114,6 +116,46 @@ TEST_F(KvTtlTest, WhatIsOldGoesBeforeWhatIsNot) {
   EXPECT_EQ(store()->stats().evictions, 0);
   for (int i = 0; i < 4; ++i) {
     EXPECT_TRUE(IsServed(store(), *MakeCache("new" + std::to_string(i))));
+  }
+}
+
+TEST_F(KvTtlTest, CompactionFreesSegmentsThatHoldOldCaches) {
+  AddCached("old");
+  const KvOwner dead = AddCached("dead");
+  clock_.Advance(100);
+  ASSERT_EQ(Must(database_->DeleteDocuments({&dead.document, 1})), 1);
+  const int64_t disk_before = DiskBytes();
+  EXPECT_GE(Must(store()->Compact({.dead_share_min = 0.1})), kCacheDiskBytes);
+  EXPECT_EQ(store()->stats().dead_bytes, 0);
+  EXPECT_EQ(DiskBytes(), disk_before - kCacheDiskBytes);
+  // It moved as it was: of another age, it is served again.
+  store()->SetTtl(docs_, 1'000);
+  EXPECT_TRUE(IsServed(store(), *MakeCache("old")));
+}
+
+TEST_F(KvTtlTest, RoomIsMadeBesideOldCaches) {
+  AddCached("old");
+  const KvOwner dead = AddCached("dead");
+  clock_.Advance(100);
+  Must(database_->DeleteDocuments({&dead.document, 1}));
+  // What lives and the new cache fit; what is dead has to go.
+  ASSERT_TRUE(store()->SetBudget(2 * kCacheDiskBytes + 2 * kKvAlignment).ok());
+  AddCached("new");
+  EXPECT_TRUE(IsServed(store(), *MakeCache("new")));
+  EXPECT_EQ(store()->stats().expirations, 0);
+  EXPECT_LE(DiskBytes(), 2 * kCacheDiskBytes + 2 * kKvAlignment);
+}
+
+TEST_F(KvTtlTest, DocumentsAreErasedBesideOldCaches) {
+  AddCached("old");
+  const KvOwner secret = AddCached("secret");
+  clock_.Advance(100);
+  const auto report = database_->Erase({&secret.document, 1}, {});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->num_caches, 1);
+  const std::string piece = MakeCache("secret")->payloads[0].substr(100, 40);
+  for (const std::string& path : SegmentFiles()) {
+    EXPECT_EQ(ReadFile(path).find(piece), std::string::npos) << path;
   }
 }
 
