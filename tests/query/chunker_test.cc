@@ -1,7 +1,6 @@
 #include "query/chunker.h"
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -249,7 +248,8 @@ double CountedShare(const ExtractedText& document, ChunkerKind kind) {
   return static_cast<double>(num_bytes) / static_cast<double>(document.text.size());
 }
 
-TEST(ChunkerTest, HugeDocumentsTakeLinearTime) {
+// Work is counted, not timed: bytes that the counter of tokens was given.
+TEST(ChunkerTest, HugeDocumentsTakeLinearWork) {
   constexpr size_t kSize = size_t{2} << 20;
   for (const std::string_view unit : {"Lorem ipsum dolor sit amet. ", "a\n\n",
                                       "# h\n\nbody text\n\n", "x", "- i\n", "w ", "| a | b |\n"}) {
@@ -258,11 +258,7 @@ TEST(ChunkerTest, HugeDocumentsTakeLinearTime) {
     while (source.size() < kSize) source += unit;
     const ExtractedText document = Extract(source);
     for (const ChunkerKind kind : {ChunkerKind::kStructure, ChunkerKind::kFixed}) {
-      const auto begin = std::chrono::steady_clock::now();
-      const double share = CountedShare(document, kind);
-      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-      EXPECT_LT(share, 16.0);
-      EXPECT_LT(seconds.count(), 10.0);
+      EXPECT_LT(CountedShare(document, kind), 16.0);
     }
   }
 }

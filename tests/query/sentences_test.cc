@@ -1,6 +1,5 @@
 #include "query/sentences.h"
 
-#include <chrono>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -104,16 +103,16 @@ TEST(SentencesTest, BytesThatAreNotUtf8AreKept) {
   EXPECT_EQ(Split("ab\xFF. Cd\x80 e."), (Sentences{"ab\xFF.", "Cd\x80 e."}));
 }
 
-TEST(SentencesTest, HostileTextTakesLinearTime) {
+// Quadratic work would take minutes, which the runner of the tests does not wait for.
+TEST(SentencesTest, HostileTextIsCutInLinearTime) {
   constexpr size_t kSize = size_t{2} << 20;
   for (const std::string_view unit :
        {".", ". ", "\" ", "( ", ".\"", "a.", "1. ", "# ", "> \n", "e.g. "}) {
     std::string text;
     while (text.size() < kSize) text += unit;
-    const auto begin = std::chrono::steady_clock::now();
-    SplitSentences(text);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    EXPECT_LT(seconds.count(), 5.0) << unit;  // Quadratic would be minutes.
+    const std::vector<ByteRange> sentences = SplitSentences(text);
+    ASSERT_FALSE(sentences.empty()) << unit;
+    EXPECT_LE(sentences.back().end, std::ssize(text)) << unit;
   }
 }
 

