@@ -176,9 +176,9 @@ Result<std::unique_ptr<DeviceKv>> DeviceKvPool::Allocate(int64_t num_tokens,
                                                         std::to_string(state_->given_back.size()));
     }
     slot = state_->free_slots.back();
-    state_->free_slots.pop_back();
     // The slot's page table may still be read for the request that had it.
     INTARSIA_RETURN_IF_ERROR(state_->given_back[static_cast<size_t>(slot)].HoldBack(stream));
+    state_->free_slots.pop_back();
   }
   auto kv = std::make_unique<DeviceKv>(state_.get(), slot, stream);
   INTARSIA_RETURN_IF_ERROR(kv->Extend(num_tokens));

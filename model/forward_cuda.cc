@@ -444,8 +444,9 @@ Status CudaForward::Attend(int32_t layer, float* lse) {
       .lse = lse};
   INTARSIA_ASSIGN_OR_RETURN(const int64_t wanted, kernels::AttentionRowsWorkspaceBytes(params));
   if (wanted > state.attention_space.num_bytes()) {
-    state.num_bytes -= state.attention_space.num_bytes();
+    const int64_t given_back = state.attention_space.num_bytes();
     INTARSIA_RETURN_IF_ERROR(state.Allocate(wanted, &state.attention_space));
+    state.num_bytes -= given_back;
   }
   params.workspace = state.attention_space.data();
   params.workspace_bytes = state.attention_space.num_bytes();

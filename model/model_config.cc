@@ -73,7 +73,7 @@ Status ReadSizes(const Reader& reader, const GgufFile& file, ModelConfig* config
   }
   config->vocab_size = static_cast<int32_t>(embedding->shape[1]);
   if (config->num_heads % config->num_kv_heads != 0 || value_dim != config->head_dim ||
-      config->head_dim % 16 != 0 || config->head_dim > 256) {
+      config->head_dim < 16 || config->head_dim % 16 != 0 || config->head_dim > 256) {
     return Status(StatusCode::kUnsupported,
                   "attention shape is not supported: heads=" + std::to_string(config->num_heads) +
                       " kv_heads=" + std::to_string(config->num_kv_heads) + " head_dim=" +

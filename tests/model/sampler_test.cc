@@ -66,6 +66,21 @@ TEST(SamplerTest, RuledOutTokensAreNeverDrawn) {
             (std::map<int32_t, int>{{1, 100}}));
 }
 
+TEST(SamplerTest, WhatIsNotANumberIsNeverDrawn) {
+  std::vector<float> logits;
+  for (int i = 0; i < 3'000; ++i) {
+    logits.push_back(i % 3 == 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(i));
+  }
+  for (const double temperature : {0.0, 1.0, 10.0}) {
+    const auto counts = Draw({.temperature = temperature, .seed = 5}, logits, 200);
+    // The likeliest stay the likeliest.
+    for (const auto& [token, count] : counts) {
+      EXPECT_NE(token % 3, 0) << temperature;
+      EXPECT_GT(token, 1'500) << temperature;
+    }
+  }
+}
+
 TEST(SamplerTest, LogitsWithoutAFiniteNumberAreAnError) {
   const Sampler sampler = *Sampler::Create({});
   const float nan = std::numeric_limits<float>::quiet_NaN();
