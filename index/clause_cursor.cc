@@ -1,6 +1,7 @@
 #include "index/clause_cursor.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -135,7 +136,10 @@ Result<std::unique_ptr<PostingCursor>> OpenPrefix(const RowReader& rows, const T
     if (merged.empty() || merged.back().id != entry.id) {
       merged.push_back(entry);
     } else {
-      merged.back().frequency += entry.frequency;
+      // Rows may claim any frequency; a sum that wrapped to 0 could not be encoded.
+      constexpr uint64_t kMost = std::numeric_limits<uint32_t>::max();
+      const uint64_t sum = uint64_t{merged.back().frequency} + entry.frequency;
+      merged.back().frequency = static_cast<uint32_t>(std::min(sum, kMost));
     }
   }
   return FromEntries(std::move(merged), lengths);

@@ -268,7 +268,9 @@ Status ReadLinks(ByteReader* reader, int64_t count, faiss::HNSW* hnsw) {
   const bool has_entry =
       hnsw->entry_point >= 0 && hnsw->entry_point < count &&
       hnsw->levels[static_cast<size_t>(hnsw->entry_point)] == hnsw->max_level + 1;
-  if (count > 0 && !has_entry) return Damaged("its entry is out of range");
+  // A graph of no vectors has none, or what is added would be linked to it.
+  const bool is_empty = count == 0 && hnsw->entry_point == -1 && hnsw->max_level == -1;
+  if (!has_entry && !is_empty) return Damaged("its entry is out of range");
   return reader->status();
 }
 

@@ -1,10 +1,13 @@
 #include "index/graph_index.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "tests/index/clustered_vectors.h"
 #include "tests/index/filter_of.h"
 
@@ -155,6 +158,25 @@ TEST(GraphIndexTest, DamagedOrForeignBytesAreRefused) {
   EXPECT_EQ(code(bytes, *other.flat), StatusCode::kCorruption);
   const Made fewer = MakeGraph(59, 64, 1, 59);
   EXPECT_EQ(code(bytes, *fewer.flat), StatusCode::kCorruption);
+}
+
+TEST(GraphIndexTest, AnEmptyGraphThatNamesAnEntryIsRefused) {
+  const Made made = MakeGraph(10, 64, 1, 0);
+  const std::string whole = made.graph->Save();
+  // Behind magic, version, sizes, digest and options; see docs/formats/graph_index.md.
+  for (const size_t offset : {48U, 52U}) {
+    std::string body = whole.substr(0, whole.size() - 16);
+    const int32_t seven = 7;
+    std::memcpy(body.data() + offset, &seven, sizeof(seven));
+    const Checksum checksum = ChecksumOf(body);
+    ByteWriter writer;
+    writer.WriteBytes(body);
+    writer.Write(checksum.low);
+    writer.Write(checksum.high);
+    EXPECT_EQ(GraphIndex::Load(writer.bytes(), made.flat.get()).status().code(),
+              StatusCode::kCorruption)
+        << offset;
+  }
 }
 
 TEST(GraphIndexTest, BadOptionsAreRefused) {
