@@ -4,6 +4,8 @@
 #include <array>
 
 #include "client/shell/dot_command.h"
+#include "client/shell/terminal_text.h"
+#include "query/ast_printer.h"
 #include "query/lexer.h"
 #include "query/options.h"
 
@@ -69,7 +71,10 @@ std::vector<std::string> CompleteLine(std::string_view line,
     }
   }
   for (const std::string& name : names) {
-    if (name.starts_with(word)) words.push_back(name);
+    // Who named a collection may have meant to write to the terminal of whoever lists it.
+    if (SafeLine(name) != name) continue;
+    const std::string written = query::QuoteName(name);
+    if (name.starts_with(word) || written.starts_with(word)) words.push_back(written);
   }
   std::sort(words.begin(), words.end());
   words.erase(std::unique(words.begin(), words.end()), words.end());

@@ -25,6 +25,17 @@ TEST(CompletionTest, NamesAndOptionsAreOffered) {
   EXPECT_EQ(CompleteLine("ANSWER 'q' FROM x WITH (k = 3, propa", {}), (Words{"propagate"}));
 }
 
+TEST(CompletionTest, NamesAreWrittenAsAStatementReadsThem) {
+  const std::vector<std::string> names = {"my docs", "my_docs", "order"};
+  EXPECT_EQ(CompleteLine("SELECT * FROM my", names), (Words{"\"my docs\"", "my_docs"}));
+  EXPECT_EQ(CompleteLine("SELECT * FROM \"my", names), (Words{"\"my docs\""}));
+  EXPECT_EQ(CompleteLine("DESCRIBE orde", names), (Words{"\"order\"", "order"}));
+}
+
+TEST(CompletionTest, ANameThatControlsTheTerminalIsNotOffered) {
+  EXPECT_EQ(CompleteLine("DESCRIBE doc", {"docs", "docs\x1B]0;x\a", "doc\ns"}), (Words{"docs"}));
+}
+
 TEST(CompletionTest, NothingIsOfferedForNoWord) {
   EXPECT_EQ(CompleteLine("", {"a"}), (Words{}));
   EXPECT_EQ(CompleteLine("SELECT ", {"a"}), (Words{}));
