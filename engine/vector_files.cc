@@ -25,14 +25,6 @@ std::optional<uint64_t> TakeNumber(std::string_view* text, std::string_view behi
   return number;
 }
 
-std::array<uint8_t, 16> BytesOfHex(const std::string& hex) {
-  std::array<uint8_t, 16> bytes{};
-  for (size_t i = 0; i < bytes.size() && 2 * i + 2 <= hex.size(); ++i) {
-    std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, bytes[i], 16);
-  }
-  return bytes;
-}
-
 }  // namespace
 
 VectorFiles::VectorFiles(storage::Database* database, FileSystem* file_system)
@@ -40,7 +32,7 @@ VectorFiles::VectorFiles(storage::Database* database, FileSystem* file_system)
       file_system_(file_system),
       folder_(database->path() + "/index"),
       is_writable_(database->access() != storage::AccessMode::kReadOnly),
-      uuid_(BytesOfHex(database->uuid())) {
+      uuid_(database->uuid()) {
   if (is_writable_) Sweep();
 }
 

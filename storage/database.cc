@@ -301,7 +301,7 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path,
 
 const std::string& Database::path() const { return core_->path; }
 AccessMode Database::access() const { return core_->options.access; }
-std::string Database::uuid() const { return core_->format.UuidHex(); }
+std::array<uint8_t, 16> Database::uuid() const { return core_->format.uuid; }
 ReadView Database::Read() const { return ReadView(core_.get()); }
 KvStore* Database::kv() { return core_->kv.get(); }
 

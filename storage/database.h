@@ -10,6 +10,7 @@
 // Format: docs/formats/directory.md
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -85,8 +86,8 @@ class Database {
 
   const std::string& path() const;
   AccessMode access() const;
-  // 32 hexadecimal digits, drawn when the directory was created.
-  std::string uuid() const;
+  // Drawn when the directory was created; copies of the database have the same.
+  std::array<uint8_t, 16> uuid() const;
 
   // The state after the last commit.
   ReadView Read() const;

@@ -34,16 +34,6 @@ bool IsDamagedVersion(std::string_view bytes) {
 
 }  // namespace
 
-std::string DirectoryFormat::UuidHex() const {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (const uint8_t byte : uuid) {
-    text.push_back(kDigits[byte >> 4]);
-    text.push_back(kDigits[byte & 15]);
-  }
-  return text;
-}
-
 DirectoryFormat NewDirectoryFormat() {
   DirectoryFormat format;
   std::random_device random;

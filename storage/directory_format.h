@@ -26,8 +26,6 @@ struct DirectoryFormat {
   std::string_view uuid_view() const {
     return {reinterpret_cast<const char*>(uuid.data()), uuid.size()};
   }
-  // 32 hexadecimal digits.
-  std::string UuidHex() const;
 };
 
 // A format of this version with a random uuid.

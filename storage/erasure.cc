@@ -7,6 +7,7 @@
 #include "storage/database.h"
 #include "storage/database_core.h"
 #include "storage/kv_core.h"
+#include "storage/kv_refs.h"
 
 namespace intarsia::storage {
 namespace {
@@ -108,7 +109,7 @@ Status Eraser::AddText(const Document& document, int64_t stride) {
 Status Eraser::AddCaches(const Document& document) {
   KvCore* const kv = core_->kv->core();
   INTARSIA_ASSIGN_OR_RETURN(const std::set<Digest> identities,
-                            kv->CachesOfDocument(document.collection, document.id));
+                            kv->CachesBelow(KvDocumentPrefix(document.collection, document.id)));
   std::vector<uint8_t> payload;
   for (const Digest& identity : identities) {
     if (!caches_.insert(identity).second) continue;

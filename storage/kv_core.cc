@@ -386,13 +386,7 @@ KvStats KvCore::stats() const {
 }
 
 Result<KvUsage> KvCore::UsageBelow(const std::string& prefix) const {
-  std::set<Digest> identities;
-  RowCursor row = options_.rocks->ScanPrefix(Family::kKvRefs, prefix, nullptr);
-  for (; row.Valid(); row.Next()) {
-    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
-    identities.insert(identity);
-  }
-  INTARSIA_RETURN_IF_ERROR(row.status());
+  INTARSIA_ASSIGN_OR_RETURN(const std::set<Digest> identities, CachesBelow(prefix));
   KvUsage usage;
   for (const Digest& identity : identities) {
     const std::optional<KvTable::Retained> cache = table_.Look(identity);

@@ -75,8 +75,8 @@ class KvCore {
   Result<int64_t> DropExpired();
   Status SetBudget(int64_t bytes_max);
   Status SetMemoryBudget(int64_t bytes_max);
-  // The caches of the document's chunks.
-  Result<std::set<Digest>> CachesOfDocument(CollectionId collection, DocumentId document) const;
+  // The caches of all owners below a prefix of storage/kv_refs.h. Errors: kIo, kCorruption.
+  Result<std::set<Digest>> CachesBelow(const std::string& prefix) const;
   // Where the caches that are there lie: extents by the name of their segment, in order.
   std::map<std::string, std::vector<KvExtent>> LiveExtents() const;
   KvMemory* memory() { return &memory_; }
@@ -103,6 +103,9 @@ class KvCore {
   Result<KvHandle> HandleOf(KvTable::Pinned pinned, const Digest& identity, KvTable::Use use);
   // Takes an entry that left the table out of memory too.
   int64_t RemoveFromTable(const Digest& identity);
+  // Removes the entries that nobody uses or retains, one after the other, until no more bytes live
+  // than `live_bytes_goal`; returns how many went. Takes the commit mutex.
+  Result<int64_t> DropUnused(const std::vector<Digest>& identities, int64_t live_bytes_goal);
   Status CheckWritable() const;
   // The entries of the chunks' caches; counts the chunks that have none. The commit mutex is held.
   Result<std::vector<KvTable::Retained>> CachesOf(std::span<const KvOwner> chunks,

@@ -13,6 +13,8 @@ namespace {
 
 using Lock = std::lock_guard<std::mutex>;
 
+constexpr int64_t kAll = -1;  // Fewer live bytes than there can be.
+
 Status DoesNotFit(std::string_view tier, int64_t needed, int64_t bytes_max,
                   std::string_view remedy) {
   return Status(StatusCode::kResourceExhausted,
@@ -170,28 +172,14 @@ Result<int64_t> KvCore::DropExpired() {
   INTARSIA_RETURN_IF_ERROR(CheckWritable());
   const std::vector<Digest> expired = table_.ListExpired();
   if (expired.empty()) return int64_t{0};
-  const Lock commit(*options_.commit_mutex);
-  RowBatch batch(options_.rocks);
-  KvRefRemoval removal(options_.rocks, &batch);
-  int64_t num_dropped = 0;
-  for (const Digest& identity : expired) {
-    // As in Evict: first out of memory, so that nobody can take it up any more.
-    if (!table_.RemoveUnused(identity)) continue;
-    memory_.Remove(identity);
-    ++num_dropped;
-    ++num_expirations_;
-    INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(identity));
-  }
-  INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kBuffer));
-  RemoveEmptySegments();
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_dropped, DropUnused(expired, kAll));
+  num_expirations_ += num_dropped;
   return num_dropped;
 }
 
-Result<std::set<Digest>> KvCore::CachesOfDocument(CollectionId collection,
-                                                  DocumentId document) const {
+Result<std::set<Digest>> KvCore::CachesBelow(const std::string& prefix) const {
   std::set<Digest> identities;
-  RowCursor row =
-      options_.rocks->ScanPrefix(Family::kKvRefs, KvDocumentPrefix(collection, document), nullptr);
+  RowCursor row = options_.rocks->ScanPrefix(Family::kKvRefs, prefix, nullptr);
   for (; row.Valid(); row.Next()) {
     INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
     identities.insert(identity);

@@ -191,21 +191,30 @@ Status KvCore::Evict(int64_t live_bytes_goal) {
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
     return std::tie(a.worth, a.identity) < std::tie(b.worth, b.identity);
   });
+  std::vector<Digest> worst_first;
+  for (const Candidate& row : candidates) worst_first.push_back(row.identity);
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t num_dropped, DropUnused(worst_first, live_bytes_goal));
+  num_evictions_ += num_dropped;
+  return Status::Ok();
+}
+
+Result<int64_t> KvCore::DropUnused(const std::vector<Digest>& identities, int64_t live_bytes_goal) {
   const Lock commit(*options_.commit_mutex);
   RowBatch batch(options_.rocks);
   KvRefRemoval removal(options_.rocks, &batch);
-  for (const Candidate& row : candidates) {
+  int64_t num_dropped = 0;
+  for (const Digest& identity : identities) {
     if (live_bytes() <= live_bytes_goal) break;
     // First out of memory, so that nobody can take it up any more. If the write fails, the next
     // Open finds the entry again or, with its segment gone, drops it.
-    if (!table_.RemoveUnused(row.identity)) continue;
-    memory_.Remove(row.identity);
-    ++num_evictions_;
-    INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(row.identity));
+    if (!table_.RemoveUnused(identity)) continue;
+    memory_.Remove(identity);
+    ++num_dropped;
+    INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(identity));
   }
   INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kBuffer));
   RemoveEmptySegments();
-  return Status::Ok();
+  return num_dropped;
 }
 
 Result<int64_t> KvCore::Compact(double dead_share_min) {

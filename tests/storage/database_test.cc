@@ -1,5 +1,6 @@
 #include "storage/database.h"
 
+#include <array>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -28,7 +29,7 @@ std::set<std::string> Inventory(const std::string& path) {
 
 TEST(DatabaseTest, ReopenFindsCatalogAndUuid) {
   const TemporaryDirectory directory;
-  std::string uuid;
+  std::array<uint8_t, 16> uuid{};
   ModelId model = 0;
   {
     const auto database = OpenDatabase(directory / "kb");
@@ -39,7 +40,7 @@ TEST(DatabaseTest, ReopenFindsCatalogAndUuid) {
   }
   const auto database = OpenDatabase(directory / "kb/");
   EXPECT_EQ(database->uuid(), uuid);
-  EXPECT_EQ(uuid.size(), 32U);
+  EXPECT_NE(uuid, OpenDatabase(directory / "other")->uuid());
   const ReadView view = database->Read();
   ModelInfo want = SampleModel("e5", ModelType::kEmbedding);
   want.id = model;
@@ -170,7 +171,7 @@ TEST(DatabaseTest, ForeignDirectoryIsRefusedAndLeftAlone) {
 
 TEST(DatabaseTest, InterruptedCreationIsResumed) {
   const TemporaryDirectory directory;
-  std::string uuid;
+  std::array<uint8_t, 16> uuid{};
   {
     const auto database = OpenDatabase(directory / "kb");
     uuid = database->uuid();
@@ -196,7 +197,7 @@ TEST(DatabaseTest, FormatOfAnotherDatabaseIsCorruption) {
 
 TEST(DatabaseTest, ADamagedFormatIsMadeAnew) {
   const TemporaryDirectory directory;
-  std::string uuid;
+  std::array<uint8_t, 16> uuid{};
   {
     const auto database = OpenDatabase(directory / "kb");
     uuid = database->uuid();
