@@ -6,18 +6,17 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <span>
-#include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "base/thread_pool.h"
-#include "bench/end_to_end/next_token_quality.h"
 #include "bench/end_to_end/require.h"
-#include "bench/end_to_end/sample_tokens.h"
+#include "bench/end_to_end/window_comparison.h"
 #include "kernels/device.h"
 #include "model/cuda_forward.h"
 #include "model/cuda_transformer.h"
@@ -28,30 +27,21 @@
 namespace intarsia::bench {
 namespace {
 
-struct Arguments {
-  std::string model = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
-  std::string text = "docs";
-  int64_t num_windows = 16;
-  int64_t window_tokens = 512;
-  int64_t num_rows = 128;
-  int32_t device = 0;
-};
-
 // A model on the device with what a pass over a window needs.
 class DeviceModel {
  public:
   DeviceModel(const model::GgufFile& file, const model::CudaTransformerOptions& options,
-              const Arguments& arguments, ThreadPool* pool)
-      : transformer_(Require(model::CudaTransformer::Load(file, arguments.device, pool, options))),
+              const WindowOptions& windows, int32_t device, ThreadPool* pool)
+      : transformer_(Require(model::CudaTransformer::Load(file, device, pool, options))),
         stream_(Require(kernels::DeviceStream::Create(kernels::StreamPriority::kNormal))),
         pages_(Require(model::DeviceKvPool::Create(
             transformer_->config(),
-            {.budget_bytes = BudgetBytes(transformer_->config(), arguments.window_tokens)},
+            {.budget_bytes = BudgetBytes(transformer_->config(), windows.window_tokens)},
             stream_.get()))),
-        kv_(Require(pages_->Allocate(arguments.window_tokens, stream_.get()))),
+        kv_(Require(pages_->Allocate(windows.window_tokens, stream_.get()))),
         forward_(Require(model::CudaForward::Create(
             *transformer_,
-            {.num_rows_max = arguments.window_tokens, .num_logit_rows_max = arguments.num_rows},
+            {.num_rows_max = windows.window_tokens, .num_logit_rows_max = windows.num_rows},
             stream_.get()))) {}
 
   // Logits [num_rows, vocab_size] of the last rows of a window.
@@ -97,13 +87,12 @@ struct Form {
   model::CudaTransformerOptions options;
 };
 
-void Compare(const Arguments& arguments) {
-  Require(kernels::UseDevice(arguments.device));
+void Compare(const WindowOptions& options, int32_t device) {
+  Require(kernels::UseDevice(device));
   ThreadPool pool(0);
-  const auto file = Require(model::GgufFile::Open(arguments.model, FileSystem::Local()));
+  const auto file = Require(model::GgufFile::Open(options.model, FileSystem::Local()));
   const auto tokenizer = Require(model::LoadTokenizer(*file));
-  const SampleTokens sample = Require(ReadSampleTokens(
-      arguments.text, arguments.num_windows * arguments.window_tokens + 1, *tokenizer));
+  const SampleTokens sample = Require(ReadWindows(options, *tokenizer));
   const std::vector<Form> forms = {
       {"bf16", {}},
       {"fp8", {.compute = model::CudaCompute::kFp8, .fp8_rows_min = 0}},
@@ -116,56 +105,26 @@ void Compare(const Arguments& arguments) {
         .fp8_rows_min = 0,
         .fp8_sums = kernels::Fp8Sums::kFast}}};
   std::vector<std::unique_ptr<DeviceModel>> models;
-  std::vector<NextTokenQuality> qualities;
-  std::printf("%s on %s; %s; %lld windows of %lld tokens, the last %lld of each\n",
-              arguments.model.substr(arguments.model.rfind('/') + 1).c_str(),
-              Require(kernels::QueryDevice(arguments.device)).name.c_str(), sample.source.c_str(),
-              static_cast<long long>(arguments.num_windows),
-              static_cast<long long>(arguments.window_tokens),
-              static_cast<long long>(arguments.num_rows));
+  std::vector<ComparedWay> ways;
+  PrintWindows(options, sample, " on " + Require(kernels::QueryDevice(device)).name);
   for (const Form& form : forms) {
-    models.push_back(std::make_unique<DeviceModel>(*file, form.options, arguments, &pool));
-    qualities.emplace_back(form.name);
+    models.push_back(std::make_unique<DeviceModel>(*file, form.options, options, device, &pool));
+    ways.push_back(
+        {NextTokenQuality(form.name), std::bind_front(&DeviceModel::Logits, models.back().get())});
     std::printf("%s: %.1f MB of weights\n", form.name,
                 static_cast<double>(models.back()->weight_bytes()) * 1e-6);
   }
-  for (int64_t window = 0; window < arguments.num_windows; ++window) {
-    const int64_t begin = window * arguments.window_tokens;
-    const auto piece = [&](int64_t first, int64_t count) {
-      return std::span(sample.ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-    };
-    const int64_t next = begin + arguments.window_tokens - arguments.num_rows + 1;
-    std::vector<float> reference;
-    for (size_t i = 0; i < models.size(); ++i) {
-      const std::vector<float> logits =
-          models[i]->Logits(piece(begin, arguments.window_tokens), arguments.num_rows);
-      if (reference.empty()) reference = logits;
-      qualities[i].AddAll(reference, logits, piece(next, arguments.num_rows));
-    }
-  }
-  std::printf("\n");
-  NextTokenQuality::ReportHeading("bf16");
-  for (const NextTokenQuality& quality : qualities) quality.Report();
+  CompareWindows(options, sample, "bf16", &ways);
 }
 
 int Main(int argc, char** argv) {
-  Arguments arguments;
+  WindowOptions options = {.num_windows = 16};
+  int32_t device = 0;
   CLI::App app("What products in fp8 change in the next token, against bf16, on a device.");
-  app.add_option("--model", arguments.model, "GGUF file")->check(CLI::ExistingFile);
-  app.add_option("--text", arguments.text, "folder whose Markdown files are the text");
-  app.add_option("--windows", arguments.num_windows, "pieces of text")
-      ->check(CLI::Range(1, 10'000));
-  app.add_option("--tokens", arguments.window_tokens, "tokens of a piece")
-      ->check(CLI::Range(2, 1 << 16));
-  app.add_option("--rows", arguments.num_rows, "tokens of a piece that are compared")
-      ->check(CLI::Range(1, 1 << 12));
-  app.add_option("--device", arguments.device, "index of the device")->check(CLI::Range(0, 1023));
+  AddWindowOptions(&app, &options);
+  app.add_option("--device", device, "index of the device")->check(CLI::Range(0, 1023));
   CLI11_PARSE(app, argc, argv);
-  if (arguments.num_rows > arguments.window_tokens) {
-    std::fprintf(stderr, "gpu_compute_quality: --rows must not be above --tokens\n");
-    return 2;
-  }
-  Compare(arguments);
+  Compare(options, device);
   return 0;
 }
 
