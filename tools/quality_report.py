@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Tables and plots of what bench/end_to_end measures.
 
-  tools/quality_report.py QUALITY.jsonl [--model FILE] [--out SVG]
-    Reads what fusion_quality wrote and prints a Markdown table: for each policy the mean and its
+  tools/quality_report.py QUALITY.jsonl ... [--model FILE] [--out SVG] [--against POLICY]
+    Reads what fusion_quality wrote, in one file or several, and prints a Markdown table: for each
+    policy the mean and its
     standard error over the questions. KL1 is the divergence (nats) of the first answer token from
     the full prefill's, tfKL the mean over its answer; agree, the share of its tokens that come
     first here too; exact, the same greedy answer; the F1 column, F1 minus that of the full prefill,
     by question. The last column is KL1 minus that of deviation without propagation (CacheBlend's
-    rule) at the same ratio, by question.
+    rule) at the same ratio, by question. A second table has KL1 alone, selectors by ratios.
+    --against attention/two_sided/0.150 adds KL1 minus that of this policy, by question.
     Plots KL1 against the ratio to docs/plots/fusion_quality_<model>.svg.
 
   tools/quality_report.py --prefill PREFILL.json [--out SVG]
@@ -20,6 +22,7 @@ import collections
 import json
 import math
 import pathlib
+import re
 import statistics
 import sys
 
@@ -35,23 +38,25 @@ def fail(message):
     raise SystemExit(f"quality_report: {message}")
 
 
-def read_rows(path):
-    """{(selector, propagation, ratio): {question: row}}; the reference is ("reference", "", 1)."""
-    policies = collections.defaultdict(dict)
+def key_of(policy):
+    """(selector, propagation, ratio); the reference is ("reference", "", 1)."""
+    parts = policy.split("/")
+    if len(parts) == 4:  # how the caches were kept at rest is part of the selector's name
+        parts = [parts[0] + " " + parts[3], *parts[1:3]]
+    return (parts[0], parts[1], float(parts[2])) if len(parts) == 3 else (parts[0], "", 1.0)
+
+
+def read_rows(path, policies):
+    """Adds {key_of(policy): {question: row}}."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            parts = row["policy"].split("/")
-            if len(parts) == 4:  # how the caches were kept at rest is part of the selector's name
-                parts = [parts[0] + " " + parts[3], *parts[1:3]]
-            key = (parts[0], parts[1], float(parts[2])) if len(parts) == 3 else (parts[0], "", 1.0)
-            policies[key][row["question"]] = row
+            policies[key_of(row["policy"])][row["question"]] = row
         except (ValueError, KeyError, TypeError) as error:
             # A run that was killed leaves half a line; the next run goes on behind it.
             print(f"quality_report: {path}:{number} is passed over: {error!r}", file=sys.stderr)
-    return policies
 
 
 def mean_and_error(values):
@@ -117,6 +122,34 @@ def print_table(policies, reference):
               f"{statistics.median(row['total_ms'] for row in rows):.0f} ms (median).")
 
 
+def print_by_ratio(policies):
+    """KL1 alone: a row for each selector and propagation, a column for each ratio."""
+    ratios = sorted({ratio for selector, _, ratio in policies if selector not in ("none", "full")})
+    kinds = sorted({key[:2] for key in policies if key[0] not in ("none", "full")})
+    if not ratios:
+        return
+    print("\n| KL1 | " + " | ".join(f"{ratio:g}" for ratio in ratios) + " |")
+    print("|---" * (len(ratios) + 1) + "|")
+    for kind in kinds:
+        cells = [policies.get((*kind, ratio), {}) for ratio in ratios]
+        print(f"| {kind[0]}{PROPAGATIONS.get(kind[1], ', ' + kind[1])} | " + " | ".join(
+            re.sub(r"\b0\.", ".", with_error(values_of(rows, "kl1"))) if rows else "-"
+            for rows in cells) + " |")
+
+
+def print_against(policies, baseline):
+    """KL1 minus that of one policy, by question."""
+    others = policies.get(key_of(baseline))
+    if not others:
+        fail(f"no policy {baseline} in these figures")
+    print(f"\n| KL1 less that of {policy_name(key_of(baseline))} | n | |\n|---|---|---|")
+    for key in sorted(policies, key=lambda key: (key[2], key[0], key[1])):
+        differences = paired(policies[key], others, "kl1")
+        if key != key_of(baseline) and differences:
+            print(f"| {policy_name(key)} | {len(differences)} | "
+                  f"{with_error(differences, 4, is_signed=True)} |")
+
+
 def quality_plot(policies, model):
     lines = collections.defaultdict(list)
     for (selector, propagation, ratio), rows in sorted(policies.items()):
@@ -145,14 +178,19 @@ def write_plot(plot, path):
     print(f"\nplot: {path}", file=sys.stderr)
 
 
-def report_quality(path, model, out):
-    if not path.exists():
-        fail(f"no {path}; `make quality` writes it")
-    policies = read_rows(path)
+def report_quality(paths, model, out, baseline=None):
+    policies = collections.defaultdict(dict)
+    for path in paths:
+        if not path.exists():
+            fail(f"no {path}; `make quality` writes it")
+        read_rows(path, policies)
     reference = policies.pop(("reference", "", 1.0), {})
     if not policies:
-        fail(f"no policy in {path}")
+        fail(f"no policy in {', '.join(str(path) for path in paths)}")
     print_table(policies, reference)
+    print_by_ratio(policies)
+    if baseline is not None:
+        print_against(policies, baseline)
     plot = quality_plot(policies, model)
     if plot is not None:
         write_plot(plot, out or PLOTS / f"fusion_quality_{model.lower()}.svg")
@@ -183,19 +221,20 @@ def report_prefill(path, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("quality", nargs="?", type=pathlib.Path, help="rows of fusion_quality")
+    parser.add_argument("quality", nargs="*", type=pathlib.Path, help="rows of fusion_quality")
     parser.add_argument("--model", type=pathlib.Path, help="model file, for its name")
     parser.add_argument("--prefill", type=pathlib.Path, help="figures of prefill_bench")
     parser.add_argument("--out", type=pathlib.Path, help="where to write the plot")
+    parser.add_argument("--against", help="a policy that the others are compared with")
     arguments = parser.parse_args()
-    if (arguments.quality is None) == (arguments.prefill is None):
+    if bool(arguments.quality) == (arguments.prefill is not None):
         fail("want either QUALITY.jsonl or --prefill PREFILL.json")
     if arguments.prefill is not None:
         report_prefill(arguments.prefill, arguments.out)
     else:
         model = arguments.model.name.removesuffix(".gguf") if arguments.model else \
-            arguments.quality.stem
-        report_quality(arguments.quality, model, arguments.out)
+            arguments.quality[0].stem
+        report_quality(arguments.quality, model, arguments.out, arguments.against)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ class QualityReportTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def run_quality(self, lines):
+    def run_quality(self, lines, baseline=None):
         """(table lines, standard error, the plot's text)"""
         rows, plot = self.folder / "rows.jsonl", self.folder / "plot.svg"
         rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            quality_report.report_quality(rows, "A<B", plot)
+            quality_report.report_quality([rows], "A<B", plot, baseline)
         return out.getvalue().splitlines(), err.getvalue(), plot.read_text(encoding="utf-8")
 
     def sample(self):
@@ -58,6 +58,19 @@ class QualityReportTest(unittest.TestCase):
         table, _, _ = self.run_quality([*self.sample(), again])
         self.assertTrue(any("| attention, propagated 0.15 | 2 | 0.300 ± 0.200 |" in line
                             for line in table))
+
+    def test_a_second_table_has_selectors_by_ratios(self):
+        more = json.dumps(row(0, "attention/two_sided/0.300", 0.05))
+        table, _, _ = self.run_quality([*self.sample(), more])
+        begin = table.index("| KL1 | 0.15 | 0.3 |")
+        self.assertEqual(table[begin + 2], "| attention, propagated | .200 ± .100 | .050 ± .000 |")
+        self.assertEqual(table[begin + 3], "| deviation | .600 ± .100 | - |")
+
+    def test_a_policy_is_compared_with_the_others_by_question(self):
+        table, _, _ = self.run_quality(self.sample(), "attention/two_sided/0.150")
+        self.assertEqual(table[-1], "| deviation 0.15 | 2 | +0.4000 ± 0.0000 |")
+        with self.assertRaisesRegex(SystemExit, "no policy stride"):
+            self.run_quality(self.sample(), "stride/off/0.150")
 
     def test_half_a_line_is_named_and_passed_over(self):
         table, errors, _ = self.run_quality([*self.sample(), '{"question": 3, "pol'])
@@ -88,9 +101,9 @@ class QualityReportTest(unittest.TestCase):
         empty = self.folder / "empty.jsonl"
         empty.write_text("", encoding="utf-8")
         with self.assertRaisesRegex(SystemExit, "no policy"):
-            quality_report.report_quality(empty, "m", None)
+            quality_report.report_quality([empty], "m", None)
         with self.assertRaisesRegex(SystemExit, "fusion_quality|make quality"):
-            quality_report.report_quality(self.folder / "absent.jsonl", "m", None)
+            quality_report.report_quality([self.folder / "absent.jsonl"], "m", None)
 
 
 if __name__ == "__main__":
