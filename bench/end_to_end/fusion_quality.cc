@@ -21,19 +21,16 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
-#include "bench/end_to_end/chunk_caches.h"
+#include "bench/end_to_end/quality_machine.h"
 #include "bench/end_to_end/quality_metrics.h"
 #include "engine/device_choice.h"
-#include "engine/device_provider.h"
 #include "engine/fusion/fused_prefill.h"
-#include "engine/fusion/fusion_backend.h"
 #include "engine/kv_gate.h"
 #include "engine/log_probabilities.h"
 #include "kernels/softmax.h"
 #include "model/chat_format.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
-#include "model/transformer.h"
 
 namespace intarsia::bench {
 namespace {
@@ -132,15 +129,6 @@ std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& 
   return policies;
 }
 
-// A prompt that was run, on the CPU or on a device.
-struct Context {
-  std::vector<float> logits;
-  engine::FusionUsage usage;
-  engine::FusionTiming timing;
-  std::unique_ptr<model::KvCache> cache;  // on the CPU
-  std::unique_ptr<engine::FusedRun> run;  // on a device
-};
-
 bool EndsInMidLine(const std::string& path) {
   std::ifstream file(path, std::ios::ate);
   if (!file || file.tellg() <= 0) return false;
@@ -167,17 +155,12 @@ class Evaluation {
     header_ = Require(chat.EncodeHeader(*tokenizer_, kSystem, kUserPrefix));
     tail_ = chat.TailPieces("\nAnswer:");
     const auto device = Require(engine::ParseDeviceChoice(arguments.device));
-    if (device.kind == engine::DeviceChoice::Kind::kCuda) {
-      device_ = Require(engine::LocalDevices()->Load(
-          *file_, {.index = device.index, .kv_bytes_max = 0, .threads = &pool_}));
-      caches_ = Require(MakeDeviceCaches(*file_, device.index, header_, &pool_));
-    } else {
-      const bool is_bf16 =
-          arguments.compute == "bf16" || (arguments.compute == "auto" && kernels::HasFastBf16());
-      const auto compute = is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
-      transformer_ = Require(model::Transformer::Load(*file_, {.compute = compute}, &pool_));
-      caches_ = Require(MakeCpuCaches(*transformer_, header_));
-    }
+    const bool is_device = device.kind == engine::DeviceChoice::Kind::kCuda;
+    machine_ = Require(MakeQualityMachine(*file_, header_,
+                                          {.device = is_device ? device.index : -1,
+                                           .compute = arguments.compute,
+                                           .num_new_tokens_max = kAnswerTokensMax,
+                                           .pool = &pool_}));
     for (const std::string& kv_dtype : arguments.kv_dtypes) {
       const std::vector<Policy> policies =
           WithDepths(arguments.question_depths, ListPolicies(arguments, kv_dtype));
@@ -229,73 +212,33 @@ class Evaluation {
            tokenizer_->Piece(token).find('\n') != std::string_view::npos;
   }
 
-  Context Start(const engine::Prompt& prompt, const engine::FusionOptions& options) const {
-    Context context;
-    if (device_ != nullptr) {
-      auto started = Require(device_->Prefill(prompt, options, kAnswerTokensMax, nullptr));
-      context.logits = std::move(started.logits);
-      context.usage = started.usage;
-      context.timing = started.timing;
-      context.run = std::move(started.run);
-      return context;
-    }
-    auto fused =
-        Require(engine::FusedPrefill(*transformer_, prompt, options, kAnswerTokensMax, nullptr));
-    context.logits = std::move(fused.logits);
-    context.usage = fused.usage;
-    context.timing = fused.timing;
-    context.cache = std::move(fused.cache);
-    return context;
-  }
-
-  // The logits of one more token.
-  std::vector<float> Next(const Context& context, int32_t token, int64_t position) const {
-    if (context.run != nullptr) {
-      const engine::FusedStep step = Require(context.run->Step(token, position, nullptr));
-      return {step.logits.begin(), step.logits.end()};
-    }
-    const auto at = static_cast<int32_t>(position);
-    return Require(
-        transformer_->Forward({.tokens = {&token, 1}, .positions = {&at, 1}}, context.cache.get()));
-  }
-
   static int32_t First(const std::vector<float>& logits) {
     return static_cast<int32_t>(kernels::ArgMax(logits.data(), std::ssize(logits)));
   }
 
   // Continues greedily behind the prompt, whose tokens end before `position`. As long as that gives
   // `answer`, what `forced` says of it need not be computed again.
-  std::vector<int32_t> Greedy(const Context& context, int64_t position,
-                              const std::vector<int32_t>& answer, const Forced& forced) const {
-    std::vector<int32_t> tokens = {First(context.logits)};
+  std::vector<int32_t> Greedy(QualityRun* run, int64_t position, const std::vector<int32_t>& answer,
+                              const Forced& forced) const {
+    std::vector<int32_t> tokens = {First(run->logits)};
     bool is_same = true;
     while (!IsStop(tokens.back()) && std::ssize(tokens) < kAnswerTokensMax) {
       const size_t at = tokens.size() - 1;
       is_same = is_same && at + 1 < answer.size() && tokens[at] == answer[at];
-      tokens.push_back(is_same
-                           ? forced.firsts[at + 1]
-                           : First(Next(context, tokens[at], position + static_cast<int64_t>(at))));
+      tokens.push_back(is_same ? forced.firsts[at + 1]
+                               : First(Require(run->Continue(
+                                     {&tokens[at], 1}, position + static_cast<int64_t>(at)))));
     }
     return tokens;
   }
 
-  Forced Force(const Context& context, const std::vector<int32_t>& answer, int64_t position) const {
+  Forced Force(QualityRun* run, const std::vector<int32_t>& answer, int64_t position) const {
     Forced forced;
-    forced.logits = {context.logits};
+    forced.logits = {run->logits};
     const std::span<const int32_t> tokens(answer.data(), answer.size() - 1);
-    if (context.run != nullptr) {
-      for (const int32_t token : tokens) {
-        forced.logits.push_back(Next(context, token, position++));
-      }
-    } else if (!tokens.empty()) {
-      std::vector<int32_t> positions(tokens.size());
-      std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
-      const std::vector<float> logits =
-          Require(transformer_->Forward({.tokens = tokens,
-                                         .positions = positions,
-                                         .num_logit_rows = static_cast<int32_t>(tokens.size())},
-                                        context.cache.get()));
-      const auto vocab = static_cast<int64_t>(context.logits.size());
+    if (!tokens.empty()) {
+      const std::vector<float> logits = Require(run->Continue(tokens, position));
+      const auto vocab = std::ssize(run->logits);
       for (auto row = logits.begin(); row != logits.end(); row += vocab) {
         forced.logits.emplace_back(row, row + vocab);
       }
@@ -335,26 +278,26 @@ class Evaluation {
       engine::PromptPart& part = parts.emplace_back();
       part.tokens = Require(tokenizer_->Encode(text, model::SpecialTokens::kAsText));
     }
-    const engine::PromptPart header = {.tokens = header_, .cached = &caches_->header()};
+    const engine::PromptPart header = {.tokens = header_, .cached = &machine_->header()};
     const engine::Prompt uncached =
         Require(engine::Prompt::Create({.tokens = header_, .cached = nullptr}, parts, suffix));
-    const Context full = Start(uncached, {});
+    const auto full = Require(machine_->Run(uncached, {}));
     Reference reference;
-    reference.answer = Greedy(full, uncached.num_tokens(), {}, {});
+    reference.answer = Greedy(full.get(), uncached.num_tokens(), {}, {});
     reference.text = AnswerText(reference.answer);
     reference.log_probabilities.resize(reference.answer.size());
-    const Forced forced = Force(full, reference.answer, uncached.num_tokens());
+    const Forced forced = Force(full.get(), reference.answer, uncached.num_tokens());
     pool_.ParallelFor(std::ssize(forced.logits), [&](int64_t row, int) {
       const auto at = static_cast<size_t>(row);
       reference.log_probabilities[at] = engine::LogProbabilities(forced.logits[at]);
     });
-    WriteRow(index, "reference", full, 0.0, 0.0, 1.0, reference.text, reference, question);
+    WriteRow(index, "reference", *full, 0.0, 0.0, 1.0, reference.text, reference, question);
     for (const std::string& kv_dtype : arguments_.kv_dtypes) {
       const auto has_dtype = [&](const Policy& policy) { return policy.kv_dtype == kv_dtype; };
       if (std::ranges::none_of(todo, has_dtype)) continue;
       std::vector<std::unique_ptr<engine::MemoryKv>> caches;
       for (engine::PromptPart& part : parts) {
-        caches.push_back(Require(caches_->Build(part.tokens, engine::KvFormNamed(kv_dtype))));
+        caches.push_back(Require(machine_->Build(part.tokens, engine::KvFormNamed(kv_dtype))));
         part.cached = caches.back().get();
       }
       const engine::Prompt prompt = Require(engine::Prompt::Create(header, parts, suffix));
@@ -366,8 +309,8 @@ class Evaluation {
 
   void RunPolicy(int index, const Policy& policy, const engine::Prompt& prompt,
                  const Reference& reference, const nlohmann::json& question) {
-    const Context context = Start(prompt, policy.options);
-    const Forced forced = Force(context, reference.answer, prompt.num_tokens());
+    const auto run = Require(machine_->Run(prompt, policy.options));
+    const Forced forced = Force(run.get(), reference.answer, prompt.num_tokens());
     std::vector<double> kl(forced.logits.size());
     pool_.ParallelFor(std::ssize(kl), [&](int64_t row, int) {
       const auto at = static_cast<size_t>(row);
@@ -383,12 +326,11 @@ class Evaluation {
     const auto count = static_cast<double>(kl.size());
     const double mean_kl = std::accumulate(kl.begin(), kl.end(), 0.0) / count;
     const std::string text =
-        AnswerText(Greedy(context, prompt.num_tokens(), reference.answer, forced));
-    WriteRow(index, policy.Key(), context, kl[0], mean_kl, agree / count, text, reference,
-             question);
+        AnswerText(Greedy(run.get(), prompt.num_tokens(), reference.answer, forced));
+    WriteRow(index, policy.Key(), *run, kl[0], mean_kl, agree / count, text, reference, question);
   }
 
-  void WriteRow(int index, const std::string& policy, const Context& context, double kl1,
+  void WriteRow(int index, const std::string& policy, const QualityRun& run, double kl1,
                 double tfkl, double agree, const std::string& text, const Reference& reference,
                 const nlohmann::json& question) {
     double f1 = 0.0;
@@ -403,12 +345,12 @@ class Evaluation {
                                 {"exact", text == reference.text ? 1 : 0},
                                 {"f1", f1},
                                 {"answer", text},
-                                {"prompt_tokens", context.usage.prompt_tokens},
-                                {"recomputed_tokens", context.usage.recomputed_tokens},
-                                {"total_ms", context.timing.total_ms},
-                                {"question_ms", context.timing.question_ms},
-                                {"solve_ms", context.timing.solve_ms},
-                                {"rows_ms", context.timing.rows_ms}};
+                                {"prompt_tokens", run.usage.prompt_tokens},
+                                {"recomputed_tokens", run.usage.recomputed_tokens},
+                                {"total_ms", run.timing.total_ms},
+                                {"question_ms", run.timing.question_ms},
+                                {"solve_ms", run.timing.solve_ms},
+                                {"rows_ms", run.timing.rows_ms}};
     out_ << row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
     out_.flush();
   }
@@ -417,9 +359,7 @@ class Evaluation {
   ThreadPool pool_;
   std::unique_ptr<model::GgufFile> file_;
   std::unique_ptr<model::Tokenizer> tokenizer_;
-  std::unique_ptr<model::Transformer> transformer_;  // null: the device
-  std::unique_ptr<engine::FusionBackend> device_;    // null: the CPU
-  std::unique_ptr<ChunkCaches> caches_;
+  std::unique_ptr<QualityMachine> machine_;
   std::vector<int32_t> header_;
   std::vector<model::PromptPiece> tail_;
   std::vector<Policy> policies_;
