@@ -11,7 +11,6 @@
 #include <string>
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -56,9 +55,7 @@ class PowerCutTest : public testing::Test {
       std::fflush(stdout);
       ::_exit(testing::Test::HasFailure() ? 1 : result);
     }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return WaitFor(child);
   }
 
   // Works from operation `*count` on until the power goes; sets what was acknowledged.

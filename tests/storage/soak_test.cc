@@ -18,6 +18,11 @@ namespace intarsia::storage {
 namespace {
 
 constexpr int kNumKills = 10;
+constexpr OperationKind kKinds[] = {
+    OperationKind::kPut,     OperationKind::kIngest, OperationKind::kDelete,
+    OperationKind::kErase,   OperationKind::kCache,  OperationKind::kClear,
+    OperationKind::kCompact, OperationKind::kBackUp, OperationKind::kBackUpSince,
+    OperationKind::kRestore, OperationKind::kCheck};
 
 TEST(SoakTest, KillsLoseNothingAcknowledgedAndBringNothingBack) {
 #ifdef __SANITIZE_THREAD__
@@ -29,7 +34,8 @@ TEST(SoakTest, KillsLoseNothingAcknowledgedAndBringNothingBack) {
   const std::string home = folder / "";
   RunKills(
       seed, kNumKills,
-      {.make =
+      {.kinds = kKinds,
+       .make =
            [&] { Must(OpenSmall(DatabaseIn(home))->CreateCollection(SampleCollection("docs"))); },
        .work = [&](int64_t first,
                    int acknowledge) { WorkUntilEnded(home, seed, first, acknowledge); },
