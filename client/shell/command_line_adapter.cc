@@ -44,14 +44,15 @@ std::variant<CommandLine, CommandLineEnd> ParseCommandLine(std::vector<std::stri
   CLI::App app(kDescription, "intarsia");
   app.footer(kFooter);
   app.add_option("database", command_line.database,
-                 "Directory of the database, made if absent; without it, in memory.")
+                 "Directory of the database, made if absent; without it, a temporary one.")
       ->type_name("DIR");
   app.add_option("-c,--command", command_line.commands, "Runs SQL and leaves; may be repeated.")
       ->type_name("SQL")
       ->expected(1)
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("-f,--file", command_line.files, "Runs the SQL of a file and leaves.")
+  app.add_option("-f,--file", command_line.files,
+                 "Runs the SQL of a file, - for standard input, and leaves; may be repeated.")
       ->type_name("FILE")
       ->expected(1)
       ->allow_extra_args(false)

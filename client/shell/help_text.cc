@@ -1,13 +1,16 @@
 #include "client/shell/help_text.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "base/utf8.h"
 #include "client/shell/dot_command.h"
 #include "client/shell/result_format.h"
 #include "client/shell/terminal_text.h"
+#include "client/shell/word_wrap.h"
 #include "query/lexer.h"
 #include "query/options.h"
 #include "query/suggest.h"
@@ -95,55 +98,102 @@ constexpr std::array<Topic, 18> kTopics = {{
     {"settings", "Settings of this session.", "SET name = value;", OptionTable::kSettings},
 }};
 
-const Topic* FindTopic(std::string_view name) {
-  for (const Topic& topic : kTopics) {
-    if (query::EqualsIgnoringCase(topic.name, name)) return &topic;
+bool BeginsWithWords(std::string_view line, std::string_view words) {
+  return query::EqualsIgnoringCase(line.substr(0, words.size()), words) &&
+         (line.size() == words.size() || line[words.size()] == ' ' || line[words.size()] == ';');
+}
+
+// Whether a statement of the topic begins with these words: "show cache", "pin".
+bool HasStatement(const Topic& topic, std::string_view words) {
+  for (std::string_view rest = topic.syntax; !rest.empty();) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    if (BeginsWithWords(rest.substr(0, end), words)) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  return nullptr;
+  return false;
+}
+
+// The topic of that name, or else all with a statement that begins so; of "copy from" the first
+// word is enough.
+std::vector<const Topic*> FindTopics(std::string_view name) {
+  for (const Topic& topic : kTopics) {
+    if (query::EqualsIgnoringCase(topic.name, name)) return {&topic};
+  }
+  std::vector<const Topic*> found;
+  for (const Topic& topic : kTopics) {
+    if (!name.empty() && HasStatement(topic, name)) found.push_back(&topic);
+  }
+  const size_t blank = name.rfind(' ');
+  if (!found.empty() || blank == std::string_view::npos) return found;
+  return FindTopics(name.substr(0, blank));
+}
+
+std::string DescribeTopic(const Topic& topic, int64_t columns_max) {
+  WordWrap wrap(columns_max);
+  std::string text = wrap.Push(topic.help) + wrap.Finish() + "\n\n";
+  text += std::string(topic.syntax) + "\n";
+  if (topic.options) {
+    FormatOptions options;
+    options.columns_max = columns_max;
+    options.cell_lines_max = 0;
+    options.null_text = "";
+    text += "\n" + FormatResult(query::DescribeOptions(*topic.options), options);
+  }
+  return text;
+}
+
+// A line of the overview, whose help goes on below itself.
+std::string OverviewLine(std::string_view name, std::string_view help, int64_t columns_max) {
+  constexpr int64_t kNameColumns = 26;
+  constexpr int64_t kHelpColumnsMin = 30;  // On a narrower terminal the help is below the name.
+  constexpr int64_t kIndent = 2;
+  if (columns_max <= 0) {
+    return "  " + Pad(name, kNameColumns, Alignment::kLeft) + std::string(help) + "\n";
+  }
+  const bool is_beside = columns_max >= kIndent + kNameColumns + kHelpColumnsMin;
+  const int64_t begin = is_beside ? kIndent + kNameColumns : 2 * kIndent;
+  std::string text = "  " + std::string(name);
+  std::string gap =
+      is_beside
+          ? std::string(
+                static_cast<size_t>(std::max<int64_t>(1, kNameColumns - DisplayWidth(name))), ' ')
+          : "\n" + std::string(static_cast<size_t>(begin), ' ');
+  for (const std::string& line :
+       WrapToWidth(help, std::max<int64_t>(1, columns_max - begin), INT64_MAX)) {
+    text += gap + line;
+    gap = "\n" + std::string(static_cast<size_t>(begin), ' ');
+  }
+  return text + "\n";
 }
 
 }  // namespace
 
 std::string HelpOverview(int64_t columns_max) {
-  constexpr int64_t kNameColumns = 26;
-  std::vector<std::string> lines = {
+  WordWrap wrap(columns_max);
+  std::string text = wrap.Push(
       "Statements end with ; or with \\G for rows one below the other."
-      " .help answer shows the syntax of one."};
-  for (const Topic& topic : kTopics) {
-    lines.push_back("  " + Pad(topic.name, kNameColumns, Alignment::kLeft) +
-                    std::string(topic.help));
-  }
-  lines.emplace_back("Commands, which may be shortened:");
+      " .help answer shows the syntax of one.\n");
+  for (const Topic& topic : kTopics) text += OverviewLine(topic.name, topic.help, columns_max);
+  text += "Commands, which may be shortened:\n";
   for (const DotCommandSpec& command : DotCommands()) {
     const std::string name = std::string(command.name) + " " + std::string(command.arguments);
-    lines.push_back("  " + Pad(name, kNameColumns, Alignment::kLeft) + std::string(command.help));
-  }
-  std::string text;
-  for (const std::string& line : lines) {
-    text += (columns_max > 0 ? CutToWidth(line, columns_max) : line) + "\n";
+    text += OverviewLine(name, command.help, columns_max);
   }
   return text;
 }
 
 query::Outcome<std::string> HelpTopic(std::string_view name, int64_t columns_max) {
-  const Topic* topic = FindTopic(name);
-  if (topic == nullptr) {
-    std::vector<std::string_view> names;
-    names.reserve(kTopics.size());
-    for (const Topic& other : kTopics) names.push_back(other.name);
-    std::string hint = query::DidYouMean(query::NearestName(name, names));
-    if (hint.empty()) hint = "There is help for " + query::JoinAlternatives(names) + ".";
-    return query::InputError({}, "no help for: " + std::string(name.substr(0, 64)),
-                             std::move(hint));
+  std::string text;
+  for (const Topic* topic : FindTopics(name)) {
+    text += (text.empty() ? "" : "\n") + DescribeTopic(*topic, columns_max);
   }
-  std::string text = std::string(topic->help) + "\n\n" + std::string(topic->syntax) + "\n";
-  if (topic->options) {
-    FormatOptions options;
-    options.columns_max = columns_max;
-    options.null_text = "";
-    text += "\n" + FormatResult(query::DescribeOptions(*topic->options), options);
-  }
-  return text;
+  if (!text.empty()) return text;
+  std::vector<std::string_view> names;
+  names.reserve(kTopics.size());
+  for (const Topic& topic : kTopics) names.push_back(topic.name);
+  std::string hint = query::DidYouMean(query::NearestName(name, names));
+  if (hint.empty()) hint = "There is help for " + query::JoinAlternatives(names) + ".";
+  return query::InputError({}, "no help for: " + std::string(name.substr(0, 64)), std::move(hint));
 }
 
 }  // namespace intarsia::client

@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-#include <iterator>
 #include <string>
 #include <utility>
 #include <variant>
@@ -12,19 +11,18 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "client/shell/command_line.h"
 #include "client/shell/completion.h"
 #include "client/shell/embedded_runner.h"
 #include "client/shell/interrupt.h"
 #include "client/shell/line_editor.h"
+#include "client/shell/script_file.h"
 #include "client/shell/shell.h"
 #include "client/shell/terminal_text.h"
 
 namespace intarsia::client {
 namespace {
 
-constexpr int64_t kScriptFileBytesMax = int64_t{1} << 30;
 constexpr int64_t kTableRowsMax = 200;  // On a terminal, where more would scroll away.
 
 int64_t NowMs() {
@@ -81,23 +79,26 @@ int RunInteractive(StatementRunner* runner, const InterruptHandler& interrupts, 
   return kExitOk;
 }
 
-// The scripts of the command line, or what is piped in.
+// The scripts of the command line, or what is piped in. All files are read before anything runs.
 int RunScripts(const CommandLine& command_line, Shell* shell) {
-  std::vector<std::string> scripts = command_line.commands;
-  for (const std::string& path : command_line.files) {
-    auto script = FileSystem::Local()->ReadAll(path, kScriptFileBytesMax);
+  struct Script {
+    std::string text;
+    std::string name;
+  };
+  std::vector<Script> scripts;
+  for (const std::string& command : command_line.commands) scripts.push_back({command, ""});
+  std::vector<std::string> files = command_line.files;
+  if (!command_line.has_script()) files.emplace_back("-");
+  for (const std::string& path : files) {
+    auto script = ReadScriptFile(path);
     if (!script.ok()) {
       Complain(std::string(script.status().message()));
       return kExitUsage;
     }
-    scripts.push_back(*std::move(script));
+    scripts.push_back({*std::move(script), path == "-" ? "" : path});
   }
-  if (!command_line.has_script()) {
-    scripts.emplace_back(std::istreambuf_iterator<char>(std::cin),
-                         std::istreambuf_iterator<char>());
-  }
-  for (const std::string& script : scripts) {
-    const ScriptOutcome outcome = shell->RunScript(script);
+  for (const Script& script : scripts) {
+    const ScriptOutcome outcome = shell->RunScript(script.text, script.name);
     if (outcome == ScriptOutcome::kFailed) return kExitFailed;
     if (outcome == ScriptOutcome::kExit) return kExitOk;
   }

@@ -2,19 +2,41 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "base/utf8.h"
 #include "client/shell/terminal_text.h"
 
 namespace intarsia::client {
 namespace {
 
 constexpr int64_t kColumnsMin = 20;
-constexpr int64_t kBarColumns = 24;
+constexpr int64_t kBarColumnsMin = 4;  // Fewer say nothing.
+constexpr int64_t kBarColumnsMax = 24;
 
-std::string Bar(double share) {
+std::string Bar(double share, int64_t columns) {
   const auto filled =
-      static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(kBarColumns));
-  return "[" + std::string(filled, '#') + std::string(size_t{kBarColumns} - filled, '-') + "]";
+      static_cast<int64_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(columns));
+  return "[" + std::string(static_cast<size_t>(filled), '#') +
+         std::string(static_cast<size_t>(columns - filled), '-') + "]";
+}
+
+// A part of the line. Those that matter least give way first where the terminal is narrow.
+struct Part {
+  std::string text;
+  int rank = 0;  // of giving way; 0: never
+};
+
+std::string Join(std::vector<Part> parts, int64_t columns) {
+  const auto join = [&parts] {
+    std::string line;
+    for (const Part& part : parts) line += part.text;
+    return line;
+  };
+  for (int rank = 1; rank <= 3 && DisplayWidth(join()) > columns; ++rank) {
+    std::erase_if(parts, [rank](const Part& part) { return part.rank == rank; });
+  }
+  return join();
 }
 
 }  // namespace
@@ -36,8 +58,7 @@ void ProgressLine::Report(const engine::Progress& progress) {
   shown_ms_ = now;
   is_visible_ = true;
   // One column is left free: a full line makes some terminals scroll.
-  out_ << "\r\x1B[K" << CutToWidth(SafeLine(Format(progress, now)), options_.columns - 1)
-       << std::flush;
+  out_ << "\r\x1B[K" << CutToWidth(Format(progress, now), options_.columns - 1) << std::flush;
 }
 
 void ProgressLine::Clear() {
@@ -53,28 +74,38 @@ std::string ProgressLine::Format(const engine::Progress& progress, int64_t now_m
   const auto total = static_cast<double>(counts_bytes ? progress.bytes_total : progress.total);
   const double begin = static_cast<double>(counts_bytes ? stage_begin_bytes_ : stage_begin_done_);
 
-  std::string line(progress.stage);
-  if (total > 0) line += "  " + Bar(done / total);
-  line += "  " + GroupDigits(progress.done);
-  if (progress.total > 0) line += "/" + GroupDigits(progress.total);
-  line += " " + std::string(progress.unit);
-  if (progress.bytes_done > 0) line += "  " + HumanBytes(static_cast<double>(progress.bytes_done));
+  const int64_t columns = options_.columns - 1;
+  std::vector<Part> parts;
+  std::string count = "  " + GroupDigits(progress.done);
+  if (progress.total > 0) count += "/" + GroupDigits(progress.total);
+  parts.push_back({SafeLine(count + " " + std::string(progress.unit))});
+  if (progress.bytes_done > 0) {
+    parts.push_back({"  " + HumanBytes(static_cast<double>(progress.bytes_done)), 1});
+  }
   if (elapsed_ms > 0 && done > begin) {
     const double seconds = static_cast<double>(elapsed_ms) / 1000;
     if (progress.bytes_done > stage_begin_bytes_) {
       const auto bytes = static_cast<double>(progress.bytes_done - stage_begin_bytes_);
-      line += "  " + HumanBytes(bytes / seconds) + "/s";
+      parts.push_back({"  " + HumanBytes(bytes / seconds) + "/s", 2});
     } else {
-      const auto count = static_cast<double>(progress.done - stage_begin_done_);
-      line += "  " + GroupDigits(static_cast<int64_t>(count / seconds)) + "/s";
+      const auto rate = static_cast<double>(progress.done - stage_begin_done_) / seconds;
+      parts.push_back({"  " + GroupDigits(static_cast<int64_t>(rate)) + "/s", 2});
     }
   }
-  line += "  " + GroupDigits(progress.errors) + (progress.errors == 1 ? " error" : " errors");
+  parts.push_back(
+      {"  " + GroupDigits(progress.errors) + (progress.errors == 1 ? " error" : " errors"),
+       progress.errors == 0 ? 3 : 0});
   if (elapsed_ms > 0 && done > begin && total > done) {
     const double rest_ms = (total - done) / (done - begin) * static_cast<double>(elapsed_ms);
-    line += "  ETA " + HumanDuration(static_cast<int64_t>(std::min(rest_ms, 3.6e9)));
+    parts.push_back({"  ETA " + HumanDuration(static_cast<int64_t>(std::min(rest_ms, 3.6e9)))});
   }
-  return line;
+  const std::string stage = SafeLine(progress.stage);
+  const std::string rest = Join(std::move(parts), columns - DisplayWidth(stage));
+  // Two blanks and two brackets.
+  const int64_t bar =
+      std::min(kBarColumnsMax, columns - 4 - DisplayWidth(stage) - DisplayWidth(rest));
+  if (total <= 0 || bar < kBarColumnsMin) return stage + rest;
+  return stage + "  " + Bar(done / total, bar) + rest;
 }
 
 }  // namespace intarsia::client

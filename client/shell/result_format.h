@@ -32,6 +32,7 @@ struct FormatOptions {
   OutputMode mode = OutputMode::kBox;
   int64_t columns_max = 0;         // kBox: of the terminal; 0: as wide as need be.
   int64_t rows_max = 0;            // kBox: rows beyond are counted only; 0: all.
+  int64_t cell_lines_max = 4;      // kBox: lines of a cell beyond are cut; 0: none.
   std::string null_text = "NULL";  // kBox, kLine, kMarkdown.
 };
 

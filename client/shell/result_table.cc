@@ -19,7 +19,6 @@ using query::Value;
 using query::ValueKind;
 
 constexpr int64_t kColumnWidthMin = 4;
-constexpr int64_t kCellLinesMax = 4;
 // A cell wider than this in a table of several columns is wrapped also where no terminal sets a
 // width.
 constexpr int64_t kColumnWidthMax = 120;
@@ -112,7 +111,7 @@ class BoxWriter {
         num_rows_(static_cast<int64_t>(result.rows.size())) {
     if (options.rows_max > 0) num_rows_ = std::min(num_rows_, options.rows_max);
     const bool stands_alone = result.columns.size() == 1;
-    cell_lines_max_ = stands_alone ? INT64_MAX : kCellLinesMax;
+    if (!stands_alone && options.cell_lines_max > 0) cell_lines_max_ = options.cell_lines_max;
     MeasureColumns(stands_alone ? INT64_MAX : kColumnWidthMax);
   }
 
@@ -182,7 +181,7 @@ class BoxWriter {
   const FormatOptions& options_;
   const std::vector<Alignment> alignments_;
   int64_t num_rows_ = 0;
-  int64_t cell_lines_max_ = kCellLinesMax;
+  int64_t cell_lines_max_ = INT64_MAX;
   std::vector<int64_t> widths_;
 };
 

@@ -5,10 +5,10 @@
 #include <optional>
 #include <utility>
 
-#include "base/file.h"
 #include "client/shell/answer_view.h"
 #include "client/shell/help_text.h"
 #include "client/shell/progress_line.h"
+#include "client/shell/script_file.h"
 #include "client/shell/terminal_text.h"
 #include "client/shell/word_wrap.h"
 #include "query/ast_printer.h"
@@ -29,7 +29,6 @@ using query::TokenKind;
 constexpr std::string_view kPrompt = "intarsia> ";
 constexpr std::string_view kMorePrompt = "     ...> ";
 constexpr int64_t kReadDepthMax = 16;
-constexpr int64_t kScriptFileBytesMax = int64_t{1} << 30;
 constexpr int64_t kErrorColumns = 100;  // Where no terminal says.
 
 std::string_view Slice(std::string_view text, int64_t begin, int64_t end) {
@@ -66,6 +65,18 @@ bool IsComplete(std::string_view pending) {
     if (!piece) return false;
     offset = piece->next;
   }
+}
+
+// The command that a line means which is no SQL: people who know other shells leave by `exit`.
+// Empty: none.
+std::string_view CommandMeantBy(std::string_view line) {
+  const size_t begin = line.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return {};
+  const std::string_view word = line.substr(begin, line.find_last_not_of(" \t;") + 1 - begin);
+  for (const std::string_view command : {".exit", ".quit", ".help"}) {
+    if (query::EqualsIgnoringCase(word, command.substr(1))) return command;
+  }
+  return {};
 }
 
 // Adds the lines of a statement to the history: as one entry, so that it is called back as a whole,
@@ -133,9 +144,12 @@ Shell::Shell(StatementRunner* runner, std::ostream* out, std::ostream* err, Shel
       options_(std::move(options)),
       format_(options_.format) {}
 
-ScriptOutcome Shell::RunScript(std::string_view script) {
+ScriptOutcome Shell::RunScript(std::string_view script, const std::string& file) {
+  const Running outer = std::exchange(running_, {.script = script, .file = file});
   int64_t offset = 0;
-  return Consume(script, MoreInput::kNone, &offset);
+  const ScriptOutcome outcome = Consume(script, MoreInput::kNone, &offset);
+  running_ = outer;
+  return outcome;
 }
 
 void Shell::RunInteractive(LineReader* reader) {
@@ -152,7 +166,8 @@ void Shell::RunInteractive(LineReader* reader) {
       continue;
     }
     if (read.line.find_first_not_of(" \t") != std::string::npos) lines.push_back(read.line);
-    pending += read.line;
+    const std::string_view command = pending.empty() ? CommandMeantBy(read.line) : "";
+    pending += command.empty() ? read.line : command;
     pending += '\n';
     // Before it runs, because the program may be ended while it does.
     if (IsComplete(pending)) RememberLines(&lines, reader);
@@ -172,6 +187,7 @@ ScriptOutcome Shell::Consume(std::string_view script, MoreInput more, int64_t* o
       *offset = size;
       return ScriptOutcome::kOk;
     }
+    running_.begin = first.range.begin;
     ScriptOutcome outcome = ScriptOutcome::kOk;
     if (first.kind == TokenKind::kSemicolon || first.kind == TokenKind::kVertical) {
       *offset = first.range.end;
@@ -233,8 +249,7 @@ ScriptOutcome Shell::RunStatement(const std::string& sql) {
 
 void Shell::ShowResult(const ResultSet& result, Terminator terminator, bool was_streamed,
                        int64_t duration_ms) {
-  for (const std::string& notice : result.notices) err_ << "Notice: " << SafeLine(notice) << "\n";
-  err_ << std::flush;
+  for (const std::string& notice : result.notices) Tell("Notice: " + SafeLine(notice) + "\n");
   FormatOptions format = format_;
   format.columns_max = output_ != nullptr ? 0 : options_.columns();
   if (terminator == Terminator::kVertical) format.mode = OutputMode::kLine;
@@ -255,9 +270,25 @@ void Shell::ShowResult(const ResultSet& result, Terminator terminator, bool was_
 ScriptOutcome Shell::Report(const Diagnostic& diagnostic, std::string_view script) {
   const int64_t columns = options_.error_columns();
   // Messages quote names and paths, which may hold anything.
-  err_ << SafeText(RenderDiagnostic(diagnostic, script, columns > 0 ? columns : kErrorColumns))
-       << std::flush;
+  Tell(SafeText(RenderDiagnostic(diagnostic, script, columns > 0 ? columns : kErrorColumns)) +
+       PlaceOf(diagnostic));
   return ScriptOutcome::kFailed;
+}
+
+std::string Shell::PlaceOf(const Diagnostic& diagnostic) const {
+  const bool has_line = diagnostic.has_place() || options_.is_interactive;
+  if (running_.file.empty() && (has_line || running_.script.find('\n') == std::string_view::npos))
+    return {};
+  const std::string line =
+      "line " + std::to_string(query::PositionAt(running_.script, running_.begin).line);
+  if (running_.file.empty()) return "In the statement of " + line + ".\n";
+  const std::string file = "In " + SafeLine(running_.file);
+  return file + (diagnostic.has_place() ? "" : ", " + line) + ".\n";
+}
+
+void Shell::Tell(const std::string& text) {
+  WordWrap wrap(options_.error_columns());
+  err_ << wrap.Push(text) << wrap.Finish() << std::flush;
 }
 
 ScriptOutcome Shell::RunCommand(std::string_view line) {
@@ -355,8 +386,10 @@ Failure Shell::SetMaxRows(const DotCommand& command) {
 }
 
 Failure Shell::SetOutput(const DotCommand& command) {
-  output_.reset();
-  if (command.arguments.empty()) return {};
+  if (command.arguments.empty()) {
+    output_.reset();
+    return {};
+  }
   auto file = std::make_unique<std::ofstream>(command.arguments.front(),
                                               std::ios::binary | std::ios::trunc);
   if (!file->is_open()) {
@@ -383,10 +416,10 @@ ScriptOutcome Shell::ReadScript(const std::string& path) {
   if (read_depth_ == kReadDepthMax) {
     return Report(InputError({}, "files read one another too deep: " + path), {});
   }
-  const Result<std::string> script = FileSystem::Local()->ReadAll(path, kScriptFileBytesMax);
-  if (!script.ok()) return Report(query::FromStatus(script.status()), {});
+  const Result<std::string> script = ReadScriptFile(path);
+  if (!script.ok()) return Report(InputError({}, std::string(script.status().message())), {});
   ++read_depth_;
-  const ScriptOutcome outcome = RunScript(*script);
+  const ScriptOutcome outcome = RunScript(*script, path);
   --read_depth_;
   return outcome;
 }

@@ -47,14 +47,21 @@ class Shell {
   Shell(StatementRunner* runner, std::ostream* out, std::ostream* err, ShellOptions options);
 
   // Runs statements and commands one after another up to the first that fails. The last one may be
-  // without its semicolon.
-  ScriptOutcome RunScript(std::string_view script);
+  // without its semicolon. An error names the file, unless `file` is empty, and the line.
+  ScriptOutcome RunScript(std::string_view script, const std::string& file = {});
 
   // Reads lines until there are no more or .exit; what fails does not end it.
   void RunInteractive(LineReader* reader);
 
  private:
   enum class MoreInput : uint8_t { kMayCome, kNone };
+
+  // What runs now.
+  struct Running {
+    std::string_view script;
+    std::string file;   // Empty: not of a file.
+    int64_t begin = 0;  // Of the statement or command in the script.
+  };
 
   // Runs what is complete in script[*offset..] and moves the offset behind it.
   ScriptOutcome Consume(std::string_view script, MoreInput more, int64_t* offset);
@@ -73,6 +80,10 @@ class Shell {
   query::Failure SetTimer(const DotCommand& command);
   ScriptOutcome ReadScript(const std::string& path);
   ScriptOutcome Report(const query::Diagnostic& diagnostic, std::string_view script);
+  // "In load.sql, line 4.", where the error itself does not say; else empty.
+  std::string PlaceOf(const query::Diagnostic& diagnostic) const;
+  // Text for a person, who reads it in the width of the terminal, if there is one.
+  void Tell(const std::string& text);
 
   std::ostream& results() { return output_ ? *output_ : out_; }
   // Whether results are shown to a person: not in a file, and not for a program to read.
@@ -86,6 +97,7 @@ class Shell {
   bool shows_time_ = false;
   std::unique_ptr<std::ofstream> output_;  // Of .output; null: out_.
   int64_t read_depth_ = 0;                 // Of .read within .read.
+  Running running_;
 };
 
 }  // namespace intarsia::client

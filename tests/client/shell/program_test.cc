@@ -98,6 +98,14 @@ TEST_F(ProgramTest, PipedInputIsAScriptWithCommands) {
       << ended.out;
 }
 
+TEST_F(ProgramTest, ScriptsComeFromPipesAndWithAByteOrderMarkToo) {
+  const Ended piped = Pipe("\xEF\xBB\xBFSHOW COLLECTIONS;\r\n", database_ + " --json -f -");
+  EXPECT_EQ(piped.exit_code, 0) << piped.err;
+  EXPECT_EQ(piped.out, "[]\n");
+  EXPECT_EQ(Run(database_ + " -f /dev/null").exit_code, 0);
+  EXPECT_EQ(Run(database_ + " -f .").exit_code, 2);
+}
+
 TEST_F(ProgramTest, SettingsLastFromOneCommandToTheNext) {
   const Ended ended =
       Run(database_ + " -c \"SET search.limit = 3\" -c \"SHOW SETTINGS LIKE 'search.limit'\"");

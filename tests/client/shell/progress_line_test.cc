@@ -89,11 +89,30 @@ TEST_F(ProgressLineTest, UnknownTotalHasNoBar) {
   EXPECT_EQ(TakeOutput(), "\r\x1B[Kread  5 files  2/s  0 errors");
 }
 
+TEST_F(ProgressLineTest, TheTimeLeftIsShownOnANarrowTerminalToo) {
+  engine::Progress progress = At(0);
+  ProgressLine wide = Make(80);
+  ProgressLine small = Make(60);
+  ProgressLine narrow = Make(50);
+  for (ProgressLine* line : {&wide, &small, &narrow}) line->Report(progress);
+  now_ms_ += 2'000;
+  progress.done = 50;
+  progress.bytes_done = 200'000;
+  wide.Report(progress);
+  EXPECT_EQ(
+      TakeOutput(),
+      "\r\x1B[Kembed  [######-------]  50/100 documents  200 kB  100 kB/s  0 errors  ETA 2.0 s");
+  small.Report(progress);
+  EXPECT_EQ(TakeOutput(), "\r\x1B[Kembed  50/100 documents  100 kB/s  0 errors  ETA 2.0 s");
+  narrow.Report(progress);
+  EXPECT_EQ(TakeOutput(), "\r\x1B[Kembed  50/100 documents  0 errors  ETA 2.0 s");
+}
+
 TEST_F(ProgressLineTest, LineIsNarrowerThanTheTerminal) {
-  ProgressLine line = Make(30);
+  ProgressLine line = Make(22);
   now_ms_ += 2'000;
   line.Report(At(50));
-  EXPECT_EQ(TakeOutput(), "\r\x1B[Kembed  [############--------…");
+  EXPECT_EQ(TakeOutput(), "\r\x1B[Kembed  50/100 docume…");
   ProgressLine narrow = Make(10);
   now_ms_ += 5'000;
   narrow.Report(At(50));

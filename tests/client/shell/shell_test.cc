@@ -165,6 +165,25 @@ TEST_F(ShellTest, HelpShowsCommandsAndOptions) {
   EXPECT_NE(out_.str().find("chunk_tokens"), std::string::npos);
 }
 
+TEST_F(ShellTest, HelpIsFoundByTheFirstWordsOfAStatement) {
+  Shell shell = Make(OutputMode::kTsv);
+  for (const char* words :
+       {"set", "set default", "show cache", "PIN", "unpin cache", "clear", "restore", "repair",
+        "describe", "check model", "create", "explain analyze", "drop collection"}) {
+    EXPECT_EQ(shell.RunScript(std::string(".help ") + words), ScriptOutcome::kOk) << words;
+  }
+}
+
+TEST_F(ShellTest, HelpIsWholeOnANarrowTerminal) {
+  ShellOptions options;
+  options.columns = [] { return int64_t{60}; };
+  options.error_columns = options.columns;
+  options.now_ms = [] { return int64_t{0}; };
+  Shell shell(&runner_, &out_, &err_, std::move(options));
+  EXPECT_EQ(shell.RunScript(".help\n.help answer"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str().find("…"), std::string::npos);
+}
+
 TEST_F(ShellTest, ReadRunsAFileAndOutputWritesOne) {
   const std::string script = WriteFile("a.sql", "one;\nbad x;\n");
   const std::string output = (directory_ / "out.csv").string();
@@ -177,6 +196,48 @@ TEST_F(ShellTest, ReadRunsAFileAndOutputWritesOne) {
   written << file.rdbuf();
   EXPECT_EQ(written.str(), "n\n1\n");
   EXPECT_NE(err_.str().find("LINE 2: bad x;"), std::string::npos);
+}
+
+TEST_F(ShellTest, ErrorsOfFilesNameTheFileAndTheLine) {
+  runner_.behaviours["late"] = [](const RunContext&) -> Outcome<ResultSet> {
+    return Status(StatusCode::kDeadlineExceeded, "fact");
+  };
+  const std::string script = WriteFile("a.sql", "one;\n\nlate;\n");
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript("one;\n.read '" + script + "'"), ScriptOutcome::kFailed);
+  EXPECT_TRUE(err_.str().ends_with("Timeout: fact\nIn " + script + ", line 3.\n")) << err_.str();
+  err_.str("");
+  EXPECT_EQ(shell.RunScript("bad x", "b.sql"), ScriptOutcome::kFailed);
+  EXPECT_EQ(err_.str(), "Binder error: fact\nLINE 1: bad x\n            ^\nHint.\nIn b.sql.\n");
+  err_.str("");
+  EXPECT_EQ(shell.RunScript("one;\nlate;"), ScriptOutcome::kFailed);
+  EXPECT_TRUE(err_.str().ends_with("Timeout: fact\nIn the statement of line 2.\n")) << err_.str();
+}
+
+TEST_F(ShellTest, LongMessagesBreakBetweenWords) {
+  runner_.behaviours["long"] = [](const RunContext&) -> Outcome<ResultSet> {
+    return query::InputError({}, std::string(72, 'a') + " bcdef ghi", "Hint.");
+  };
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript("long"), ScriptOutcome::kFailed);
+  EXPECT_EQ(err_.str(), "Input error:\n" + std::string(72, 'a') + " bcdef\nghi\nHint.\n");
+}
+
+TEST_F(ShellTest, AFailedOutputCommandLeavesTheOldOne) {
+  const std::string output = (directory_ / "out.txt").string();
+  Shell shell = Make(OutputMode::kTsv);
+  EXPECT_EQ(shell.RunScript(".output '" + output + "'"), ScriptOutcome::kOk);
+  EXPECT_EQ(shell.RunScript(".output /no/such/place/x"), ScriptOutcome::kFailed);
+  EXPECT_EQ(shell.RunScript("one;"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(), "");
+}
+
+TEST_F(ShellTest, WordsThatOtherShellsKnowAreCommandsAtThePrompt) {
+  Shell shell = Make(OutputMode::kBox, /*is_interactive=*/true);
+  FakeReader reader({Line("one"), Line("exit;"), Line("HELP"), Line(" exit ;"), Line("never;")});
+  shell.RunInteractive(&reader);
+  EXPECT_EQ(runner_.statements, (Words{"one\nexit"}));
+  EXPECT_NE(out_.str().find("Commands, which may be shortened:"), std::string::npos);
 }
 
 TEST_F(ShellTest, FilesThatReadThemselvesEnd) {
