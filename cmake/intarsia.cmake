@@ -66,7 +66,7 @@ function(intarsia_test source)
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
   endif()
   # For the one program of all of them, gpu_tests, which is what a bare machine with a GPU is given.
-  if("gpu" IN_LIST ARG_LABELS AND name MATCHES "^(kernels|model|engine)_")
+  if("gpu" IN_LIST ARG_LABELS AND name MATCHES "^(kernels|index|model|engine)_")
     set_property(GLOBAL APPEND PROPERTY INTARSIA_GPU_TESTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
   endif()
 endfunction()

@@ -1,4 +1,4 @@
-// DeviceProvider: the devices of a machine, onto which models are put.
+// DeviceProvider: the devices of a machine, onto which models and codes of vectors are put.
 //
 // Behind it stands CUDA in builds that have it (local_devices_cuda.cc), and nothing in others
 // (local_devices_none.cc); tests stand in devices that run short of memory or fail.
@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "engine/fusion/fusion_backend.h"
+#include "index/code_scanner.h"
 #include "model/cuda_transformer.h"
 #include "model/gguf.h"
 
@@ -42,6 +43,8 @@ class DeviceProvider {
   // model that there are no kernels for; kInternal if the device fails.
   virtual Result<std::unique_ptr<FusionBackend>> Load(const model::GgufFile& file,
                                                       const DeviceModelOptions& options) = 0;
+  // A scanner on a device, without codes as yet. Errors: those of Check; kResourceExhausted.
+  virtual Result<std::unique_ptr<index::CodeScanner>> MakeCodeScanner(int32_t index) = 0;
   // Memory that devices copy from by themselves, at the speed of the link; null if there is none.
   virtual std::shared_ptr<MemorySource> PinnedMemory() = 0;
 };

@@ -19,7 +19,7 @@ Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
       database_(std::move(database)),
       pool_(options.num_threads),
       models_(&pool_),
-      retriever_(database_.get(), &pool_, options.file_system, options.vectors),
+      retriever_(database_.get(), &pool_, options.file_system, options.vectors, options.devices),
       backends_(options.devices, &pool_, database_->kv()),
       kv_(database_.get()) {}
 
@@ -44,6 +44,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
   }
   std::unique_ptr<Engine> engine(new Engine(std::move(text_indexer), std::move(database), options));
   engine->backends_.SetBudgets(DeviceBudgetsOf(query::Settings()));
+  engine->retriever_.device_codes()->SetBytesMax(query::Settings().GetInteger(kDeviceCodeBytesMax));
   return engine;
 }
 

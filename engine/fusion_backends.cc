@@ -144,6 +144,12 @@ bool FusionBackends::HasFirstDevice() {
   return first_device_->ok();
 }
 
+std::optional<int32_t> FusionBackends::DeviceFor(const DeviceChoice& choice) {
+  if (choice.kind == DeviceChoice::Kind::kCuda) return choice.index;
+  if (choice.kind == DeviceChoice::Kind::kCpu || !HasFirstDevice()) return std::nullopt;
+  return 0;
+}
+
 int32_t FusionBackends::IndexFor(const DeviceChoice& choice, storage::ModelId model) {
   if (choice.kind == DeviceChoice::Kind::kCpu) return kCpu;
   if (choice.kind == DeviceChoice::Kind::kCuda) return choice.index;

@@ -78,6 +78,9 @@ class FusionBackends {
   // What loading and computing cost there.
   std::shared_ptr<FusionCostModel> CostsOf(const DeviceChoice& choice, const Generator& generator);
 
+  // The device that `choice` means for what is not a model's; not set: the CPU.
+  std::optional<int32_t> DeviceFor(const DeviceChoice& choice);
+
   // Runs a prompt. Errors: those of FusionBackend::Prefill and DeviceProvider::Load; a device's
   // with its name and the remedy.
   Result<PlacedRun> Prefill(const DeviceChoice& choice, const Generator& generator,

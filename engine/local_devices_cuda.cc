@@ -4,6 +4,7 @@
 
 #include "engine/device_provider.h"
 #include "engine/fusion/device_backend.h"
+#include "index/device_code_scanner.h"
 #include "kernels/device.h"
 
 namespace intarsia::engine {
@@ -38,6 +39,9 @@ class CudaDevices : public DeviceProvider {
     INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<DeviceBackend> backend,
                               DeviceBackend::Load(file, options));
     return std::unique_ptr<FusionBackend>(std::move(backend));
+  }
+  Result<std::unique_ptr<index::CodeScanner>> MakeCodeScanner(int32_t index) override {
+    return index::MakeDeviceCodeScanner(index);
   }
   std::shared_ptr<MemorySource> PinnedMemory() override {
     return std::make_shared<SlabMemory>(std::make_unique<PinnedSource>(), kSlabBytes);

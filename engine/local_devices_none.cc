@@ -15,6 +15,9 @@ class NoDevices : public DeviceProvider {
                                               const DeviceModelOptions& options) override {
     return Check(options.index);
   }
+  Result<std::unique_ptr<index::CodeScanner>> MakeCodeScanner(int32_t index) override {
+    return Check(index);
+  }
   std::shared_ptr<MemorySource> PinnedMemory() override { return nullptr; }
 };
 

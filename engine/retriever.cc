@@ -31,12 +31,13 @@ struct Retriever::Access {
 };
 
 Retriever::Retriever(storage::Database* database, ThreadPool* pool, FileSystem* file_system,
-                     const VectorIndexOptions& options)
+                     const VectorIndexOptions& options, DeviceProvider* devices)
     : database_(database),
       pool_(pool),
       text_(database),
       options_(options),
       files_(database, file_system),
+      device_codes_(devices),
       graphs_({.file_system = file_system,
                .folder = database->access() == storage::AccessMode::kReadOnly
                              ? ""
@@ -311,12 +312,20 @@ query::Failure Retriever::SearchVectors(Job* job) {
   if (!embedded.ok()) return query::FromStatus(embedded);
   result.embed_ms = embed.milliseconds();
   const Stopwatch search;
+  const SearchDevice device = {.codes = &device_codes_, .find = job->params.find_device};
   auto found = job->access.vectors().Search({.vector = vector,
                                              .k = job->DepthOf(job->params.vector_top),
                                              .rows = job->rows.has_value() ? &*job->rows : nullptr,
-                                             .scan = job->params.scan},
+                                             .scan = job->params.scan,
+                                             .device = device.find ? &device : nullptr},
                                             job->access.rows(), pool_);
   if (!found.ok()) return query::FromStatus(found.status());
+  if (job->params.scan == VectorScan::kDevice && found->path != AccessPath::kDevice &&
+      found->notice.empty()) {
+    found->notice = "vectors were searched on the CPU: no device has the codes of collection " +
+                    job->params.collection.name;
+  }
+  if (!found->notice.empty()) result.notices.push_back(std::move(found->notice));
   result.access_path = std::move(found->access_path);
   result.num_rescored = found->num_rescored;
   result.predicted_ms = found->predicted_ms;

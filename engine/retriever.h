@@ -8,11 +8,12 @@
 //
 // Thread safety: thread-safe. Searches run beside each other; taking up changes holds up searches
 // of the same collection.
-// Lifetime: the database and the pool must outlive it.
+// Lifetime: the database, the pool and the devices must outlive it.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -45,6 +46,8 @@ struct RetrieveParams {
   const query::Predicate* where = nullptr;  // may be null
   int64_t limit = 10;
   VectorScan scan = VectorScan::kAuto;
+  // The device that vectors may be searched on, see SearchDevice; empty: none.
+  std::function<std::optional<int32_t>()> find_device = {};
   SearchMode mode = SearchMode::kVector;
   index::TextSyntax syntax = index::TextSyntax::kWords;  // of `text`, where words are looked for
   // Of kHybrid.
@@ -135,8 +138,11 @@ struct IndexReport {
 class Retriever {
  public:
   Retriever(storage::Database* database, ThreadPool* pool, FileSystem* file_system,
-            const VectorIndexOptions& options);
+            const VectorIndexOptions& options, DeviceProvider* devices);
   ~Retriever();
+
+  // Of the codes that searches have brought to devices.
+  DeviceCodes* device_codes() { return &device_codes_; }
 
   // Errors: kBinder for a WHERE that does not fit the collection; kInput if the collection holds
   // vectors of another embedding model; kCancelled and what lies below.
@@ -197,6 +203,7 @@ class Retriever {
   TextSearcher text_;
   const VectorIndexOptions options_;
   VectorFiles files_;
+  DeviceCodes device_codes_;  // outlives the indexes
   std::mutex mutex_;
   // Guarded by mutex_.
   std::map<storage::CollectionId, std::shared_ptr<CollectionIndex>> indexes_;

@@ -9,6 +9,9 @@ namespace {
 
 // How fast one core reads memory if nothing was measured yet.
 constexpr double kBytesPerNs = 16.0;
+// The same of a device, and what it takes to ask one at all.
+constexpr double kDeviceBytesPerNs = 1'000.0;
+constexpr double kDeviceAskedUs = 60.0;
 // A new figure counts this much against what was known.
 constexpr double kWeight = 0.2;
 // Fewer rows say more about the clock than about the rows.
@@ -45,6 +48,8 @@ std::string_view AccessPathName(AccessPath path) {
       return "binary scan";
     case AccessPath::kGraph:
       return "graph";
+    case AccessPath::kDevice:
+      return "device scan";
   }
   return "";
 }
@@ -55,6 +60,7 @@ void SearchCosts::Reset(int64_t dim, int64_t bits) {
   rates_.scan_ns_per_row = static_cast<double>(dim * std::max<int64_t>(1, bits)) / 8 / kBytesPerNs;
   rates_.rescore_us = 100.0;
   rates_.graph_us = 1'000.0;
+  device_ns_per_row_ = 0.0;
 }
 
 void SearchCosts::Set(const SearchRates& rates) {
@@ -70,7 +76,7 @@ SearchRates SearchCosts::rates() const {
 std::array<double, kNumAccessPaths> SearchCosts::Predict(const SearchWork& work) const {
   constexpr double kNever = std::numeric_limits<double>::infinity();
   const std::scoped_lock lock(mutex_);
-  std::array<double, kNumAccessPaths> ms = {kNever, kNever, kNever};
+  std::array<double, kNumAccessPaths> ms = {kNever, kNever, kNever, kNever};
   ms[0] = 1e-6 * rates_.flat_ns_per_row * static_cast<double>(work.num_passing);
   if (work.has_codes) {
     ms[1] = 1e-6 * rates_.scan_ns_per_row * RowsTouched(work) + 1e-3 * rates_.rescore_us;
@@ -80,6 +86,12 @@ std::array<double, kNumAccessPaths> SearchCosts::Predict(const SearchWork& work)
     const double rest = static_cast<double>(work.num_rows - work.num_in_graph);
     ms[2] = 1e-3 * rates_.graph_us * breadth / static_cast<double>(kGraphBreadth) +
             1e-6 * rates_.flat_ns_per_row * rest;
+  }
+  if (work.has_codes && work.device_row_bytes > 0) {
+    const double estimate = static_cast<double>(work.device_row_bytes) / kDeviceBytesPerNs;
+    const double rate = device_ns_per_row_ > 0.0 ? device_ns_per_row_ : estimate;
+    ms[3] = 1e-6 * rate * static_cast<double>(work.num_rows) +
+            1e-3 * (kDeviceAskedUs + rates_.rescore_us);
   }
   return ms;
 }
@@ -104,6 +116,17 @@ void SearchCosts::ObserveGraph(int64_t breadth, double search_ms) {
   const std::scoped_lock lock(mutex_);
   MoveTowards(1e3 * search_ms * static_cast<double>(kGraphBreadth) / static_cast<double>(breadth),
               &rates_.graph_us);
+}
+
+void SearchCosts::ObserveDevice(const SearchWork& work, double scan_ms, double rescore_ms) {
+  if (work.num_rows < kRowsMin) return;
+  const double rate =
+      std::max(0.0, 1e6 * scan_ms - 1e3 * kDeviceAskedUs) / static_cast<double>(work.num_rows);
+  const std::scoped_lock lock(mutex_);
+  // The first figure is worth more than the estimate.
+  if (device_ns_per_row_ == 0.0) device_ns_per_row_ = rate;
+  MoveTowards(rate, &device_ns_per_row_);
+  MoveTowards(1e3 * rescore_ms, &rates_.rescore_us);
 }
 
 }  // namespace intarsia::engine

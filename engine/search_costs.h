@@ -14,8 +14,9 @@
 
 namespace intarsia::engine {
 
-enum class AccessPath : uint8_t { kFlat, kBinary, kGraph };
-inline constexpr int64_t kNumAccessPaths = 3;
+// kDevice is the binary scan on a device.
+enum class AccessPath : uint8_t { kFlat, kBinary, kGraph, kDevice };
+inline constexpr int64_t kNumAccessPaths = 4;
 
 // For example "binary scan".
 std::string_view AccessPathName(AccessPath path);
@@ -27,6 +28,8 @@ struct SearchWork {
   int64_t k = 10;
   bool has_codes = false;
   int64_t num_in_graph = 0;  // rows from the first on; the others are compared one by one
+  // Bytes of a row's code on a device; 0: a device cannot be asked.
+  int64_t device_row_bytes = 0;
 };
 
 struct SearchRates {
@@ -58,10 +61,13 @@ class SearchCosts {
   void ObserveFlat(const SearchWork& work, double search_ms);
   void ObserveBinary(const SearchWork& work, double scan_ms, double rescore_ms);
   void ObserveGraph(int64_t breadth, double search_ms);
+  void ObserveDevice(const SearchWork& work, double scan_ms, double rescore_ms);
 
  private:
   mutable std::mutex mutex_;
-  SearchRates rates_;  // Guarded by mutex_.
+  // Guarded by mutex_.
+  SearchRates rates_;
+  double device_ns_per_row_ = 0.0;  // of all rows; 0: not known. Is of this process's device.
 };
 
 }  // namespace intarsia::engine

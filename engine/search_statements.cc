@@ -26,6 +26,7 @@ VectorScan ScanOf(const query::BoundOptions& options, const query::Settings& set
       options.is_given("scan") ? options.GetText("scan") : settings.GetText("search.scan");
   if (name == "flat") return VectorScan::kFlat;
   if (name == "graph") return VectorScan::kGraph;
+  if (name == "device") return VectorScan::kDevice;
   return name == "binary" ? VectorScan::kBinary : VectorScan::kAuto;
 }
 
@@ -180,6 +181,13 @@ query::Failure Session::BindRetrieval(const query::BoundOptions& options, Retrie
   INTARSIA_ASSIGN_OR_FAIL(params->reranker, RerankerOf(options));
   params->rerank_top = options.GetInteger("rerank_top");
   params->scan = ScanOf(options, settings_);
+  const Result<DeviceChoice> device = ParseDeviceChoice(settings_.GetText(kDeviceSetting));
+  if (!device.ok()) return query::FromStatus(device.status());
+  if (device->kind != DeviceChoice::Kind::kCpu) {
+    params->find_device = [backends = engine_.backends(), choice = *device] {
+      return backends->DeviceFor(choice);
+    };
+  }
   return {};
 }
 

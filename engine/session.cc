@@ -99,6 +99,10 @@ query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement
                                 "For example SET device = 'cuda:0'.");
     }
     INTARSIA_RETURN_IF_ERROR(engine_.backends()->Check(*choice));
+    engine_.retriever()->device_codes()->Retry();
+  }
+  if (query::EqualsIgnoringCase(statement.name.text, kDeviceCodeBytesMax)) {
+    engine_.retriever()->device_codes()->SetBytesMax(changed.GetInteger(kDeviceCodeBytesMax));
   }
   const bool is_budget = query::EqualsIgnoringCase(statement.name.text, kDeviceKvBytesMax) ||
                          query::EqualsIgnoringCase(statement.name.text, kDeviceCacheBytesMax);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/stopwatch.h"
+#include "engine/device_choice.h"
 
 namespace intarsia::engine {
 namespace {
@@ -68,16 +69,22 @@ Status VectorIndex::RefreshProfile(storage::Database* database, const storage::R
 
 Status VectorIndex::RefreshCodes(ThreadPool* pool) {
   if (!profile_.has_value()) {
-    binary_.reset();
+    SetCodes(nullptr);
     return Status::Ok();
   }
   if (binary_ != nullptr && binary_->bits() == profile_->bits &&
       flat_->size() <= kGrowthMax * binary_->num_fitted()) {
     return binary_->Append(*flat_, pool);
   }
-  INTARSIA_ASSIGN_OR_RETURN(binary_,
+  INTARSIA_ASSIGN_OR_RETURN(auto codes,
                             index::BinaryIndex::Build(*flat_, {.bits = profile_->bits}, pool));
+  SetCodes(std::move(codes));
   return Status::Ok();
+}
+
+void VectorIndex::SetCodes(std::unique_ptr<index::BinaryIndex> codes) {
+  on_device_.Drop();
+  binary_ = std::move(codes);
 }
 
 int64_t VectorIndex::num_vectors(const RowIndex& rows) const {
@@ -142,12 +149,16 @@ Status VectorIndex::SearchFlat(const Plan& plan, VectorMatches* matches) const {
   return Status::Ok();
 }
 
-Status VectorIndex::SearchBinary(const Plan& plan, VectorMatches* matches) const {
+index::BinarySearchOptions VectorIndex::BinaryOptions() const {
   index::BinarySearchOptions options;
   options.query_bits = profile_->query_bits;
   options.error_bound = profile_->error_bound;
+  return options;
+}
+
+Status VectorIndex::SearchBinary(const Plan& plan, VectorMatches* matches) const {
   INTARSIA_ASSIGN_OR_RETURN(index::BinarySearchResult found,
-                            binary_->Search(*flat_, plan.params, options));
+                            binary_->Search(*flat_, plan.params, BinaryOptions()));
   matches->hits = std::move(found.hits);
   matches->num_rescored = found.num_rescored;
   costs_.ObserveBinary(plan.work, found.scan_ms, found.rescore_ms);
@@ -181,6 +192,7 @@ AccessPath VectorIndex::Choose(VectorScan scan,
                                const std::array<double, kNumAccessPaths>& ms) const {
   if (scan == VectorScan::kFlat) return AccessPath::kFlat;
   if (scan == VectorScan::kBinary && has_codes()) return AccessPath::kBinary;
+  if (scan == VectorScan::kDevice && std::isfinite(ms[3])) return AccessPath::kDevice;
   // A graph that is asked for is taken unless the filter leaves it no hope.
   if (scan == VectorScan::kGraph && std::isfinite(ms[2])) return AccessPath::kGraph;
   size_t best = 0;
@@ -203,6 +215,9 @@ Result<VectorMatches> VectorIndex::Search(const VectorQuery& query, const RowInd
   plan.work.k = query.k;
   plan.work.has_codes = has_codes();
   plan.work.num_in_graph = graph_ == nullptr ? 0 : graph_->size();
+  if (has_codes() && query.device != nullptr && on_device_.is_promising(*query.device->codes)) {
+    plan.work.device_row_bytes = binary_->bits() * flat_->dim() / 8;
+  }
   std::vector<uint64_t> words;
   if (query.rows != nullptr || !missing_.is_empty()) {
     index::RowSet passing =
@@ -216,25 +231,77 @@ Result<VectorMatches> VectorIndex::Search(const VectorQuery& query, const RowInd
   }
   if (plan.work.num_passing == 0) return matches;
   matches.predicted_ms = costs_.Predict(plan.work);
+  const std::optional<int32_t> device = FindDevice(query, &matches.predicted_ms);
   matches.path = Choose(query.scan, matches.predicted_ms);
-  matches.access_path = AccessPathName(matches.path);
-  if (matches.path == AccessPath::kGraph) {
-    bool is_short = false;
-    INTARSIA_RETURN_IF_ERROR(SearchGraph(plan, &matches, &is_short));
-    if (is_short) {
-      matches.path = Choose(VectorScan::kAuto, {matches.predicted_ms[0], matches.predicted_ms[1],
-                                                std::numeric_limits<double>::infinity()});
-      matches.access_path = "graph, then " + std::string(AccessPathName(matches.path));
-    }
-  }
-  if (matches.path == AccessPath::kBinary) {
-    matches.access_path += ", rescored";
-    INTARSIA_RETURN_IF_ERROR(SearchBinary(plan, &matches));
-  } else if (matches.path == AccessPath::kFlat) {
-    INTARSIA_RETURN_IF_ERROR(SearchFlat(plan, &matches));
+  if (matches.path == AccessPath::kDevice) {
+    INTARSIA_RETURN_IF_ERROR(SearchOnDevice(plan, *query.device, *device, &matches));
+  } else {
+    INTARSIA_RETURN_IF_ERROR(SearchOnCpu(plan, &matches));
   }
   matches.search_ms = stopwatch.milliseconds();
   return matches;
+}
+
+std::optional<int32_t> VectorIndex::FindDevice(const VectorQuery& query,
+                                               std::array<double, kNumAccessPaths>* ms) const {
+  constexpr auto kDevice = static_cast<size_t>(AccessPath::kDevice);
+  const double least = *std::min_element(ms->begin(), ms->end());
+  const bool is_wanted = std::isfinite((*ms)[kDevice]) &&
+                         (query.scan == VectorScan::kDevice || (*ms)[kDevice] <= least);
+  std::optional<int32_t> device;
+  if (is_wanted) device = query.device->find();
+  if (!device.has_value()) (*ms)[kDevice] = std::numeric_limits<double>::infinity();
+  return device;
+}
+
+Status VectorIndex::SearchOnCpu(const Plan& plan, VectorMatches* matches) const {
+  matches->access_path = AccessPathName(matches->path);
+  if (matches->path == AccessPath::kGraph) {
+    bool is_short = false;
+    INTARSIA_RETURN_IF_ERROR(SearchGraph(plan, matches, &is_short));
+    if (!is_short) return Status::Ok();
+    constexpr double kNever = std::numeric_limits<double>::infinity();
+    matches->path = Choose(VectorScan::kAuto,
+                           {matches->predicted_ms[0], matches->predicted_ms[1], kNever, kNever});
+    matches->access_path = "graph, then " + std::string(AccessPathName(matches->path));
+  }
+  if (matches->path != AccessPath::kBinary) return SearchFlat(plan, matches);
+  matches->access_path += ", rescored";
+  return SearchBinary(plan, matches);
+}
+
+Status VectorIndex::SearchOnDevice(const Plan& plan, const SearchDevice& device, int32_t index,
+                                   VectorMatches* matches) const {
+  const Status status = SearchAt(plan, device, index, matches);
+  if (status.ok()) return status;
+  matches->notice = "vectors were searched on the CPU, because " + CudaName(index) +
+                    " could not: " + std::string(status.message());
+  matches->predicted_ms[3] = std::numeric_limits<double>::infinity();
+  matches->path = Choose(VectorScan::kAuto, matches->predicted_ms);
+  return SearchOnCpu(plan, matches);
+}
+
+Status VectorIndex::SearchAt(const Plan& plan, const SearchDevice& device, int32_t index,
+                             VectorMatches* matches) const {
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceCodeCopy::Lease lease,
+                            on_device_.Bring(device.codes, index, *binary_));
+  index::BinarySearchOptions options = BinaryOptions();
+  options.scanner = lease.scanner.get();
+  const auto search = [&] { return binary_->Search(*flat_, plan.params, options); };
+  Result<index::BinarySearchResult> found = search();
+  // What comes first to a device waits for more than a scan: that would be a poor prediction.
+  if (found.ok() && lease.is_new) found = search();
+  // A vector that is damaged is not the device's fault, and is found by any other path, too.
+  if (!found.ok() && found.status().code() != StatusCode::kCorruption) {
+    on_device_.Fail(lease.scanner);
+  }
+  if (!found.ok()) return std::move(found).status();
+  matches->access_path =
+      std::string(AccessPathName(AccessPath::kDevice)) + " at " + CudaName(index) + ", rescored";
+  matches->num_rescored = found->num_rescored;
+  matches->hits = std::move(found->hits);
+  costs_.ObserveDevice(plan.work, found->scan_ms, found->rescore_ms);
+  return Status::Ok();
 }
 
 }  // namespace intarsia::engine

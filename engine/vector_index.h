@@ -25,6 +25,7 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "engine/device_codes.h"
 #include "engine/row_index.h"
 #include "engine/search_costs.h"
 #include "engine/vector_files.h"
@@ -36,7 +37,7 @@
 
 namespace intarsia::engine {
 
-enum class VectorScan : uint8_t { kAuto, kFlat, kBinary, kGraph };
+enum class VectorScan : uint8_t { kAuto, kFlat, kBinary, kGraph, kDevice };
 
 // From which size on there is what.
 struct VectorIndexOptions {
@@ -53,6 +54,7 @@ struct VectorQuery {
   int64_t k = 10;
   const index::RowSet* rows = nullptr;  // those that pass WHERE; null: all
   VectorScan scan = VectorScan::kAuto;
+  const SearchDevice* device = nullptr;  // null: the CPU does all of it
 };
 
 struct VectorMatches {
@@ -62,6 +64,7 @@ struct VectorMatches {
   std::array<double, kNumAccessPaths> predicted_ms = {};  // by AccessPath
   AccessPath path = AccessPath::kFlat;                    // that was taken in the end
   double search_ms = 0.0;
+  std::string notice;  // why a device was not used that could have been; empty: nothing to say
 };
 
 class VectorIndex {
@@ -167,8 +170,22 @@ class VectorIndex {
   void Clear();
 
   AccessPath Choose(VectorScan scan, const std::array<double, kNumAccessPaths>& ms) const;
+  // Takes the codes that are searched from now on.
+  void SetCodes(std::unique_ptr<index::BinaryIndex> codes);
+  index::BinarySearchOptions BinaryOptions() const;
   Status SearchFlat(const Plan& plan, VectorMatches* matches) const;
   Status SearchBinary(const Plan& plan, VectorMatches* matches) const;
+  // The device if the search is to go there; if not, what was predicted of it becomes infinity.
+  std::optional<int32_t> FindDevice(const VectorQuery& query,
+                                    std::array<double, kNumAccessPaths>* ms) const;
+  // On a device; or, if it cannot, in the best other way, with a notice.
+  Status SearchOnDevice(const Plan& plan, const SearchDevice& device, int32_t index,
+                        VectorMatches* matches) const;
+  // On the device with this index. Errors: those of the device.
+  Status SearchAt(const Plan& plan, const SearchDevice& device, int32_t index,
+                  VectorMatches* matches) const;
+  // By a path that the CPU goes alone, or by the graph and what is left then.
+  Status SearchOnCpu(const Plan& plan, VectorMatches* matches) const;
   // Sets `is_short` if the graph did not find enough.
   Status SearchGraph(const Plan& plan, VectorMatches* matches, bool* is_short) const;
 
@@ -184,6 +201,7 @@ class VectorIndex {
   uint64_t generation_ = 0;                     // of the RowIndex; 0: not built
   std::unique_ptr<index::FlatIndex> flat_;      // null while there are no vectors
   std::unique_ptr<index::BinaryIndex> binary_;  // null for few vectors
+  mutable DeviceCodeCopy on_device_;            // of binary_; thread-safe
   std::unique_ptr<index::GraphIndex> graph_;    // null if there is none yet
   std::optional<index::GraphMeasure> graph_measure_;
   bool wants_graph_ = false;

@@ -25,7 +25,7 @@ void VectorIndex::Clear() {
   ++num_builds_;
   generation_ = 0;
   flat_.reset();
-  binary_.reset();
+  SetCodes(nullptr);
   graph_.reset();
   graph_measure_.reset();
   missing_ = index::RowSet();
@@ -139,7 +139,8 @@ Status VectorIndex::AddFiles(const storage::ReadView& view, storage::CollectionI
   }
   const auto add = [&]() -> Status {
     INTARSIA_ASSIGN_OR_RETURN(
-        binary_, index::BinaryIndex::Restore(chain_.front()->space(), rows.num_rows()));
+        auto codes, index::BinaryIndex::Restore(chain_.front()->space(), rows.num_rows()));
+    SetCodes(std::move(codes));
     for (const auto& file : chain_) {
       INTARSIA_RETURN_IF_ERROR(flat_->AddForeign(file->ids(), index::VectorFile::RowsOf(file)));
       INTARSIA_RETURN_IF_ERROR(binary_->AppendBlocks(file->codes(), file->header().num_rows));
@@ -148,7 +149,7 @@ Status VectorIndex::AddFiles(const storage::ReadView& view, storage::CollectionI
   };
   if (const Status status = add(); !status.ok()) {
     DropChain(std::string(status.message()).c_str());
-    binary_.reset();
+    SetCodes(nullptr);
     INTARSIA_ASSIGN_OR_RETURN(
         flat_, index::FlatIndex::Create({.dim = flat_->dim(), .page_rows = options_.page_rows}));
   }

@@ -24,6 +24,7 @@
 #include "base/aligned_array.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "index/code_scanner.h"
 #include "index/flat_index.h"
 #include "index/prospect_list.h"
 #include "kernels/binary_batch_scan.h"
@@ -54,6 +55,9 @@ struct BinarySearchOptions {
   int32_t query_bits = 4;
   // At most this many vectors are compared exactly, those with the best prospects; at least k are.
   int64_t candidates_max = 20'000;
+  // Has the codes of the index and scans them in the CPU's place; `query_bits` is then 4. May be
+  // null.
+  CodeScanner* scanner = nullptr;
 };
 
 // Many queries over the same rows.
@@ -109,7 +113,7 @@ class BinaryIndex {
 
   // Searches `rows`, with which this index is in step.
   // Errors: those of FlatIndex::Search(); kInvalidArgument if an option is out of its range or the
-  // sizes of `rows` and the index differ.
+  // sizes of `rows`, the index and a scanner differ; those of CodeScanner::Scan.
   Result<BinarySearchResult> Search(const FlatIndex& rows, const SearchParams& params,
                                     const BinarySearchOptions& options) const;
 
@@ -169,6 +173,10 @@ class BinaryIndex {
   // Estimates all slots that pass the filter, and keeps those that may be among the k best.
   std::vector<Prospect> ScanAll(const Query& query, const SearchParams& params, float error_bound,
                                 int64_t* num_scanned) const;
+  // The same by a scanner. Sets is_truncated if it left some out.
+  Result<std::vector<Prospect>> ScanElsewhere(const Query& query, const SearchParams& params,
+                                              const BinarySearchOptions& options,
+                                              BinarySearchResult* result) const;
   // Queries [begin, end) of a batch, rounded to 8 bits.
   Result<Batch> MakeBatch(const FlatIndex& rows, std::span<const float> queries, int64_t begin,
                           int64_t end) const;

@@ -22,6 +22,18 @@ constexpr int64_t kBlock = kernels::kBinaryBlockCodes;
 constexpr int64_t kTileBlocks = 64;
 constexpr float kErrorBoundMax = 100.0F;
 
+int64_t CountPassing(SlotFilter filter, int64_t num_slots) {
+  if (filter.empty()) return num_slots;
+  int64_t count = 0;
+  for (int64_t word = 0; word < num_slots / 64; ++word) {
+    count += std::popcount(filter[static_cast<size_t>(word)]);
+  }
+  for (int64_t block = num_slots / 64 * 64 / kBlock; block * kBlock < num_slots; ++block) {
+    count += std::popcount(PassingSlots(filter, block, num_slots));
+  }
+  return count;
+}
+
 // Products of a vector with planes of signs: for each eight dimensions the sums of all patterns.
 class SignProducts {
  public:
@@ -126,6 +138,24 @@ std::vector<Prospect> BinaryIndex::ScanAll(const Query& query, const SearchParam
   return lists[0].Take();
 }
 
+Result<std::vector<Prospect>> BinaryIndex::ScanElsewhere(const Query& query,
+                                                         const SearchParams& params,
+                                                         const BinarySearchOptions& options,
+                                                         BinarySearchResult* result) const {
+  INTARSIA_ASSIGN_OR_RETURN(
+      CodeScanResult scanned,
+      options.scanner->Scan({.query = {.planes = query.planes.data(),
+                                       .half_step = query.half_step,
+                                       .base = query.base,
+                                       .error_bound = options.error_bound * query.error_factor},
+                             .filter = params.filter,
+                             .k = params.k,
+                             .candidates_max = std::max(params.k, options.candidates_max)}));
+  result->num_scanned = CountPassing(params.filter, size());
+  result->is_truncated = scanned.is_truncated;
+  return std::move(scanned.prospects);
+}
+
 std::vector<Prospect> BinaryIndex::Refine(const Query& query,
                                           const std::vector<Prospect>& prospects, int64_t k,
                                           float error_bound) const {
@@ -188,6 +218,11 @@ Status BinaryIndex::CheckSearch(const FlatIndex& rows, const SearchParams& param
                   "number of candidates out of range: candidates_max=" +
                       std::to_string(options.candidates_max) + " min=1");
   }
+  if (options.scanner != nullptr && options.scanner->num_rows() != size()) {
+    return Status(StatusCode::kInvalidArgument,
+                  "a scanner is not in step with the codes: size=" + std::to_string(size()) + "/" +
+                      std::to_string(options.scanner->num_rows()));
+  }
   return Status::Ok();
 }
 
@@ -198,22 +233,30 @@ Result<BinarySearchResult> BinaryIndex::Search(const FlatIndex& rows, const Sear
   INTARSIA_ASSIGN_OR_RETURN(std::vector<float> vector, rows.PrepareQuery(params.query));
   BinarySearchResult result;
   if (size() == 0) return result;
+  const bool is_elsewhere = options.scanner != nullptr;
   const Stopwatch stopwatch;
-  const Query query = MakeQuery(std::move(vector), options.query_bits);
-  std::vector<Prospect> prospects =
-      ScanAll(query, params, options.error_bound, &result.num_scanned);
+  const Query query = MakeQuery(std::move(vector), is_elsewhere ? 4 : options.query_bits);
+  std::vector<Prospect> prospects;
+  if (is_elsewhere) {
+    INTARSIA_ASSIGN_OR_RETURN(prospects, ScanElsewhere(query, params, options, &result));
+  } else {
+    prospects = ScanAll(query, params, options.error_bound, &result.num_scanned);
+  }
   result.num_prospects = std::ssize(prospects);
   result.scan_ms = stopwatch.milliseconds();
-  if (options.query_bits == 1) {
+  if (query.num_planes == 1) {
     prospects = Refine(query, prospects, params.k, options.error_bound);
   }
   const int64_t candidates_max = std::max(params.k, options.candidates_max);
   const bool is_long = std::ssize(prospects) > candidates_max;
-  const Prospect left_out = is_long ? prospects[static_cast<size_t>(candidates_max)] : Prospect{};
+  // What was left out is no more promising than this one.
+  const Prospect left_out = is_long               ? prospects[static_cast<size_t>(candidates_max)]
+                            : result.is_truncated ? prospects.back()
+                                                  : Prospect{};
   if (is_long) prospects.resize(static_cast<size_t>(candidates_max));
   Rescorer rescorer(rows, query.vector, params.k);
   result.num_rescored = rescorer.Run(prospects);
-  result.is_truncated = is_long && left_out.limit >= rescorer.threshold();
+  result.is_truncated = (is_long || result.is_truncated) && left_out.limit >= rescorer.threshold();
   INTARSIA_RETURN_IF_ERROR(rows.CheckDamage());
   result.hits = rescorer.Take();
   result.rescore_ms = stopwatch.milliseconds() - result.scan_ms;

@@ -13,7 +13,7 @@ constexpr double kBytesMax = 1LL << 50;
 constexpr double kSeedMax = 4294967295.0;
 constexpr double kSecondsMax = 100.0 * 366 * 86'400;
 
-constexpr std::array<std::string_view, 4> kScans = {"auto", "flat", "binary", "graph"};
+constexpr std::array<std::string_view, 5> kScans = {"auto", "flat", "binary", "graph", "device"};
 constexpr std::array<std::string_view, 3> kModes = {"hybrid", "vector", "text"};
 constexpr std::array<std::string_view, 3> kRankFusions = {"rrf", "relative", "linear"};
 
@@ -171,7 +171,7 @@ constexpr std::array<OptionSpec, 1> kDelete = {{
      "Removes every trace from the files at once, and searches them to prove it."},
 }};
 
-constexpr std::array<OptionSpec, 10> kSettings = {{
+constexpr std::array<OptionSpec, 11> kSettings = {{
     {"search.limit", T::kInteger, "10", "Rows of a SEARCH without LIMIT.", 1, 10000},
     {"search.scan", T::kChoice, "auto", "How vectors are searched if a statement does not say.", 0,
      0, kScans},
@@ -182,7 +182,8 @@ constexpr std::array<OptionSpec, 10> kSettings = {{
     {"kv.memory_bytes_max", T::kBytes, "1073741824",
      "Memory for attention caches that are used often; 0: none.", 0, kBytesMax},
     {"device", T::kName, "auto",
-     "Where prompts are run and answers generated: 'cpu', 'cuda:0' (or another number), or 'auto': "
+     "Where prompts are run, answers generated and many vectors searched: 'cpu', 'cuda:0' (or "
+     "another number), or 'auto': "
      "on the first CUDA device if there is one."},
     {"device.kv_bytes_max", T::kBytes, "0",
      "Memory on a device for the keys and values of a model's prompts; 0: for two of its longest, "
@@ -191,6 +192,9 @@ constexpr std::array<OptionSpec, 10> kSettings = {{
     {"device.cache_bytes_max", T::kBytes, "1073741824",
      "Memory on a device for a model's attention caches that are used often; 0: none.", 0,
      kBytesMax},
+    {"device.code_bytes_max", T::kBytes, "2147483648",
+     "Memory on a device for the codes of vectors of all collections; 0: searches never use one.",
+     0, kBytesMax},
     {"statement_timeout_ms", T::kInteger, "0", "A statement that runs longer is stopped; 0: never.",
      0, 86'400'000},
 }};

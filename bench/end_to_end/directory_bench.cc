@@ -206,7 +206,8 @@ class DirectoryBench {
       if (std::string(what) == "with a cold page cache") {
         Require(DropFromPageCache(FilesBelow(path())));
       }
-      engine::Retriever retriever(database.get(), &pool, FileSystem::Local(), {});
+      engine::Retriever retriever(database.get(), &pool, FileSystem::Local(), {},
+                                  engine::LocalDevices());
       const Stopwatch stopwatch;
       Require(retriever.Prepare(collection_, model_));
       const double seconds = stopwatch.seconds();
@@ -216,7 +217,8 @@ class DirectoryBench {
                   BytesAChunk(report.file_bytes, report));
       std::fflush(stdout);
     }
-    engine::Retriever retriever(database.get(), &pool, FileSystem::Local(), {});
+    engine::Retriever retriever(database.get(), &pool, FileSystem::Local(), {},
+                                engine::LocalDevices());
     Require(retriever.Prepare(collection_, model_));
     auto statement = query::ParseStatement("DELETE FROM docs WHERE year = 2003");
     if (!statement.ok()) Require(Status(StatusCode::kInvalidArgument, "no WHERE"));

@@ -14,6 +14,7 @@
 #include "engine/fusion/cpu_backend.h"
 #include "engine/fusion/device_caches.h"
 #include "model/transformer.h"
+#include "tests/index/host_code_scanner.h"
 
 namespace intarsia::engine {
 
@@ -25,6 +26,9 @@ class AbsentDevices : public DeviceProvider {
   Result<std::unique_ptr<FusionBackend>> Load(const model::GgufFile&,
                                               const DeviceModelOptions& options) override {
     return Check(options.index);
+  }
+  Result<std::unique_ptr<index::CodeScanner>> MakeCodeScanner(int32_t index) override {
+    return Check(index);
   }
   std::shared_ptr<MemorySource> PinnedMemory() override { return nullptr; }
 
@@ -44,6 +48,9 @@ struct FakeDeviceState {
   Status prefill;                                          // what the selector `deviation` returns
   Status step;                                             // what steps return
   Status health;                                           // of the device
+  Status extend;                                           // what taking up codes returns
+  Status scan;                                             // what scans return
+  int64_t num_scans = 0;                                   // of codes
   int64_t num_loads = 0;                                   // of models
   int64_t num_there = 0;                                   // models that are on the device now
   int64_t num_prefills = 0;                                // that were computed there
@@ -118,6 +125,23 @@ class FakeDeviceBackend : public FusionBackend {
   CpuBackend cpu_;
 };
 
+class FakeCodeScanner : public index::HostCodeScanner {
+ public:
+  explicit FakeCodeScanner(FakeDeviceState* state) : state_(*state) {}
+  Status Extend(const kernels::BinaryCodeBlocks& blocks, int64_t num_rows) override {
+    INTARSIA_RETURN_IF_ERROR(state_.extend);
+    return HostCodeScanner::Extend(blocks, num_rows);
+  }
+  Result<index::CodeScanResult> Scan(const index::CodeScanParams& params) override {
+    INTARSIA_RETURN_IF_ERROR(state_.scan);
+    ++state_.num_scans;
+    return HostCodeScanner::Scan(params);
+  }
+
+ private:
+  FakeDeviceState& state_;
+};
+
 class FakeDevices : public DeviceProvider {
  public:
   bool is_built() const override { return true; }
@@ -137,6 +161,10 @@ class FakeDevices : public DeviceProvider {
         model::Transformer::Load(file, {.compute = kernels::ComputeType::kF32}, options.threads));
     return std::unique_ptr<FusionBackend>(std::make_unique<FakeDeviceBackend>(
         &state_, std::move(transformer), options.cache_bytes_max));
+  }
+  Result<std::unique_ptr<index::CodeScanner>> MakeCodeScanner(int32_t index) override {
+    INTARSIA_RETURN_IF_ERROR(Check(index));
+    return std::unique_ptr<index::CodeScanner>(std::make_unique<FakeCodeScanner>(&state_));
   }
   std::shared_ptr<MemorySource> PinnedMemory() override {
     return std::make_shared<SlabMemory>(std::make_unique<PlainMemory>(), 1 << 20);

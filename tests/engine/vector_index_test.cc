@@ -260,5 +260,21 @@ TEST(SearchCostsTest, PredictionsFollowTheWorkAndWhatWasMeasured) {
   EXPECT_NEAR(costs.Predict(work)[0], 20.0, 0.1);
 }
 
+TEST(SearchCostsTest, ADeviceIsWorthItForManyRowsOnly) {
+  SearchCosts costs;
+  costs.Set(
+      {.flat_ns_per_row = 100.0, .scan_ns_per_row = 10.0, .rescore_us = 50.0, .graph_us = 400.0});
+  SearchWork work = {.num_rows = 1'000, .num_passing = 1'000, .k = 10, .has_codes = true};
+  EXPECT_TRUE(std::isinf(costs.Predict(work)[3]));
+  work.device_row_bytes = 48;
+  EXPECT_GT(costs.Predict(work)[3], costs.Predict(work)[1]);
+  work.num_rows = work.num_passing = 1'000'000;
+  EXPECT_LT(costs.Predict(work)[3], costs.Predict(work)[1]);
+  // What was measured counts more than the estimate, from the first search on.
+  costs.ObserveDevice(work, 40.0, 0.05);
+  EXPECT_GT(costs.Predict(work)[3], costs.Predict(work)[1]);
+  EXPECT_NEAR(costs.Predict(work)[3], 40.05, 0.01);
+}
+
 }  // namespace
 }  // namespace intarsia::engine

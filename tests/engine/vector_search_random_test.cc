@@ -1,5 +1,6 @@
 // Random documents come, go, are replaced and get other vectors, the database is opened again and
-// again, and every way to search vectors is compared with comparing all of them.
+// again, a device fails now and then, and every way to search vectors is compared with comparing
+// all of them.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "engine/collection_index.h"
 #include "storage/database.h"
+#include "tests/engine/fake_devices.h"
 #include "tests/storage/temporary_directory.h"
 
 namespace intarsia::engine {
@@ -26,6 +28,7 @@ class VectorSearchRandomTest : public testing::TestWithParam<uint32_t> {
  protected:
   VectorSearchRandomTest() : random_(GetParam()) {
     SetLogLevel(LogLevel::kError);
+    device_codes_.SetBytesMax(int64_t{1} << 30);
     std::normal_distribution<float> normal;
     for (float& value : centers_) value = normal(random_);
     OpenDatabase();
@@ -140,6 +143,16 @@ class VectorSearchRandomTest : public testing::TestWithParam<uint32_t> {
     return *flat->Search({.query = query, .k = kHits});
   }
 
+  // What fails is searched on the CPU, and tried again some searches later.
+  void FailNowAndThen() {
+    FakeDeviceState& state = devices_.state();
+    state.extend = state.scan = Status::Ok();
+    const Status failure(StatusCode::kResourceExhausted, "no memory");
+    if (Below(30) == 0) state.extend = failure;
+    if (Below(30) == 0) state.scan = failure;
+    if (Below(10) == 0) device_codes_.Retry();
+  }
+
   // Searches in every way for a random vector among random chunks.
   void Compare() {
     const VectorIndex& vectors = index_->vectors;
@@ -156,10 +169,16 @@ class VectorSearchRandomTest : public testing::TestWithParam<uint32_t> {
       if (rows.has_value()) rows->AddRange(*row, *row + 1);
     }
     const std::vector<index::SearchHit> exact = Exact(query, passing);
-    for (const VectorScan scan : {VectorScan::kFlat, VectorScan::kBinary, VectorScan::kGraph}) {
-      const auto found = vectors.Search(
-          {.vector = query, .k = kHits, .rows = rows.has_value() ? &*rows : nullptr, .scan = scan},
-          index_->rows, nullptr);
+    const SearchDevice device = {.codes = &device_codes_, .find = [] { return 0; }};
+    FailNowAndThen();
+    for (const VectorScan scan :
+         {VectorScan::kFlat, VectorScan::kBinary, VectorScan::kGraph, VectorScan::kDevice}) {
+      const auto found = vectors.Search({.vector = query,
+                                         .k = kHits,
+                                         .rows = rows.has_value() ? &*rows : nullptr,
+                                         .scan = scan,
+                                         .device = &device},
+                                        index_->rows, nullptr);
       ASSERT_TRUE(found.ok()) << found.status();
       if (scan == VectorScan::kFlat) {
         ASSERT_EQ(found->hits, exact);
@@ -192,6 +211,8 @@ class VectorSearchRandomTest : public testing::TestWithParam<uint32_t> {
 
   std::mt19937_64 random_;
   storage::TemporaryDirectory folder_;
+  FakeDevices devices_;
+  DeviceCodes device_codes_{&devices_};
   std::vector<float> centers_ = std::vector<float>(static_cast<size_t>(kCenters * kDim));
   std::unique_ptr<storage::Database> database_;
   std::unique_ptr<VectorFiles> files_;
@@ -223,7 +244,7 @@ TEST_P(VectorSearchRandomTest, EveryWayAgreesWithComparingAll) {
     num_file_rows_max = std::max(num_file_rows_max, index_->vectors.num_in_files());
   }
   EXPECT_GT(num_file_rows_max, 100);
-  for (const AccessPath path : {AccessPath::kBinary, AccessPath::kGraph}) {
+  for (const AccessPath path : {AccessPath::kBinary, AccessPath::kGraph, AccessPath::kDevice}) {
     const Recall& recall = recalls_[path];
     ASSERT_GT(recall.num_wanted, 100) << AccessPathName(path);
     EXPECT_GE(static_cast<double>(recall.num_found) / static_cast<double>(recall.num_wanted), 0.95)
