@@ -40,8 +40,6 @@ class TextIndexWriter {
   // to be built anew, and what was staged must not be written. kIo.
   Status Finish(const RowReader& rows, RowWriter* out);
 
-  int64_t num_changes() const { return num_added_ + num_removed_; }
-
  private:
   // Where a term stands in one chunk.
   struct Occurrence {

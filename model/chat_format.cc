@@ -1,7 +1,6 @@
 #include "model/chat_format.h"
 
 #include <array>
-#include <utility>
 
 namespace intarsia::model {
 namespace {
@@ -155,33 +154,6 @@ std::vector<PromptPiece> ChatFormat::TailPieces(std::string_view user_suffix) co
   return pieces;
 }
 
-std::vector<PromptPiece> ChatFormat::ConversationPieces(
-    std::span<const ChatMessage> messages) const {
-  std::vector<PromptPiece> pieces;
-  std::string system;  // Of a family without a system role, until the next user turn.
-  for (const ChatMessage& message : messages) {
-    if (message.role == ChatRole::kSystem) {
-      if (family_ != ChatFamily::kGemma) {
-        AppendSystem(message.text, &pieces);
-        continue;
-      }
-      if (!system.empty()) system.append("\n\n");
-      system.append(message.text);
-      continue;
-    }
-    AppendTurnBegin(message.role, &pieces);
-    if (message.role == ChatRole::kUser) {
-      if (!system.empty()) AppendSystem(std::exchange(system, {}), &pieces);
-    } else if (family_ == ChatFamily::kPlain) {
-      Append(SpecialTokens::kParse, "Answer: ", &pieces);
-    }
-    Append(SpecialTokens::kAsText, message.text, &pieces);
-    AppendTurnEnd(&pieces);
-  }
-  AppendAnswerBegin(&pieces);
-  return pieces;
-}
-
 Result<std::vector<int32_t>> EncodePieces(const Tokenizer& tokenizer,
                                           std::span<const PromptPiece> pieces) {
   std::vector<int32_t> ids;
@@ -204,13 +176,6 @@ Result<std::vector<int32_t>> ChatFormat::EncodeHeader(const Tokenizer& tokenizer
 Result<std::vector<int32_t>> ChatFormat::EncodeTail(const Tokenizer& tokenizer,
                                                     std::string_view user_suffix) const {
   return EncodePieces(tokenizer, TailPieces(user_suffix));
-}
-
-Result<std::vector<int32_t>> ChatFormat::EncodeConversation(
-    const Tokenizer& tokenizer, std::span<const ChatMessage> messages) const {
-  INTARSIA_ASSIGN_OR_RETURN(auto ids, EncodePieces(tokenizer, ConversationPieces(messages)));
-  if (tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos_id());
-  return ids;
 }
 
 }  // namespace intarsia::model

@@ -1,4 +1,4 @@
-// ChatFormat: how a model wants the turns of a conversation written.
+// ChatFormat: how a model wants the turns of a prompt written: the system's, the user's, its own.
 //
 // A model file carries its format as a Jinja template. The families that we run use four formats,
 // which are recognised by their markers and written here directly; nothing of a template is
@@ -31,11 +31,6 @@ enum class ChatFamily : uint8_t {
 
 enum class ChatRole : uint8_t { kSystem, kUser, kAssistant };
 
-struct ChatMessage {
-  ChatRole role;
-  std::string text;
-};
-
 struct PromptPiece {
   SpecialTokens special_tokens;  // kParse: template text. kAsText: user text.
   std::string text;
@@ -62,19 +57,14 @@ class ChatFormat {
   // What stands after the chunks: `user_suffix`, the end of the user's turn and the beginning of
   // the assistant's.
   std::vector<PromptPiece> TailPieces(std::string_view user_suffix) const;
-  // A whole conversation, up to the beginning of the assistant's next turn. Where the format has no
-  // system role, its text leads the next user turn.
-  std::vector<PromptPiece> ConversationPieces(std::span<const ChatMessage> messages) const;
 
-  // The ids of the pieces above. The header and the conversation begin with the tokenizer's
-  // beginning-of-sequence token if it adds one.
+  // The ids of the pieces above. The header begins with the tokenizer's beginning-of-sequence token
+  // if it adds one.
   // Errors: those of Tokenizer::Encode.
   Result<std::vector<int32_t>> EncodeHeader(const Tokenizer& tokenizer, std::string_view system,
                                             std::string_view user_prefix) const;
   Result<std::vector<int32_t>> EncodeTail(const Tokenizer& tokenizer,
                                           std::string_view user_suffix) const;
-  Result<std::vector<int32_t>> EncodeConversation(const Tokenizer& tokenizer,
-                                                  std::span<const ChatMessage> messages) const;
 
  private:
   explicit ChatFormat(ChatFamily family) : family_(family) {}

@@ -111,8 +111,7 @@ WordPieceTokenizer::WordPieceTokenizer(std::unique_ptr<const Vocabulary> vocabul
     : Tokenizer(std::move(vocabulary)),
       options_(options),
       cls_id_(FindToken(options.cls_token)),
-      sep_id_(FindToken(options.sep_token)),
-      pad_id_(FindToken(options.pad_token)) {
+      sep_id_(FindToken(options.sep_token)) {
   for (int32_t id = 0; id < this->vocabulary().size(); ++id) {
     token_bytes_max_ = std::max(token_bytes_max_, this->vocabulary().text(id).size());
   }

@@ -55,10 +55,6 @@ class WordPieceTokenizer final : public Tokenizer {
   Result<std::vector<int32_t>> EncodePair(std::string_view first, std::string_view second,
                                           int64_t max_tokens, int64_t* num_first) const;
 
-  int32_t cls_id() const { return cls_id_; }
-  int32_t sep_id() const { return sep_id_; }
-  int32_t pad_id() const { return pad_id_; }  // kNoToken if the vocabulary has none.
-
  private:
   struct Character;
   class WordBuilder;
@@ -73,7 +69,6 @@ class WordPieceTokenizer final : public Tokenizer {
   WordPieceOptions options_;
   int32_t cls_id_ = kNoToken;
   int32_t sep_id_ = kNoToken;
-  int32_t pad_id_ = kNoToken;
   size_t token_bytes_max_ = 0;
 };
 

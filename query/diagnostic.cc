@@ -4,36 +4,15 @@
 #include <array>
 
 #include "base/utf8.h"
-#include "query/value.h"
 
 namespace intarsia::query {
 namespace {
 
-struct ClassRow {
-  std::string_view name;
-  std::string_view sql_state;
-  StatusCode code;
-};
-
 // In the order of ErrorClass.
-constexpr std::array<ClassRow, 13> kClasses = {{
-    {"Parser error", "42601", StatusCode::kInvalidArgument},
-    {"Binder error", "42000", StatusCode::kInvalidArgument},
-    {"Catalog error", "42704", StatusCode::kNotFound},
-    {"Input error", "22023", StatusCode::kInvalidArgument},
-    {"Permission error", "42501", StatusCode::kInvalidArgument},
-    {"I/O error", "58030", StatusCode::kIo},
-    {"Corruption error", "XX001", StatusCode::kCorruption},
-    {"Resource error", "53000", StatusCode::kResourceExhausted},
-    {"Unavailable", "57P03", StatusCode::kUnavailable},
-    {"Timeout", "57014", StatusCode::kDeadlineExceeded},
-    {"Cancelled", "57014", StatusCode::kCancelled},
-    {"Unsupported", "0A000", StatusCode::kUnsupported},
-    {"Internal error", "XX000", StatusCode::kInternal},
-}};
-constexpr std::string_view kStateOfDuplicate = "42710";
-
-const ClassRow& RowOf(ErrorClass error_class) { return kClasses[static_cast<size_t>(error_class)]; }
+constexpr std::array<std::string_view, 12> kClassNames = {
+    "Parser error", "Binder error",     "Catalog error",  "Input error",
+    "I/O error",    "Corruption error", "Resource error", "Unavailable",
+    "Timeout",      "Cancelled",        "Unsupported",    "Internal error"};
 
 Diagnostic Make(ErrorClass error_class, SourceRange range, std::string message, std::string hint) {
   Diagnostic diagnostic;
@@ -139,13 +118,8 @@ SourcePosition PositionAt(std::string_view sql, int64_t offset) {
   return position;
 }
 
-std::string_view ErrorClassName(ErrorClass error_class) { return RowOf(error_class).name; }
-
-std::string_view DefaultSqlState(ErrorClass error_class) { return RowOf(error_class).sql_state; }
-
-bool IsRetryable(ErrorClass error_class) {
-  return error_class == ErrorClass::kUnavailable || error_class == ErrorClass::kResource ||
-         error_class == ErrorClass::kTimeout;
+std::string_view ErrorClassName(ErrorClass error_class) {
+  return kClassNames[static_cast<size_t>(error_class)];
 }
 
 Diagnostic ParserError(SourceRange range, std::string message, std::string hint) {
@@ -167,17 +141,13 @@ Diagnostic InputError(SourceRange range, std::string message, std::string hint) 
 Diagnostic FromStatus(const Status& status) {
   INTARSIA_CHECK(!status.ok());
   ErrorClass error_class = ErrorClass::kInternal;
-  std::string_view sql_state;
   switch (status.code()) {
     case StatusCode::kInvalidArgument:
       error_class = ErrorClass::kInput;
       break;
     case StatusCode::kNotFound:
-      error_class = ErrorClass::kCatalog;
-      break;
     case StatusCode::kAlreadyExists:
       error_class = ErrorClass::kCatalog;
-      sql_state = kStateOfDuplicate;
       break;
     case StatusCode::kCorruption:
       error_class = ErrorClass::kCorruption;
@@ -204,15 +174,7 @@ Diagnostic FromStatus(const Status& status) {
     case StatusCode::kInternal:
       break;
   }
-  Diagnostic diagnostic = Make(error_class, {}, std::string(status.message()), {});
-  diagnostic.sql_state = sql_state;
-  return diagnostic;
-}
-
-Status ToStatus(const Diagnostic& diagnostic) {
-  const bool is_duplicate = diagnostic.sql_state == kStateOfDuplicate;
-  return Status(is_duplicate ? StatusCode::kAlreadyExists : RowOf(diagnostic.error_class).code,
-                diagnostic.message + (diagnostic.hint.empty() ? "" : ". " + diagnostic.hint));
+  return Make(error_class, {}, std::string(status.message()), {});
 }
 
 void Locate(std::string_view sql, Diagnostic* diagnostic) {
@@ -242,24 +204,6 @@ std::string RenderDiagnostic(const Diagnostic& diagnostic, std::string_view sql,
   }
   if (!diagnostic.hint.empty()) rendered += diagnostic.hint + "\n";
   return rendered;
-}
-
-std::string DiagnosticToJson(const Diagnostic& diagnostic) {
-  const std::string_view sql_state = diagnostic.sql_state.empty()
-                                         ? DefaultSqlState(diagnostic.error_class)
-                                         : std::string_view(diagnostic.sql_state);
-  Value::Object fields;
-  fields.push_back({"class", Value(ErrorClassName(diagnostic.error_class))});
-  fields.push_back({"sql_state", Value(sql_state)});
-  fields.push_back({"message", Value(diagnostic.message)});
-  fields.push_back({"retryable", Value(IsRetryable(diagnostic.error_class))});
-  if (diagnostic.has_place()) {
-    fields.push_back({"line", Value(diagnostic.position.line)});
-    fields.push_back({"column", Value(diagnostic.position.column)});
-  }
-  if (!diagnostic.hint.empty()) fields.push_back({"hint", Value(diagnostic.hint)});
-  if (!diagnostic.query_id.empty()) fields.push_back({"query_id", Value(diagnostic.query_id)});
-  return ToJson(Value(std::move(fields)));
 }
 
 }  // namespace intarsia::query

@@ -2,7 +2,7 @@
 //
 // A Status says what went wrong inside the engine. A Diagnostic is what the user reads: class,
 // fact, place, one hint. It travels as a value from wherever the statement failed to whoever shows
-// it: RenderDiagnostic for people, DiagnosticToJson for programs.
+// it, by RenderDiagnostic.
 //
 // Thread safety: plain values; concurrent const calls only.
 #pragma once
@@ -44,7 +44,6 @@ enum class ErrorClass : uint8_t {
   kBinder,       // A name, type or option in it does not fit.
   kCatalog,      // A named model or collection is missing, or there already.
   kInput,        // A value or file given by the user is bad.
-  kPermission,   // Not allowed to this caller.
   kIo,           // The file system or network refused.
   kCorruption,   // Stored bytes are damaged.
   kResource,     // Memory, disk or a queue limit.
@@ -57,10 +56,6 @@ enum class ErrorClass : uint8_t {
 
 // For example "Parser error".
 std::string_view ErrorClassName(ErrorClass error_class);
-// Five characters in the manner of SQLSTATE, for example "42601".
-std::string_view DefaultSqlState(ErrorClass error_class);
-// Whether the same statement may succeed when it is sent again.
-bool IsRetryable(ErrorClass error_class);
 
 struct Diagnostic {
   ErrorClass error_class = ErrorClass::kInternal;
@@ -68,8 +63,6 @@ struct Diagnostic {
   std::string hint;         // Sentences; may be empty.
   SourceRange range;        // Where, in the text that was given to the parser.
   SourcePosition position;  // Of range.begin; set by Locate, and meaningless without a range.
-  std::string sql_state;    // Empty: DefaultSqlState(error_class).
-  std::string query_id;     // Empty: none.
 
   bool has_place() const { return range.begin >= 0; }
 };
@@ -80,9 +73,6 @@ Diagnostic CatalogError(SourceRange range, std::string message, std::string hint
 Diagnostic InputError(SourceRange range, std::string message, std::string hint = {});
 // A failure below the language, without a place. REQUIRES: !status.ok().
 Diagnostic FromStatus(const Status& status);
-
-// The nearest code and "<class>: <message>", for callers that know Status only.
-Status ToStatus(const Diagnostic& diagnostic);
 
 // Sets `position` from `range`; `sql` is the text that the range points into.
 void Locate(std::string_view sql, Diagnostic* diagnostic);
@@ -103,10 +93,6 @@ void Shift(int64_t num_bytes, Diagnostic* diagnostic);
 // caret. `sql` may be empty if the text is not at hand; then the place is left out.
 std::string RenderDiagnostic(const Diagnostic& diagnostic, std::string_view sql,
                              int64_t columns_max = 100);
-
-// One object on one line: class, sql_state, message, retryable, and where known line, column, hint
-// and query_id. Line and column are those of the last Locate.
-std::string DiagnosticToJson(const Diagnostic& diagnostic);
 
 template <typename T>
 class Outcome;

@@ -79,25 +79,4 @@ std::optional<ScriptPiece> NextPiece(std::string_view sql, int64_t offset) {
   return std::nullopt;
 }
 
-ScriptSplit SplitScript(std::string_view sql) {
-  ScriptSplit split;
-  int64_t offset = 0;
-  while (const std::optional<ScriptPiece> piece = NextPiece(sql, offset)) {
-    split.statements.push_back(*piece);
-    offset = piece->next;
-  }
-  Lexer lexer(sql, offset);
-  for (Token token = lexer.Next(); token.kind != TokenKind::kEnd; token = lexer.Next()) {
-    if (token.kind == TokenKind::kSemicolon || token.kind == TokenKind::kVertical) continue;
-    split.is_inside_token = token.kind == TokenKind::kUnterminatedString ||
-                            token.kind == TokenKind::kUnterminatedName ||
-                            token.kind == TokenKind::kUnterminatedComment;
-    if (split.rest.begin < 0) split.rest.begin = token.range.begin;
-    split.rest.end = token.range.end;
-  }
-  const auto size = static_cast<int64_t>(sql.size());
-  if (split.rest.begin < 0) split.rest = {size, size};
-  return split;
-}
-
 }  // namespace intarsia::query

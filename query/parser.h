@@ -1,4 +1,4 @@
-// ParseStatement, ParseScript, SplitScript: SQL text to trees.
+// ParseStatement, ParseScript, NextPiece: SQL text to trees, and to the pieces of a script.
 //
 // Recursive descent over the tokens of lexer.h, with one statement at a time. Parentheses nest at
 // most kDepthMax deep and a script has at most kScriptBytesMax bytes, so that no text overflows the
@@ -37,7 +37,7 @@ Outcome<std::vector<ParsedStatement>> ParseScript(std::string_view sql);
 
 enum class Terminator : uint8_t {
   kSemicolon,
-  kVertical,  // `\G`: show the rows one below the other. Known to SplitScript only.
+  kVertical,  // `\G`: show the rows one below the other. Known to NextPiece only.
 };
 
 struct ScriptPiece {
@@ -49,20 +49,5 @@ struct ScriptPiece {
 // The first piece at or behind `offset`, or nothing if no terminator follows it. Looks at tokens
 // only; the piece may be no statement.
 std::optional<ScriptPiece> NextPiece(std::string_view sql, int64_t offset);
-
-struct ScriptSplit {
-  std::vector<ScriptPiece> statements;  // Each ended by its terminator.
-  // What follows the last terminator, without blanks around; {n, n} if there is nothing but blanks
-  // and comments. An unterminated string or comment belongs here.
-  SourceRange rest;
-  // Whether the rest ends inside a string, a quoted identifier or a comment.
-  bool is_inside_token = false;
-
-  bool has_rest() const { return rest.begin < rest.end || is_inside_token; }
-};
-
-// Cuts a script at its terminators. For an interactive prompt, input is complete once has_rest() is
-// false.
-ScriptSplit SplitScript(std::string_view sql);
 
 }  // namespace intarsia::query

@@ -29,7 +29,6 @@ class TokenCursor {
   bool Is(TokenKind kind) const { return current_.kind == kind; }
   // An unquoted word, in any case.
   bool IsWord(std::string_view word) const { return IsWord(current_, word); }
-  bool IsNextWord(std::string_view word) const { return IsWord(next_, word); }
   // Whether a statement ends here: a semicolon or the end of the text.
   bool IsAtEnd() const { return Is(TokenKind::kEnd) || Is(TokenKind::kSemicolon); }
 

@@ -64,20 +64,10 @@ TEST(ChatFormatTest, GemmaHasItsSystemTextInTheUsersTurn) {
   EXPECT_EQ(Show(format.TailPieces("Why?")), "{Why?}<end_of_turn>\n<start_of_turn>model\n");
 }
 
-TEST(ChatFormatTest, ConversationsKeepTheOrderOfTheirTurns) {
-  const std::vector<ChatMessage> messages = {{ChatRole::kSystem, "S"},
-                                             {ChatRole::kUser, "U"},
-                                             {ChatRole::kAssistant, "A"},
-                                             {ChatRole::kUser, "V"}};
-  EXPECT_EQ(Show(ChatFormat::FromFamily(ChatFamily::kChatMl).ConversationPieces(messages)),
-            "<|im_start|>system\n{S}<|im_end|>\n<|im_start|>user\n{U}<|im_end|>\n"
-            "<|im_start|>assistant\n{A}<|im_end|>\n<|im_start|>user\n{V}<|im_end|>\n"
-            "<|im_start|>assistant\n");
-  EXPECT_EQ(Show(ChatFormat::FromFamily(ChatFamily::kGemma).ConversationPieces(messages)),
-            "<start_of_turn>user\n{S}\n\n{U}<end_of_turn>\n<start_of_turn>model\n{A}<end_of_turn>\n"
-            "<start_of_turn>user\n{V}<end_of_turn>\n<start_of_turn>model\n");
-  EXPECT_EQ(Show(ChatFormat::FromFamily(ChatFamily::kPlain).ConversationPieces(messages)),
-            "{S}\n\n{U}\n\nAnswer: {A}\n\n{V}\n\nAnswer:");
+TEST(ChatFormatTest, WithoutMarkersThereAreParagraphs) {
+  const ChatFormat format = ChatFormat::FromFamily(ChatFamily::kPlain);
+  EXPECT_EQ(Show(format.HeaderPieces("Be brief.", "Read:")), "{Be brief.}\n\n{Read:}");
+  EXPECT_EQ(Show(format.TailPieces("Why?")), "{Why?}\n\nAnswer:");
 }
 
 TEST(ChatFormatTest, TheTemplateOfTheFileDecides) {

@@ -221,27 +221,25 @@ std::string Slice(std::string_view sql, const SourceRange& range) {
       sql.substr(static_cast<size_t>(range.begin), static_cast<size_t>(range.end - range.begin)));
 }
 
-TEST(ParserTest, SplitCutsAtTerminatorsOutsideOfStrings) {
+TEST(ParserTest, PiecesEndAtTerminatorsOutsideOfStrings) {
   const std::string_view sql = "a ';' /* ; */ b; ;c\\G d -- ;\n e";
-  const ScriptSplit split = SplitScript(sql);
-  ASSERT_EQ(split.statements.size(), 2U);
-  EXPECT_EQ(Slice(sql, split.statements[0].range), "a ';' /* ; */ b");
-  EXPECT_EQ(split.statements[0].terminator, Terminator::kSemicolon);
-  EXPECT_EQ(Slice(sql, split.statements[1].range), "c");
-  EXPECT_EQ(split.statements[1].terminator, Terminator::kVertical);
-  EXPECT_EQ(Slice(sql, split.rest), "d -- ;\n e");
-  EXPECT_TRUE(split.has_rest());
+  const auto first = NextPiece(sql, 0);
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(Slice(sql, first->range), "a ';' /* ; */ b");
+  EXPECT_EQ(first->terminator, Terminator::kSemicolon);
+  const auto second = NextPiece(sql, first->next);
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(Slice(sql, second->range), "c");
+  EXPECT_EQ(second->terminator, Terminator::kVertical);
+  EXPECT_EQ(Slice(sql, {second->next, static_cast<int64_t>(sql.size())}), " d -- ;\n e");
+  EXPECT_FALSE(NextPiece(sql, second->next).has_value());
 }
 
-TEST(ParserTest, SplitKnowsWhetherInputIsComplete) {
-  EXPECT_FALSE(SplitScript("").has_rest());
-  EXPECT_FALSE(SplitScript("  -- only a comment").has_rest());
-  EXPECT_FALSE(SplitScript("SHOW MODELS; -- done\n").has_rest());
-  EXPECT_TRUE(SplitScript("SHOW MODELS").has_rest());
-  EXPECT_TRUE(SplitScript("SHOW MODELS; /* open").has_rest());
-  EXPECT_TRUE(SplitScript("SEARCH 'a;").is_inside_token);
-  EXPECT_TRUE(SplitScript("SEARCH \"a;").is_inside_token);
-  EXPECT_FALSE(SplitScript("SEARCH").is_inside_token);
+TEST(ParserTest, WhatIsNotTerminatedIsNoPiece) {
+  for (const std::string_view sql : {"", "  -- only a comment", " ; ;", "SHOW MODELS", "/* open; ",
+                                     "SEARCH 'a;", "SEARCH \"a;"}) {
+    EXPECT_FALSE(NextPiece(sql, 0).has_value()) << sql;
+  }
 }
 
 }  // namespace
