@@ -24,34 +24,6 @@ Status Missing(const Digest& identity, std::string_view why) {
                 "no kv cache (" + std::string(why) + "): identity=" + identity.ToHex());
 }
 
-// Why an entry cannot be served from the segments, given by their sizes, or OK.
-Status CheckExtents(const KvEntry& entry, const std::map<uint64_t, int64_t>& files) {
-  const auto file = files.find(entry.segment);
-  if (file == files.end()) return Missing(entry.identity, "its segment is gone");
-  if (entry.extents.empty()) return Missing(entry.identity, "it has no layers");
-  for (const KvExtent& extent : entry.extents) {
-    if (extent.offset + extent.num_bytes > file->second) {
-      return Missing(entry.identity, "its segment is too short");
-    }
-  }
-  return Status::Ok();
-}
-
-// The use of an entry. Both kinds of rows are sorted by identity, so `row` only moves on. An entry
-// whose row is missing or damaged counts as never used.
-Result<KvUseRecord> UseOf(const Digest& identity, RowCursor* row) {
-  for (; row->Valid(); row->Next()) {
-    INTARSIA_ASSIGN_OR_RETURN(const Digest other, IdentityInKey(row->key()));
-    if (other < identity) continue;
-    if (other != identity) break;
-    const Result<std::string_view> body = row->Body();
-    Result<KvUseRecord> use = body.ok() ? DecodeKvUse(*body) : body.status();
-    return use.ok() ? *use : KvUseRecord();
-  }
-  INTARSIA_RETURN_IF_ERROR(row->status());
-  return KvUseRecord();
-}
-
 // Errors: kInvalidArgument.
 Status CheckTarget(const KvEntry& entry, int64_t layer, int64_t target_bytes) {
   if (layer < 0 || layer >= entry.shape.num_layers) {
@@ -97,73 +69,6 @@ Result<std::unique_ptr<KvCore>> KvCore::Open(const KvCoreOptions& options) {
   auto core = std::make_unique<KvCore>(options, std::move(segments));
   INTARSIA_RETURN_IF_ERROR(core->Load());
   return core;
-}
-
-Status KvCore::Load() {
-  Status status = LoadEntries();
-  if (status.code() == StatusCode::kCorruption) {
-    // What RocksDB itself cannot read any more. All of it can be computed again.
-    Log(LogLevel::kWarning, "all kv caches dropped: " + status.ToString());
-    ++num_quarantines_;
-    for (const Digest& identity : table_.ListIdentities()) table_.Remove(identity);
-    status = Status::Ok();
-    if (!options_.is_read_only) {
-      INTARSIA_RETURN_IF_ERROR(options_.rocks->Recreate(Family::kKvIndex));
-      INTARSIA_RETURN_IF_ERROR(options_.rocks->Recreate(Family::kKvRefs));
-    }
-  }
-  INTARSIA_RETURN_IF_ERROR(status);
-  if (options_.is_read_only) return Status::Ok();
-  RemoveEmptySegments();
-  const std::map<uint64_t, int64_t> files = segments_->FileBytes();
-  if (!files.empty() && files.rbegin()->second < options_.segment_bytes_max) {
-    // If the last segment is damaged or the disk is full, the next Put starts another one.
-    segments_->Resume(files.rbegin()->first).IgnoreError();
-  }
-  return Status::Ok();
-}
-
-Status KvCore::LoadEntries() {
-  RowCursor use_row = options_.rocks->ScanPrefix(Family::kKvIndex, "u", nullptr);
-  const std::map<uint64_t, int64_t> files = segments_->FileBytes();
-  RowBatch batch(options_.rocks);
-  KvRefRemoval removal(options_.rocks, &batch);
-  int64_t num_dropped = 0;
-  Status first_cause;
-  RowCursor row = options_.rocks->ScanPrefix(Family::kKvIndex, "e", nullptr);
-  for (; row.Valid(); row.Next()) {
-    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
-    const Result<std::string_view> body = row.Body();
-    Result<KvEntry> entry = body.ok() ? DecodeKvEntry(identity, *body) : body.status();
-    Status status = entry.status();
-    if (status.ok()) {
-      segments_->ReserveNumbersBelow(entry->segment + 1);
-      status = CheckExtents(*entry, files);
-    }
-    if (status.ok()) {
-      INTARSIA_ASSIGN_OR_RETURN(KvUseRecord use, UseOf(identity, &use_row));
-      if (use.stored_at == 0) INTARSIA_RETURN_IF_ERROR(CompleteUse(identity, &use));
-      table_.Insert(std::make_shared<const KvEntry>(*std::move(entry)), use);
-      continue;
-    }
-    // One line for all of them: a directory that lost its segments has thousands.
-    if (num_dropped++ == 0) first_cause = status;
-    INTARSIA_RETURN_IF_ERROR(removal.RemoveEntry(identity));
-  }
-  INTARSIA_RETURN_IF_ERROR(row.status());
-  if (num_dropped > 0) {
-    num_quarantines_ += num_dropped;
-    Log(LogLevel::kWarning, "kv caches dropped: " + std::to_string(num_dropped) +
-                                ", the first: " + first_cause.ToString());
-  }
-
-  INTARSIA_RETURN_IF_ERROR(LoadRetentions(&batch));
-
-  if (const auto body = options_.rocks->Get(Family::kKvIndex, KvNextSegmentKey(), nullptr);
-      body.ok()) {
-    if (const auto next = DecodeNumber(*body); next.ok()) segments_->ReserveNumbersBelow(*next);
-  }
-  return options_.is_read_only ? Status::Ok() : options_.rocks->Write(&batch, Durability::kBuffer);
 }
 
 Result<KvHandle> KvCore::Find(const Digest& identity) {

@@ -95,6 +95,16 @@ class KvCore {
  private:
   Status Load();
   Status LoadEntries();
+  // What LoadRange has found beside the entries that came into the table.
+  struct LoadedRange {
+    Status status;
+    uint64_t segments_end = 0;  // One behind the highest segment that an entry names.
+    std::vector<Digest> dropped;
+    Status first_cause;
+  };
+  // Loads one of `num_ranges` parts of the entries, beside others. Errors: kCorruption, kIo.
+  Status LoadRange(int64_t index, int64_t num_ranges, const std::map<uint64_t, int64_t>& files,
+                   LoadedRange* range);
   // What the use row of an earlier program does not say: it counts as stored now.
   Status CompleteUse(const Digest& identity, KvUseRecord* use) const;
   // What the user wants to stay. Rows without an entry are dropped.

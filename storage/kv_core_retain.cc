@@ -25,28 +25,6 @@ Status DoesNotFit(std::string_view tier, int64_t needed, int64_t bytes_max,
 
 }  // namespace
 
-Status KvCore::LoadRetentions(RowBatch* batch) {
-  RowCursor row = options_.rocks->ScanPrefix(Family::kKvIndex, "p", nullptr);
-  for (; row.Valid(); row.Next()) {
-    INTARSIA_ASSIGN_OR_RETURN(const Digest identity, IdentityInKey(row.key()));
-    const Result<std::string_view> body = row.Body();
-    const Result<uint64_t> number = body.ok() ? DecodeNumber(*body) : body.status();
-    const std::optional<KvTable::Retained> cache = table_.Look(identity);
-    const bool is_known = number.ok() && *number <= static_cast<uint64_t>(KvRetention::kInMemory);
-    if (!cache.has_value() || !is_known) {
-      batch->Delete(Family::kKvIndex, row.key());
-      if (!cache.has_value()) continue;
-      Log(LogLevel::kWarning,
-          "a kv cache is not pinned any more, its row is damaged: identity=" + identity.ToHex());
-      continue;
-    }
-    const auto retention = static_cast<KvRetention>(*number);
-    table_.SetRetention(identity, retention);
-    if (retention == KvRetention::kInMemory) memory_.Retain(*cache->entry);
-  }
-  return row.status();
-}
-
 Result<std::vector<KvTable::Retained>> KvCore::CachesOf(std::span<const KvOwner> chunks,
                                                         int64_t* num_missing) const {
   std::vector<KvTable::Retained> caches;
@@ -156,16 +134,6 @@ Status KvCore::LoadOne(const Digest& identity) {
   }
   if (!handle.is_live()) memory_.Remove(identity);
   return Status::Ok();
-}
-
-Status KvCore::CompleteUse(const Digest& identity, KvUseRecord* use) const {
-  use->stored_at = options_.clock->NowSeconds();
-  const std::string prefix = KvOwnersPrefix(identity) + 'd';
-  RowCursor row = options_.rocks->ScanPrefix(Family::kKvRefs, prefix, nullptr);
-  if (row.Valid() && row.key().size() >= prefix.size() + sizeof(CollectionId)) {
-    use->collection = IdInKey(row.key(), prefix.size());
-  }
-  return row.status();
 }
 
 Result<int64_t> KvCore::DropExpired() {

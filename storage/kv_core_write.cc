@@ -132,7 +132,7 @@ Result<KvPutOutcome> KvCore::Commit(const KvPut& put, std::shared_ptr<const KvEn
   INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kBuffer));
   // What was there is too old, or Put would have found it.
   num_expirations_ += RemoveFromTable(put.identity);
-  table_.Insert(std::move(entry), use);
+  table_.InsertAll({KvTable::SlotFor(std::move(entry), use)});
   ++num_puts_;
   return KvPutOutcome::kStored;
 }

@@ -32,15 +32,27 @@ void KvTable::Erase(Slots::iterator found) {
   slots_.erase(found);
 }
 
-void KvTable::Insert(std::shared_ptr<const KvEntry> entry, const KvUseRecord& use) {
+void KvTable::Reserve(int64_t num_entries) {
   const Lock lock(mutex_);
-  clock_ = std::max(clock_, use.last_use);
+  slots_.reserve(static_cast<size_t>(std::max<int64_t>(0, num_entries)));
+}
+
+std::shared_ptr<KvSlot> KvTable::SlotFor(std::shared_ptr<const KvEntry> entry,
+                                         const KvUseRecord& use) {
   auto slot = std::make_shared<KvSlot>();
   slot->entry = std::move(entry);
   slot->use = use;
-  Count(*slot->entry, 1);
-  const Digest identity = slot->entry->identity;
-  INTARSIA_CHECK(slots_.emplace(identity, std::move(slot)).second);
+  return slot;
+}
+
+void KvTable::InsertAll(std::vector<std::shared_ptr<KvSlot>> slots) {
+  const Lock lock(mutex_);
+  for (std::shared_ptr<KvSlot>& slot : slots) {
+    clock_ = std::max(clock_, slot->use.last_use);
+    Count(*slot->entry, 1);
+    const Digest identity = slot->entry->identity;
+    INTARSIA_CHECK(slots_.emplace(identity, std::move(slot)).second);
+  }
 }
 
 KvUseRecord KvTable::NewUse(CollectionId collection) const {

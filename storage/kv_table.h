@@ -42,8 +42,12 @@ class KvTable {
   // Those that are absent for that reason and that nobody uses.
   std::vector<Digest> ListExpired() const;
 
-  // REQUIRES: the identity is not in the table.
-  void Insert(std::shared_ptr<const KvEntry> entry, const KvUseRecord& use);
+  // Room for so many entries.
+  void Reserve(int64_t num_entries);
+  static std::shared_ptr<KvSlot> SlotFor(std::shared_ptr<const KvEntry> entry,
+                                         const KvUseRecord& use);
+  // REQUIRES: none of the identities is in the table.
+  void InsertAll(std::vector<std::shared_ptr<KvSlot>> slots);
   // As a new entry of the collection: stored and used once, now. Returns what stands for that in
   // the use row.
   KvUseRecord NewUse(CollectionId collection) const;

@@ -173,6 +173,23 @@ void RowBatch::DeleteRange(Family family, std::string_view begin, std::string_vi
 }
 int64_t RowBatch::num_bytes() const { return static_cast<int64_t>(state_->batch.GetDataSize()); }
 
+namespace {
+
+// At the first row of the family in [begin, end).
+RowCursor CursorOf(const Rocks::State& state, rocksdb::ReadOptions options, Family family,
+                   std::string_view begin, std::string_view end) {
+  auto cursor = std::make_unique<RowCursor::State>();
+  cursor->family = family;
+  cursor->end = end;
+  cursor->end_slice = cursor->end;
+  options.iterate_upper_bound = &cursor->end_slice;
+  cursor->iterator.reset(state.db->NewIterator(options, state.Handle(family)));
+  cursor->iterator->Seek(ToSlice(begin));
+  return RowCursor(std::move(cursor));
+}
+
+}  // namespace
+
 RowCursor::RowCursor(std::unique_ptr<State> state) : state_(std::move(state)) {}
 RowCursor::~RowCursor() = default;
 RowCursor::RowCursor(RowCursor&&) noexcept = default;
@@ -279,17 +296,26 @@ Result<bool> Rocks::Exists(Family family, std::string_view key) const {
 
 RowCursor Rocks::Scan(Family family, std::string_view begin, std::string_view end,
                       const rocksdb::Snapshot* snapshot) const {
-  auto cursor = std::make_unique<RowCursor::State>();
-  cursor->family = family;
-  cursor->end = end;
-  cursor->end_slice = cursor->end;
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
-  options.iterate_upper_bound = &cursor->end_slice;
   options.fill_cache = family != Family::kVectors && family != Family::kText;
-  cursor->iterator.reset(state_->db->NewIterator(options, state_->Handle(family)));
-  cursor->iterator->Seek(ToSlice(begin));
-  return RowCursor(std::move(cursor));
+  return CursorOf(*state_, options, family, begin, end);
+}
+
+RowCursor Rocks::ScanOnce(Family family, std::string_view begin, std::string_view end) const {
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  options.readahead_size = size_t{1} << 20;
+  return CursorOf(*state_, options, family, begin, end);
+}
+
+int64_t Rocks::EstimatedRows(Family family) const {
+  uint64_t num_rows = 0;
+  if (!state_->db->GetIntProperty(state_->Handle(family), rocksdb::DB::Properties::kEstimateNumKeys,
+                                  &num_rows)) {
+    return 0;
+  }
+  return static_cast<int64_t>(std::min(num_rows, uint64_t{1} << 40));
 }
 
 Status Rocks::Write(RowBatch* batch, Durability durability) {

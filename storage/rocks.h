@@ -120,6 +120,11 @@ class Rocks {
     return Scan(family, prefix, KeyAfterPrefix(prefix), snapshot);
   }
 
+  // As Scan of the newest rows, for a long walk: what it reads is not kept in memory.
+  RowCursor ScanOnce(Family family, std::string_view begin, std::string_view end) const;
+  // How many rows there are, without those that were overwritten, as far as RocksDB knows.
+  int64_t EstimatedRows(Family family) const;
+
   // Errors: kResourceExhausted if the disk is full, kIo; nothing is visible then, and the next
   // call tries anew.
   Status Write(RowBatch* batch, Durability durability);
