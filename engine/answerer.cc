@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 #include <span>
 #include <utility>
@@ -207,8 +206,12 @@ Status Answerer::Prefill(Job* job) const {
   const AnswerParams& params = job->params;
   std::shared_ptr<const KvSource> header_kv;
   if (params.reuse != CacheReuse::kNone) {
-    INTARSIA_ASSIGN_OR_RETURN(header_kv,
-                              kv_->Header(params.generator, job->header, job->family, job->cancel));
+    INTARSIA_ASSIGN_OR_RETURN(header_kv, kv_->Header({.generator = params.generator.get(),
+                                                      .header = job->header,
+                                                      .family = job->family,
+                                                      .device = params.device,
+                                                      .cancel = job->cancel},
+                                                     &job->result.notices));
   }
   std::vector<PromptPart> parts;
   for (size_t index = 0; index < job->passages.size(); ++index) {
@@ -234,7 +237,11 @@ Status Answerer::Prefill(Job* job) const {
                                                 .cancel = job->cancel}));
   job->started = std::move(placed.started);
   job->result.device = placed.device;
-  std::ranges::move(placed.notices, std::back_inserter(job->result.notices));
+  for (std::string& notice : placed.notices) {
+    // What keeps the header from a device, keeps the prompt from it too.
+    std::vector<std::string>& notices = job->result.notices;
+    if (std::ranges::find(notices, notice) == notices.end()) notices.push_back(std::move(notice));
+  }
   const FusionUsage& usage = job->started.usage;
   const FusionTiming& timing = job->started.timing;
   job->result.usage = usage;
@@ -339,7 +346,8 @@ void Answerer::QueueMisses(const Job& job) const {
                             .document = hit.document.id,
                             .chunk = hit.chunk.id,
                             .model = job.params.generator->info.id},
-                  .generation = job.generation});
+                  .generation = job.generation,
+                  .device = job.params.device});
   }
 }
 

@@ -1,4 +1,5 @@
 // CACHE COLLECTION, SHOW CACHE, CLEAR CACHE, PIN CACHE and UNPIN CACHE.
+#include <algorithm>
 #include <utility>
 
 #include "base/stopwatch.h"
@@ -48,11 +49,37 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::vector<int32_t> header, EncodeAnswerHeader(*generator));
   const KvFamily family = KvFamilyOf(*generator, header, collection);
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceChoice device,
+                            ParseDeviceChoice(settings_.GetText(kDeviceSetting)));
+  // The CPU gains nothing by several at once, and says more often how far it is.
+  const int64_t batch_tokens_max =
+      engine_.backends()->WouldBuildCaches(device, *generator) ? KvManager::kBatchTokens : 0;
   const Stopwatch stopwatch;
+  ResultSet result;
   int64_t num_there = 0;
   int64_t num_written = 0;
   int64_t num_refused = 0;
   int64_t num_tokens = 0;
+  std::vector<KvTask> batch;
+  int64_t batch_tokens = 0;
+  const auto build = [&]() -> Status {
+    if (batch.empty()) return Status::Ok();
+    INTARSIA_ASSIGN_OR_RETURN(const KvManager::Built built,
+                              engine_.kv()->Build(batch, context.cancel));
+    for (const storage::KvPutOutcome outcome : built.outcomes) {
+      const bool is_stored = outcome == storage::KvPutOutcome::kStored ||
+                             outcome == storage::KvPutOutcome::kAlreadyStored;
+      ++(is_stored ? num_written : num_refused);
+    }
+    for (const std::string& notice : built.notices) {
+      if (std::ranges::find(result.notices, notice) == result.notices.end()) {
+        result.notices.push_back(notice);
+      }
+    }
+    batch.clear();
+    batch_tokens = 0;
+    return Status::Ok();
+  };
   Progress progress = {.stage = "cache", .unit = "chunks", .total = std::ssize(ids)};
   for (const storage::ChunkId id : ids) {
     if (context.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(context.cancel->Check());
@@ -63,31 +90,33 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
         view.GetTextRange(document.text_digest, chunk.byte_begin, chunk.byte_end));
     INTARSIA_ASSIGN_OR_RETURN(Passage passage,
                               EncodePassage(*generator->tokenizer, document, chunk, text));
-    ++progress.done;
     if (engine_.database()->kv()->Contains(KvIdentityOf(family, passage.tokens))) {
       ++num_there;
     } else {
+      const int64_t size = std::ssize(header) + std::ssize(passage.tokens);
+      if (batch_tokens + size > batch_tokens_max) INTARSIA_RETURN_IF_ERROR(build());
       num_tokens += std::ssize(passage.tokens);
-      INTARSIA_ASSIGN_OR_RETURN(const storage::KvPutOutcome outcome,
-                                engine_.kv()->Build({.generator = generator,
-                                                     .header = header,
-                                                     .tokens = std::move(passage.tokens),
-                                                     .family = family,
-                                                     .owner = {.collection = collection.id,
-                                                               .document = document.id,
-                                                               .chunk = chunk.id,
-                                                               .model = generator->info.id},
-                                                     .generation = generation},
-                                                    context.cancel));
-      const bool is_stored = outcome == storage::KvPutOutcome::kStored ||
-                             outcome == storage::KvPutOutcome::kAlreadyStored;
-      ++(is_stored ? num_written : num_refused);
+      batch_tokens += size;
+      batch.push_back({.generator = generator,
+                       .header = header,
+                       .tokens = std::move(passage.tokens),
+                       .family = family,
+                       .owner = {.collection = collection.id,
+                                 .document = document.id,
+                                 .chunk = chunk.id,
+                                 .model = generator->info.id},
+                       .generation = generation,
+                       .device = device});
+      if (batch_tokens > batch_tokens_max) INTARSIA_RETURN_IF_ERROR(build());
     }
+    progress.done = num_there + num_written + num_refused;
     if (context.progress != nullptr) context.progress->Report(progress);
   }
+  INTARSIA_RETURN_IF_ERROR(build());
+  progress.done = progress.total;
+  if (context.progress != nullptr) context.progress->Report(progress);
   INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage,
                             engine_.database()->kv()->UsageOfCollection(collection.id));
-  ResultSet result;
   result.columns = {{"already_cached", ValueKind::kInteger}, {"written", ValueKind::kInteger},
                     {"refused", ValueKind::kInteger},        {"tokens", ValueKind::kInteger},
                     {"seconds", ValueKind::kDouble},         {"kv_bytes", ValueKind::kInteger}};

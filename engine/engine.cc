@@ -21,7 +21,7 @@ Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
       models_(&pool_),
       retriever_(database_.get(), &pool_, options.file_system, options.vectors, options.devices),
       backends_(options.devices, &pool_, database_->kv()),
-      kv_(database_.get()) {}
+      kv_(database_.get(), &backends_) {}
 
 Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
                                              const EngineOptions& options) {

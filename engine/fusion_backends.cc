@@ -19,6 +19,12 @@ bool IsBeyondTheDevice(const Status& status) {
          status.code() == StatusCode::kResourceExhausted;
 }
 
+// What an answer says that a device was asked for.
+std::string NoticeOf(int32_t index, const Status& status) {
+  return "computed on the CPU, because " + CudaName(index) +
+         " could not: " + std::string(status.message());
+}
+
 }  // namespace
 
 Status FusionBackends::ErrorAt(const std::string& device, const Status& status) {
@@ -250,6 +256,36 @@ Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& gene
                           request.cancel);
 }
 
+bool FusionBackends::WouldBuildCaches(const DeviceChoice& choice, const Generator& generator) {
+  return generator.transformer->compute() != kernels::ComputeType::kInt8 &&
+         DeviceComputeOf(generator.info) == model::CudaCompute::kBf16 &&
+         IndexFor(choice, generator.info.id) != kCpu;
+}
+
+Result<PlacedCaches> FusionBackends::BuildCaches(const DeviceChoice& choice,
+                                                 const Generator& generator, const KvRuns& runs) {
+  PlacedCaches placed;
+  if (!WouldBuildCaches(choice, generator)) return placed;
+  const int32_t index = IndexFor(choice, generator.info.id);
+  if (index == kCpu) return placed;
+  const std::shared_ptr<Place> place = PlaceOf(generator.info.id, index);
+  const auto build = [&]() -> Result<std::vector<std::unique_ptr<MemoryKv>>> {
+    INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<FusionBackend> backend,
+                              BackendOf(place.get(), generator, index, runs.cancel));
+    return backend->BuildCaches(runs);
+  };
+  auto built = build();
+  if (built.ok()) {
+    placed.caches = *std::move(built);
+    return placed;
+  }
+  if (choice.kind != DeviceChoice::Kind::kAuto || !IsBeyondTheDevice(built.status())) {
+    return ErrorAt(CudaName(index), built.status());
+  }
+  placed.notices.push_back(NoticeOf(index, built.status()));
+  return placed;
+}
+
 Result<PlacedRun> FusionBackends::Prefill(const DeviceChoice& choice, const Generator& generator,
                                           const PrefillRequest& request) {
   PlacedRun placed;
@@ -260,8 +296,7 @@ Result<PlacedRun> FusionBackends::Prefill(const DeviceChoice& choice, const Gene
     if (choice.kind != DeviceChoice::Kind::kAuto || !IsBeyondTheDevice(started.status())) {
       return ErrorAt(CudaName(index), started.status());
     }
-    placed.notices.push_back("computed on the CPU, because " + CudaName(index) +
-                             " could not: " + std::string(started.status().message()));
+    placed.notices.push_back(NoticeOf(index, started.status()));
     index = kCpu;
     place = PlaceOf(generator.info.id, index);
     started = PrefillAt(place.get(), generator, index, request);

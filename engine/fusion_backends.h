@@ -47,6 +47,13 @@ struct PlacedRun {
   std::vector<std::string> notices;
 };
 
+// Caches that were computed on a device.
+struct PlacedCaches {
+  // One a run; nothing where the CPU has to compute them.
+  std::optional<std::vector<std::unique_ptr<MemoryKv>>> caches;
+  std::vector<std::string> notices;
+};
+
 class FusionBackends {
  public:
   // Caches that come into the memory of `kv` lie in pinned memory from the first load on.
@@ -85,6 +92,15 @@ class FusionBackends {
   // with its name and the remedy.
   Result<PlacedRun> Prefill(const DeviceChoice& choice, const Generator& generator,
                             const PrefillRequest& request);
+
+  // Computes caches if `choice` is a device and the model's caches are those of a device's
+  // arithmetic: not of products in 8 bits (docs/decisions/0010-caches-from-a-device.md).
+  // Errors: those of FusionBackend::BuildCaches and DeviceProvider::Load; a device's with its name
+  // and the remedy.
+  Result<PlacedCaches> BuildCaches(const DeviceChoice& choice, const Generator& generator,
+                                   const KvRuns& runs);
+  // Whether BuildCaches would try.
+  bool WouldBuildCaches(const DeviceChoice& choice, const Generator& generator);
 
   // An error of what runs at `device`, with its name and the remedy; as it is if that is the CPU.
   static Status ErrorAt(const std::string& device, const Status& status);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -83,8 +84,8 @@ KvManager::StatementScope::~StatementScope() {
   manager_->changed_.notify_all();
 }
 
-KvManager::KvManager(storage::Database* database)
-    : database_(database), thread_([this] { Work(); }) {}
+KvManager::KvManager(storage::Database* database, FusionBackends* backends)
+    : database_(database), backends_(backends), thread_([this] { Work(); }) {}
 
 KvManager::~KvManager() {
   {
@@ -107,45 +108,89 @@ std::unique_ptr<KvSource> KvManager::Find(const KvFamily& family, std::span<cons
   return std::make_unique<StoredKv>(database_->kv(), *std::move(handle));
 }
 
-Result<std::shared_ptr<const KvSource>> KvManager::Header(
-    const std::shared_ptr<const Generator>& generator, std::span<const int32_t> header,
-    const KvFamily& family, const CancelToken* cancel) {
+Result<std::shared_ptr<const KvSource>> KvManager::Header(const HeaderRequest& request,
+                                                          std::vector<std::string>* notices) {
+  const model::Transformer& transformer = *request.generator->transformer;
+  const bool is_on_device = backends_->WouldBuildCaches(request.device, *request.generator);
   {
     const std::scoped_lock lock(mutex_);
-    if (header_ != nullptr && header_family_ == family.digest) return header_;
+    if (header_ != nullptr && header_family_ == request.family.digest &&
+        is_header_of_device_ == is_on_device) {
+      return header_;
+    }
   }
   // A header is some dozens of tokens: computing it costs less than looking after it on disk.
-  INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<const KvSource> computed,
-                            BuildKv(*generator->transformer, nullptr, header, cancel));
+  std::shared_ptr<const KvSource> computed;
+  if (is_on_device) {
+    INTARSIA_ASSIGN_OR_RETURN(PlacedCaches placed,
+                              backends_->BuildCaches(request.device, *request.generator,
+                                                     {.header = {},
+                                                      .runs = {request.header},
+                                                      .type = PayloadTypeOf(transformer),
+                                                      .cancel = request.cancel}));
+    if (placed.caches.has_value()) computed = std::move(placed.caches->front());
+    if (notices != nullptr) std::ranges::move(placed.notices, std::back_inserter(*notices));
+  }
+  if (computed == nullptr) {
+    INTARSIA_ASSIGN_OR_RETURN(computed,
+                              BuildKv(transformer, nullptr, request.header, request.cancel));
+  }
   const std::scoped_lock lock(mutex_);
   header_ = computed;
-  header_family_ = family.digest;
+  header_family_ = request.family.digest;
+  is_header_of_device_ = is_on_device;
   return computed;
 }
 
-Result<storage::KvPutOutcome> KvManager::Build(const KvTask& task, const CancelToken* cancel) {
+bool KvManager::IsSameBatch(const KvTask& a, const KvTask& b) {
+  return a.generator == b.generator && a.device == b.device && a.family.digest == b.family.digest &&
+         a.header == b.header;
+}
+
+Result<std::unique_ptr<MemoryKv>> KvManager::BuildOnCpu(const KvTask& task,
+                                                        const CancelToken* cancel) {
   INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<const KvSource> header,
-                            Header(task.generator, task.header, task.family, cancel));
-  Result<std::unique_ptr<MemoryKv>> built =
-      BuildKv(*task.generator->transformer, header.get(), task.tokens, task.family.type, cancel);
-  if (built.status().code() == StatusCode::kUnsupported) {
-    return Status(
-        StatusCode::kUnsupported,
-        std::string(built.status().message()) +
-            "; a collection made WITH (kv_dtype = 'bf16') keeps the caches of this model");
-  }
-  INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryKv> computed, std::move(built));
+                            Header({.generator = task.generator.get(),
+                                    .header = task.header,
+                                    .family = task.family,
+                                    .device = {.kind = DeviceChoice::Kind::kCpu},
+                                    .cancel = cancel},
+                                   /*notices=*/nullptr));
+  return BuildKv(*task.generator->transformer, header.get(), task.tokens, task.family.type, cancel);
+}
+
+Result<storage::KvPutOutcome> KvManager::Store(const KvTask& task, const MemoryKv& computed) {
   std::vector<std::string_view> layers;
-  for (const std::vector<uint8_t>& layer : computed->layers()) {
+  for (const std::vector<uint8_t>& layer : computed.layers()) {
     layers.emplace_back(reinterpret_cast<const char*>(layer.data()), layer.size());
   }
   return database_->kv()->Put({.identity = KvIdentityOf(task.family, task.tokens),
                                .shape = {.num_layers = std::ssize(layers),
-                                         .num_tokens = computed->num_tokens(),
-                                         .quantizer = static_cast<uint32_t>(computed->type())},
+                                         .num_tokens = computed.num_tokens(),
+                                         .quantizer = static_cast<uint32_t>(computed.type())},
                                .layers = layers,
                                .owner = task.owner,
                                .generation = task.generation});
+}
+
+Result<KvManager::Built> KvManager::Build(std::span<const KvTask> tasks,
+                                          const CancelToken* cancel) {
+  const KvTask& first = tasks.front();
+  KvRuns runs = {.header = first.header, .runs = {}, .type = first.family.type, .cancel = cancel};
+  for (const KvTask& task : tasks) runs.runs.emplace_back(task.tokens);
+  INTARSIA_ASSIGN_OR_RETURN(PlacedCaches placed,
+                            backends_->BuildCaches(first.device, *first.generator, runs));
+  Built built = {.outcomes = {}, .notices = std::move(placed.notices)};
+  for (size_t index = 0; index < tasks.size(); ++index) {
+    std::unique_ptr<MemoryKv> computed;
+    if (placed.caches.has_value()) {
+      computed = std::move((*placed.caches)[index]);
+    } else {
+      INTARSIA_ASSIGN_OR_RETURN(computed, BuildOnCpu(tasks[index], cancel));
+    }
+    INTARSIA_ASSIGN_OR_RETURN(built.outcomes.emplace_back(), Store(tasks[index], *computed));
+  }
+  return built;
 }
 
 void KvManager::Enqueue(KvTask task) {
@@ -185,12 +230,12 @@ Status KvManager::Reclaim() {
 
 int64_t KvManager::num_queued() const {
   const std::scoped_lock lock(mutex_);
-  return std::ssize(queue_) + (is_working_ ? 1 : 0);
+  return std::ssize(queue_) + num_working_;
 }
 
 Status KvManager::Drain(const CancelToken* cancel) {
   std::unique_lock lock(mutex_);
-  while (!queue_.empty() || is_working_) {
+  while (!queue_.empty() || num_working_ > 0) {
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
     // A token cannot notify, so it is looked at ten times a second.
     changed_.wait_for(lock, std::chrono::milliseconds(100));
@@ -216,24 +261,55 @@ void KvManager::Work() {
     }
     if (is_stopping_) return;
     if (num_statements_ > 0 || queue_.empty()) continue;
-    Queued next = std::move(queue_.front());
-    queue_.pop_front();
-    is_working_ = true;
+    std::vector<Queued> batch = TakeBatch();
+    num_working_ = std::ssize(batch);
     interrupt_.Reset();
     lock.unlock();
-    Status status;
-    if (IsNeeded(next)) status = Build(next.task, &interrupt_).status();
+    std::vector<Queued> left = WorkOn(std::move(batch));
     lock.lock();
-    is_working_ = false;
-    if (status.code() == StatusCode::kCancelled) {
+    num_working_ = 0;
+    for (; !left.empty(); left.pop_back()) {
       const bool is_replaced =
-          std::ranges::find(queue_, next.identity, &Queued::identity) != queue_.end();
-      if (!is_replaced) queue_.push_front(std::move(next));
-    } else if (!status.ok()) {
-      Log(LogLevel::kWarning, "KV cache not stored: " + status.ToString());
+          std::ranges::find(queue_, left.back().identity, &Queued::identity) != queue_.end();
+      if (!is_replaced) queue_.push_front(std::move(left.back()));
     }
     changed_.notify_all();
   }
+}
+
+std::vector<KvManager::Queued> KvManager::TakeBatch() {
+  std::vector<Queued> batch;
+  int64_t num_tokens = 0;
+  while (!queue_.empty()) {
+    const KvTask& task = queue_.front().task;
+    num_tokens += std::ssize(task.header) + std::ssize(task.tokens);
+    if (!batch.empty() && (num_tokens > kBatchTokens || !IsSameBatch(batch.front().task, task))) {
+      break;
+    }
+    batch.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  return batch;
+}
+
+std::vector<KvManager::Queued> KvManager::WorkOn(std::vector<Queued> batch) {
+  std::erase_if(batch, [this](const Queued& queued) { return !IsNeeded(queued); });
+  if (batch.empty()) return batch;
+  std::vector<KvTask> tasks;
+  for (const Queued& queued : batch) tasks.push_back(queued.task);
+  Status status = Build(tasks, &interrupt_).status();
+  if (status.ok()) return {};
+  for (size_t i = 0; i < tasks.size() && status.code() != StatusCode::kCancelled; ++i) {
+    // One chunk must not cost the others theirs.
+    if (tasks.size() > 1) {
+      status = IsNeeded(batch[i]) ? Build({&tasks[i], 1}, &interrupt_).status() : Status::Ok();
+    }
+    if (!status.ok() && status.code() != StatusCode::kCancelled) {
+      Log(LogLevel::kWarning, "KV cache not stored: " + status.ToString());
+    }
+  }
+  if (status.code() != StatusCode::kCancelled) batch.clear();
+  return batch;
 }
 
 bool KvManager::IsNeeded(const Queued& queued) const {

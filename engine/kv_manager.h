@@ -3,10 +3,10 @@
 // An answer finds what is stored and computes the rest; what it had to compute is queued, and a
 // thread of its own computes and stores the chunks' caches when no statement is running. Nothing
 // that a caller waits for waits for that thread: a statement that begins interrupts it, and the
-// interrupted chunk goes back to the head of the queue.
+// interrupted chunks go back to the head of the queue. A device computes several chunks at once.
 //
 // Thread safety: thread-safe.
-// Lifetime: the database and the registry must outlive it.
+// Lifetime: the database, the registry and the backends must outlive it.
 #pragma once
 
 #include <condition_variable>
@@ -16,13 +16,16 @@
 #include <mutex>
 #include <set>
 #include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "base/cancel.h"
 #include "base/hash.h"
 #include "base/result.h"
+#include "engine/device_choice.h"
 #include "engine/fusion/kv_source.h"
+#include "engine/fusion_backends.h"
 #include "engine/kv_identity.h"
 #include "engine/model_registry.h"
 #include "storage/database.h"
@@ -36,12 +39,13 @@ struct KvTask {
   std::vector<int32_t> tokens;
   KvFamily family;
   storage::KvOwner owner;
-  uint64_t generation = 0;  // KvStore::generation() when the chunk was read
+  uint64_t generation = 0;   // KvStore::generation() when the chunk was read
+  DeviceChoice device = {};  // where it is to be computed
 };
 
 class KvManager {
  public:
-  explicit KvManager(storage::Database* database);
+  KvManager(storage::Database* database, FusionBackends* backends);
   // Drops what is queued; call Drain first to keep it.
   ~KvManager();
   KvManager(const KvManager&) = delete;
@@ -62,14 +66,32 @@ class KvManager {
   // The stored cache of the tokens, or null.
   std::unique_ptr<KvSource> Find(const KvFamily& family, std::span<const int32_t> tokens);
 
-  // The header's cache: stored, or computed and stored. Kept in memory for the next call.
-  Result<std::shared_ptr<const KvSource>> Header(const std::shared_ptr<const Generator>& generator,
-                                                 std::span<const int32_t> header,
-                                                 const KvFamily& family, const CancelToken* cancel);
+  struct HeaderRequest {
+    const Generator* generator = nullptr;
+    std::span<const int32_t> header;
+    KvFamily family;
+    DeviceChoice device = {};  // where it is to be computed
+    const CancelToken* cancel = nullptr;
+  };
+  // The header's cache, computed and kept in memory for the next call. A device's is another one
+  // than the CPU's, because it is kept exactly. `notices` may be null.
+  // Errors: those of BuildKv and FusionBackends::BuildCaches.
+  Result<std::shared_ptr<const KvSource>> Header(const HeaderRequest& request,
+                                                 std::vector<std::string>* notices);
 
-  // Computes one chunk's cache now and stores it as its family says.
-  // Errors: those of BuildKv and KvStore::Put.
-  Result<storage::KvPutOutcome> Build(const KvTask& task, const CancelToken* cancel);
+  struct Built {
+    std::vector<storage::KvPutOutcome> outcomes;  // one a task
+    std::vector<std::string> notices;
+  };
+  // Tokens that a device is given at once at most, headers included, unless a chunk has more.
+  static constexpr int64_t kBatchTokens = 4096;
+  // Computes chunks' caches now and stores them as their family says. On a device they are computed
+  // together; on the CPU one after the other, and those before an error are stored.
+  // REQUIRES: at least one task; all of one batch (IsSameBatch).
+  // Errors: those of BuildKv, FusionBackends::BuildCaches and KvStore::Put.
+  Result<Built> Build(std::span<const KvTask> tasks, const CancelToken* cancel);
+  // Whether two tasks may be built together.
+  static bool IsSameBatch(const KvTask& a, const KvTask& b);
 
   // Queues a chunk's cache to be computed behind. It takes the place of a queued task with the same
   // identity, whose owner may be gone meanwhile; the oldest are dropped when more than a thousand
@@ -94,12 +116,19 @@ class KvManager {
   };
 
   void Work();
+  // The first tasks of the queue that may be built together. mutex_ is held.
+  std::vector<Queued> TakeBatch();
+  // Builds what is still needed of `batch` and returns what has to wait for another turn.
+  std::vector<Queued> WorkOn(std::vector<Queued> batch);
+  Result<storage::KvPutOutcome> Store(const KvTask& task, const MemoryKv& computed);
+  Result<std::unique_ptr<MemoryKv>> BuildOnCpu(const KvTask& task, const CancelToken* cancel);
   // Whether the task may be queued; remembers it if it is new. mutex_ is held.
   bool IsAdmitted(const Digest& identity, bool is_space_short);
   // Whether the task's cache is still missing and wanted.
   bool IsNeeded(const Queued& queued) const;
 
   storage::Database* const database_;
+  FusionBackends* const backends_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -109,11 +138,12 @@ class KvManager {
   std::deque<Digest> asked_order_;
   int num_statements_ = 0;
   bool is_stopping_ = false;
-  bool is_working_ = false;
+  int64_t num_working_ = 0;  // tasks that the thread is at
   Digest header_family_;
+  bool is_header_of_device_ = false;
   std::shared_ptr<const KvSource> header_;
 
-  CancelToken interrupt_;  // of the task at work
+  CancelToken interrupt_;  // of the tasks at work
   std::thread thread_;     // last: it uses everything above
 };
 

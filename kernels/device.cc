@@ -301,6 +301,16 @@ Status CopyOnDevice(void* target, const void* source, int64_t num_bytes, Stream 
   return Copy(target, source, num_bytes, cudaMemcpyDeviceToDevice, stream);
 }
 
+Status CopyRowsOnDevice(const DeviceRowsCopy& copy, Stream stream) {
+  if (copy.row_bytes < 1 || copy.num_rows < 1) return Status::Ok();
+  return CudaStatus(
+      cudaMemcpy2DAsync(copy.target, static_cast<size_t>(copy.target_stride), copy.source,
+                        static_cast<size_t>(copy.source_stride),
+                        static_cast<size_t>(copy.row_bytes), static_cast<size_t>(copy.num_rows),
+                        cudaMemcpyDeviceToDevice, stream),
+      "cuda: copy rows on a device");
+}
+
 Status FillDevice(void* target, uint8_t value, int64_t num_bytes, Stream stream) {
   if (num_bytes < 0) {
     return Status(StatusCode::kInvalidArgument,

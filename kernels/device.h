@@ -206,6 +206,17 @@ struct DeviceCopy {
 // All of them, in any order, with less between them than one by one. On a stream of its own.
 Status CopyAllToDevice(std::span<const DeviceCopy> copies, Stream stream);
 Status CopyOnDevice(void* target, const void* source, int64_t num_bytes, Stream stream);
+// Rows of `row_bytes` bytes, whose begins are a stride of bytes apart. Strides are at least
+// `row_bytes`.
+struct DeviceRowsCopy {
+  void* target = nullptr;
+  int64_t target_stride = 0;
+  const void* source = nullptr;
+  int64_t source_stride = 0;
+  int64_t row_bytes = 0;
+  int64_t num_rows = 0;
+};
+Status CopyRowsOnDevice(const DeviceRowsCopy& copy, Stream stream);
 // Sets every byte.
 Status FillDevice(void* target, uint8_t value, int64_t num_bytes, Stream stream);
 

@@ -69,7 +69,14 @@ struct CudaRowsOnDevice {
   int64_t max_position = 0;  // below the capacity; all keys up to it must be placed at Attend
 };
 
-// One row of each of several requests, as batched decoding has them.
+// The rows of one of several requests.
+struct CudaRequestRows {
+  int64_t num_rows = 0;      // > 0
+  int64_t max_position = 0;  // of them
+};
+
+// Rows of several requests: one each, as batched decoding has them, or the runs that `requests`
+// names.
 struct CudaBatchOnDevice {
   const DeviceKvPool* pool = nullptr;
   const int32_t* tokens = nullptr;       // [num_rows]
@@ -78,6 +85,9 @@ struct CudaBatchOnDevice {
   int64_t page_table_stride = 0;         // > 0, and enough for max_position
   int64_t num_rows = 0;
   int64_t max_position = 0;
+  // Empty: each row is a request. Else the requests' rows follow one another, the positions of each
+  // ascend, and its rows have equal page tables; valid until the pass is over.
+  std::span<const CudaRequestRows> requests = {};
 };
 
 class CudaForward {
@@ -102,7 +112,7 @@ class CudaForward {
   // Errors: kInvalidArgument for a count or max_position out of range.
   Status BeginOnDevice(const CudaRowsOnDevice& rows, const DeviceKv& kv);
 
-  // The same for a row of each of several requests. Every array is the caller's promise.
+  // The same for rows of several requests. Every array on the device is the caller's promise.
   // Errors: kInvalidArgument for a null pointer, a count or a max_position out of range.
   Status BeginBatch(const CudaBatchOnDevice& batch);
 

@@ -110,6 +110,8 @@ struct CudaForward::State {
                   kernels::DeviceType y_type, int64_t outputs);
   Status GatherInPlace(const int32_t* kept, int64_t num_kept, int64_t row_bytes,
                        DeviceBuffer* rows);
+  Status Attend(kernels::AttentionRowsCudaParams params);
+  Status CheckRequests(const CudaBatchOnDevice& checked) const;
   Status RunFfnBlock(const CudaLayerWeights& layer_weights, int64_t begin, int64_t rows);
 };
 
@@ -324,10 +326,28 @@ Status CudaForward::BeginBatch(const CudaBatchOnDevice& batch) {
   }
   INTARSIA_RETURN_IF_ERROR(state.CheckCounts(batch.num_rows, batch.max_position,
                                              batch.page_table_stride * kernels::kPageTokens));
+  INTARSIA_RETURN_IF_ERROR(state.CheckRequests(batch));
   INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state.weights->device));
   state.kv = nullptr;
   state.batch = batch;
   return state.Start(batch.tokens, batch.positions, batch.num_rows, batch.max_position);
+}
+
+Status CudaForward::State::CheckRequests(const CudaBatchOnDevice& checked) const {
+  int64_t num_request_rows = 0;
+  for (const CudaRequestRows& request : checked.requests) {
+    if (request.num_rows < 1 || request.num_rows > checked.num_rows - num_request_rows ||
+        request.max_position < 0 || request.max_position > checked.max_position) {
+      num_request_rows = -1;
+      break;
+    }
+    num_request_rows += request.num_rows;
+  }
+  if (checked.requests.empty() || num_request_rows == checked.num_rows) return Status::Ok();
+  return Status(StatusCode::kInvalidArgument,
+                "cuda forward pass: requests do not make up the rows: requests=" +
+                    std::to_string(checked.requests.size()) +
+                    " rows=" + std::to_string(checked.num_rows));
 }
 
 Status CudaForward::ComputeQkv(int32_t layer) {
@@ -429,6 +449,7 @@ Status CudaForward::Attend(int32_t layer, float* lse) {
   State& state = *state_;
   const ModelConfig& config = state.config();
   INTARSIA_CHECK(state.step == Step::kPlaced && layer == state.layer);
+  state.step = Step::kAttended;
   kernels::AttentionRowsCudaParams params{
       .layer = state.pages(layer),
       .page_table_stride = state.batch.page_table_stride,
@@ -442,16 +463,33 @@ Status CudaForward::Attend(int32_t layer, float* lse) {
       .logit_softcap = config.attention_logit_softcap,
       .output = state.qkv_buffer.as<uint16_t>(),
       .lse = lse};
-  INTARSIA_ASSIGN_OR_RETURN(const int64_t wanted, kernels::AttentionRowsWorkspaceBytes(params));
-  if (wanted > state.attention_space.num_bytes()) {
-    const int64_t given_back = state.attention_space.num_bytes();
-    INTARSIA_RETURN_IF_ERROR(state.Allocate(wanted, &state.attention_space));
-    state.num_bytes -= given_back;
+  if (state.batch.requests.empty()) return state.Attend(params);
+  const int64_t row_size = config.q_size();
+  params.page_table_stride = 0;
+  for (const CudaRequestRows& request : state.batch.requests) {
+    params.num_rows = request.num_rows;
+    params.max_position = request.max_position;
+    INTARSIA_RETURN_IF_ERROR(state.Attend(params));
+    params.layer.page_table += request.num_rows * state.batch.page_table_stride;
+    params.q += request.num_rows * row_size;
+    params.output += request.num_rows * row_size;
+    params.positions += request.num_rows;
+    if (lse != nullptr) params.lse += request.num_rows * config.num_heads;
   }
-  params.workspace = state.attention_space.data();
-  params.workspace_bytes = state.attention_space.num_bytes();
-  state.step = Step::kAttended;
-  return kernels::AttentionRowsCuda(params, state.stream);
+  return Status::Ok();
+}
+
+// The attention with scratch memory.
+Status CudaForward::State::Attend(kernels::AttentionRowsCudaParams params) {
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t wanted, kernels::AttentionRowsWorkspaceBytes(params));
+  if (wanted > attention_space.num_bytes()) {
+    const int64_t given_back = attention_space.num_bytes();
+    INTARSIA_RETURN_IF_ERROR(Allocate(wanted, &attention_space));
+    num_bytes -= given_back;
+  }
+  params.workspace = attention_space.data();
+  params.workspace_bytes = attention_space.num_bytes();
+  return kernels::AttentionRowsCuda(params, stream);
 }
 
 Status CudaForward::State::RunFfnBlock(const CudaLayerWeights& layer_weights, int64_t begin,

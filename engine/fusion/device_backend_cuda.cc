@@ -12,6 +12,7 @@
 #include "engine/fusion/device_caches.h"
 #include "engine/fusion/device_decoder.h"
 #include "engine/fusion/device_fused_prefill.h"
+#include "engine/fusion/device_kv_builder.h"
 #include "kernels/device.h"
 #include "kernels/paged_kv.h"
 #include "model/cuda_transformer.h"
@@ -85,6 +86,7 @@ class DeviceBackend::State {
     INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream stream,
                               kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
     auto state = std::make_shared<State>(std::move(stream));
+    state->threads_ = options.threads;
     model::CudaTransformerOptions model;
     model.compute = options.compute;
     INTARSIA_ASSIGN_OR_RETURN(
@@ -115,10 +117,7 @@ class DeviceBackend::State {
 
   // Errors: those of DeviceFusion::Prefill; kCancelled while it waits for its turn.
   Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request) {
-    std::unique_lock turn(turn_, std::defer_lock);
-    while (!turn.try_lock_for(kTurnStep)) {
-      if (request.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request.cancel->Check());
-    }
+    INTARSIA_ASSIGN_OR_RETURN(const auto turn, TakeTurn(&turn_, request.cancel));
     DeviceCaches::Lease lease(caches_.get(), prompt, transformer_->config());
     Result<DeviceFusedContext> context = fusion_->Prefill(lease.prompt(), request);
     if (context.ok()) {
@@ -128,6 +127,16 @@ class DeviceBackend::State {
       kernels::WaitFor(fusion_->stream()).IgnoreError();
     }
     return context;
+  }
+
+  // Errors: those of DeviceKvBuilder::Build; kCancelled while it waits for its turn.
+  Result<std::vector<std::unique_ptr<MemoryKv>>> BuildCaches(const KvRuns& runs) {
+    INTARSIA_ASSIGN_OR_RETURN(const auto turn, TakeTurn(&build_turn_, runs.cancel));
+    if (builder_ == nullptr) {
+      INTARSIA_ASSIGN_OR_RETURN(builder_,
+                                DeviceKvBuilder::Create(*transformer_, pages_.get(), threads_));
+    }
+    return builder_->Build(runs);
   }
 
   DeviceCaches* caches() const { return caches_.get(); }
@@ -164,14 +173,28 @@ class DeviceBackend::State {
   }
 
  private:
+  // Errors: kCancelled while others hold it.
+  static Result<std::unique_lock<std::timed_mutex>> TakeTurn(std::timed_mutex* mutex,
+                                                             const CancelToken* cancel) {
+    std::unique_lock turn(*mutex, std::defer_lock);
+    while (!turn.try_lock_for(kTurnStep)) {
+      if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    }
+    return turn;
+  }
+
   // Immutable after Create.
+  ThreadPool* threads_ = nullptr;
   kernels::DeviceStream stream_;  // on which the pages were allocated
   std::unique_ptr<model::CudaTransformer> transformer_;
   std::unique_ptr<model::DeviceKvPool> pages_;
   std::unique_ptr<DeviceCaches> caches_;
   std::unique_ptr<DeviceFusion> fusion_;  // used by whoever holds turn_
 
+  std::unique_ptr<DeviceKvBuilder> builder_;  // of whoever holds build_turn_; null until needed
+
   std::timed_mutex turn_;
+  std::timed_mutex build_turn_;
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   std::vector<std::unique_ptr<DeviceDecoder>> idle_decoders_;
@@ -226,6 +249,13 @@ Result<StartedRun> DeviceBackend::Prefill(const Prompt& prompt, const FusionOpti
   started.usage = context->usage;
   started.timing = context->timing;
   return started;
+}
+
+Result<std::vector<std::unique_ptr<MemoryKv>>> DeviceBackend::BuildCaches(const KvRuns& runs) {
+  INTARSIA_RETURN_IF_ERROR(state_->health());
+  auto built = state_->BuildCaches(runs);
+  if (!built.ok()) return state_->Noted(built.status());
+  return built;
 }
 
 Status DeviceBackend::Health() const { return state_->health(); }

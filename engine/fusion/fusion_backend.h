@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/result.h"
 #include "engine/fusion/fused_prefill.h"
+#include "engine/fusion/kv_builder.h"
 #include "engine/fusion/prompt.h"
 #include "model/sampler.h"
 #include "storage/kv_store.h"
@@ -67,6 +68,13 @@ class FusionBackend {
   // kInternal, with what happened, once the device has failed and this process can no longer use
   // it.
   virtual Status Health() const { return Status::Ok(); }
+
+  // Computes the caches of runs of tokens, one a run, in one pass.
+  // Errors: those of engine::BuildKv, and of a device as above. kUnsupported if it leaves that to
+  // the CPU.
+  virtual Result<std::vector<std::unique_ptr<MemoryKv>>> BuildCaches(const KvRuns& /*runs*/) {
+    return Status(StatusCode::kUnsupported, "caches are computed on the CPU");
+  }
 
   // What caches it keeps by itself, and how to make it forget those for which `is_gone` says so.
   virtual storage::KvMemoryStats cache_stats() const { return {}; }

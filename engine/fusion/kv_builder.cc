@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,13 +26,13 @@ class Recorder : public model::LayerObserver {
     const int64_t num_bytes = kernels::KvPayloadBytes(type_, std::ssize(rows.positions), kv_size_);
     std::vector<uint8_t>& payload =
         layers_.emplace_back(static_cast<size_t>(std::max<int64_t>(0, num_bytes)));
-    return kernels::EncodeKv({.type = type_,
-                              .k = rows.k,
-                              .v = rows.v,
-                              .num_tokens = std::ssize(rows.positions),
-                              .width = kv_size_,
-                              .payload = payload.data(),
-                              .payload_bytes = num_bytes});
+    return EncodeCache({.type = type_,
+                        .k = rows.k,
+                        .v = rows.v,
+                        .num_tokens = std::ssize(rows.positions),
+                        .width = kv_size_,
+                        .payload = payload.data(),
+                        .payload_bytes = num_bytes});
   }
 
   Status OnQueries(const model::LayerQueries&) override { return Status::Ok(); }
@@ -47,6 +48,14 @@ class Recorder : public model::LayerObserver {
 };
 
 }  // namespace
+
+Status EncodeCache(const kernels::EncodeKvParams& params) {
+  const Status status = kernels::EncodeKv(params);
+  if (status.code() != StatusCode::kUnsupported) return status;
+  return {status.code(),
+          std::string(status.message()) +
+              "; a collection made WITH (kv_dtype = 'bf16') keeps the caches of this model"};
+}
 
 KvPayloadType PayloadTypeOf(const model::Transformer& transformer) {
   return transformer.kv_type() == kernels::KvType::kF32 ? KvPayloadType::kF32

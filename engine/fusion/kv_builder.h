@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/cancel.h"
 #include "base/result.h"
@@ -28,6 +29,18 @@ Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
 Result<std::unique_ptr<MemoryKv>> BuildKv(const model::Transformer& transformer,
                                           const KvSource* header, std::span<const int32_t> tokens,
                                           const CancelToken* cancel);
+
+// Runs of tokens whose caches are computed together, each behind the same header.
+struct KvRuns {
+  std::span<const int32_t> header;  // may be empty
+  std::vector<std::span<const int32_t>> runs;
+  KvPayloadType type = KvPayloadType::kInt8;
+  const CancelToken* cancel = nullptr;  // may be null
+};
+
+// kernels::EncodeKv for a cache at rest: its error of numbers that cannot be quantised has the
+// remedy.
+Status EncodeCache(const kernels::EncodeKvParams& params);
 
 // The payload type that keeps what the transformer computes.
 KvPayloadType PayloadTypeOf(const model::Transformer& transformer);

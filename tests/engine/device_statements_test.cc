@@ -27,10 +27,16 @@ class DeviceStatementsTest : public EngineFixture {
     return "ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 20" +
            (options.empty() ? "" : ", " + options) + ")";
   }
-  query::ResultSet Answer(const std::string& options = {}) { return Run(Sql(options)); }
+  // Nothing is at work behind what these return.
+  query::ResultSet Answer(const std::string& options = {}) {
+    query::ResultSet answer = Run(Sql(options));
+    EXPECT_TRUE(engine_->Finish(nullptr).ok());
+    return answer;
+  }
   std::string Plan(const std::string& sql) {
     std::string plan;
     for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
+    EXPECT_TRUE(engine_->Finish(nullptr).ok());
     return plan;
   }
   std::string DeviceOf(const std::string& plan) {
@@ -96,8 +102,8 @@ TEST_F(DeviceStatementsTest, AutoWithoutADeviceUsesTheCpuAndSaysSoOnceIfTheProgr
 
 TEST_F(DeviceStatementsTest, ADeviceGivesTheAnswerThatTheCpuGives) {
   OpenWith(&devices_);
-  Run("CACHE COLLECTION docs");
   Run("SET device = 'cpu'");
+  Run("CACHE COLLECTION docs");
   const auto on_cpu = Answer();
   EXPECT_EQ(DeviceOf(Plan("EXPLAIN ANALYZE " + Sql())), "cpu");
   EXPECT_EQ(devices_.state().num_loads, 0);
@@ -228,8 +234,10 @@ TEST_F(DeviceStatementsTest, CachesInMemoryLieWhereADeviceCopiesFrom) {
 
 TEST_F(DeviceStatementsTest, CachesStayOnTheDeviceUntilTheyAreRemoved) {
   OpenWith(&devices_);
+  Run("SET device = 'cpu'");
   Run("CACHE COLLECTION docs");
   EXPECT_EQ(Run("SHOW CACHE").rows.size(), 2U);
+  Run("SET device = 'auto'");
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(devices_.state().num_resident, 0);
     Answer();
@@ -252,6 +260,62 @@ TEST_F(DeviceStatementsTest, CachesStayOnTheDeviceUntilTheyAreRemoved) {
   Run("CACHE COLLECTION docs");
   for (int i = 0; i < 3; ++i) Answer();
   EXPECT_EQ(devices_.state().num_resident, 0);
+}
+
+TEST_F(DeviceStatementsTest, ADeviceComputesCachesSeveralAtOnceThatTheCpuFinds) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  Run("SET device = 'cpu'");
+  const auto by_cpu = Run("CACHE COLLECTION docs");
+  const auto answer_by_cpu = Answer();
+  EXPECT_EQ(device.num_loads, 0);
+  Run("CLEAR CACHE");
+  Run("SET device = 'cuda:0'");
+  const auto by_device = Run("CACHE COLLECTION docs");
+  EXPECT_EQ(device.num_builds, 1);
+  EXPECT_EQ(device.num_built, Number(by_cpu, "written"));
+  for (const char* column : {"written", "tokens", "kv_bytes"}) {
+    EXPECT_EQ(Number(by_device, column), Number(by_cpu, column)) << column;
+  }
+  EXPECT_EQ(Number(Run("CACHE COLLECTION docs"), "already_cached"), device.num_built);
+  Run("SET device = 'cpu'");
+  EXPECT_EQ(Number(Run("CACHE COLLECTION docs"), "already_cached"), device.num_built);
+  const auto answer = Answer();
+  EXPECT_EQ(Text(answer, "answer"), Text(answer_by_cpu, "answer"));
+  EXPECT_EQ(query::ToJson(Cell(answer, "usage")), query::ToJson(Cell(answer_by_cpu, "usage")));
+}
+
+TEST_F(DeviceStatementsTest, CachesThatAreWrittenBehindComeFromTheDeviceOfTheAnswer) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  Answer();
+  const int64_t num_cached = Number(Run("SHOW CACHE"), "entries");
+  EXPECT_GT(num_cached, 0);
+  EXPECT_EQ(device.num_built, num_cached);
+  EXPECT_EQ(device.num_builds, 2);  // the header's is the other one
+  Run("SET device = 'cpu'");
+  Run("CLEAR CACHE");
+  Answer();
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "entries"), num_cached);
+  EXPECT_EQ(device.num_built, num_cached);
+}
+
+TEST_F(DeviceStatementsTest,
+       CachesThatADeviceCannotComputeComeFromTheCpuUnderAutoAndAreAnErrorElse) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  device.build = Status(StatusCode::kResourceExhausted, "no pages");
+  const auto written = Run("CACHE COLLECTION docs");
+  EXPECT_TRUE(HasNotice(written, "computed on the CPU, because cuda:0 could not: no pages"));
+  EXPECT_GT(Number(written, "written"), 0);
+  Run("CLEAR CACHE");
+  Run("SET device = 'cuda:0'");
+  const query::Diagnostic error = Fail("CACHE COLLECTION docs");
+  EXPECT_EQ(error.error_class, query::ErrorClass::kResource);
+  EXPECT_TRUE(Has(error.message, "cuda:0: no pages")) << error.message;
+  EXPECT_TRUE(Has(error.message, "SET device = 'cpu'")) << error.message;
+  device.build = Status::Ok();
+  EXPECT_EQ(Number(Run("CACHE COLLECTION docs"), "written"), Number(written, "written"));
 }
 
 TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLeaveIt) {
@@ -304,11 +368,11 @@ TEST_F(DeviceStatementsTest, ABudgetThatChangesDuringALoadHoldsFromTheNextPrompt
       EXPECT_TRUE(other.Execute("SET device.kv_bytes_max = '64MiB'", {}).ok());
     }).join();
   };
-  Answer();
+  Answer("reuse = 'none'");
   EXPECT_EQ(device.num_prefills, 1);
   EXPECT_EQ(device.kv_bytes_max, 0);
   EXPECT_EQ(device.num_there, 0);
-  Answer();
+  Answer("reuse = 'none'");
   EXPECT_EQ(device.num_loads, 2);
   EXPECT_EQ(device.kv_bytes_max, int64_t{64} << 20);
   EXPECT_EQ(device.num_there, 1);
@@ -326,6 +390,10 @@ TEST_F(DeviceStatementsTest, ADeviceComputesInFp8WhatWasRegisteredSo) {
   devices_.state().load = Status(StatusCode::kUnsupported, "no such products");
   EXPECT_TRUE(Has(Fail(sql).message, "no such products"));
   EXPECT_EQ(devices_.state().compute, model::CudaCompute::kFp8);
+  // Its caches are those of the CPU's arithmetic.
+  const int64_t num_built = devices_.state().num_built;
+  Run("CACHE COLLECTION docs USING fast");
+  EXPECT_EQ(devices_.state().num_built, num_built);
   Run("SET device = 'cpu'");
   EXPECT_TRUE(Has(Plan("EXPLAIN ANALYZE " + sql), " device=cpu\n"));
 }

@@ -1,18 +1,22 @@
 // FakeDevices: a machine with a device that computes what the CPU does, and fails where it is told.
 //
-// Thread safety: its state is owned by one thread at a time.
+// Thread safety: its state is owned by one thread at a time: wait for what is written behind an
+// answer before you look at it.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "engine/device_provider.h"
 #include "engine/fusion/cpu_backend.h"
 #include "engine/fusion/device_caches.h"
+#include "engine/fusion/kv_builder.h"
 #include "model/transformer.h"
 #include "tests/index/host_code_scanner.h"
 
@@ -46,6 +50,7 @@ struct FakeDeviceState {
   Status load;                                             // what loading a model returns
   std::function<void()> during_load;                       // may be empty
   Status prefill;                                          // what the selector `deviation` returns
+  Status build;                                            // what computing caches returns
   Status step;                                             // what steps return
   Status health;                                           // of the device
   Status extend;                                           // what taking up codes returns
@@ -56,6 +61,8 @@ struct FakeDeviceState {
   int64_t num_prefills = 0;                                // that were computed there
   int64_t kv_bytes_max = -1;                               // of the last load
   model::CudaCompute compute = model::CudaCompute::kBf16;  // the same
+  int64_t num_builds = 0;                                  // passes that computed caches,
+  int64_t num_built = 0;     // and caches of chunks that they computed
   int64_t num_pinned = 0;    // caches of the last prompt in pinned memory,
   int64_t num_resident = 0;  // and on the device
 };
@@ -65,6 +72,7 @@ class FakeDeviceBackend : public FusionBackend {
   FakeDeviceBackend(FakeDeviceState* state, std::shared_ptr<const model::Transformer> transformer,
                     int64_t cache_bytes_max)
       : state_(*state),
+        transformer_(transformer),
         config_(transformer->config()),
         caches_(std::make_shared<SlabMemory>(std::make_unique<PlainMemory>(), 1 << 20),
                 cache_bytes_max),
@@ -97,6 +105,22 @@ class FakeDeviceBackend : public FusionBackend {
     started.run = std::make_unique<Run>(&state_, std::move(started.run));
     return started;
   }
+  // As one who computes it alone, but for the number of tokens.
+  Result<std::vector<std::unique_ptr<MemoryKv>>> BuildCaches(const KvRuns& runs) override {
+    INTARSIA_RETURN_IF_ERROR(state_.build);
+    ++state_.num_builds;
+    std::unique_ptr<MemoryKv> header;
+    if (!runs.header.empty()) {
+      INTARSIA_ASSIGN_OR_RETURN(header, BuildKv(*transformer_, nullptr, runs.header, runs.cancel));
+    }
+    std::vector<std::unique_ptr<MemoryKv>> caches;
+    for (const std::span<const int32_t> run : runs.runs) {
+      INTARSIA_ASSIGN_OR_RETURN(caches.emplace_back(),
+                                BuildKv(*transformer_, header.get(), run, runs.type, runs.cancel));
+      if (!runs.header.empty()) ++state_.num_built;
+    }
+    return caches;
+  }
   Status Health() const override { return state_.health; }
   storage::KvMemoryStats cache_stats() const override { return caches_.stats(); }
   void ForgetCaches(const std::function<bool(const Digest&)>& is_gone) override {
@@ -120,6 +144,7 @@ class FakeDeviceBackend : public FusionBackend {
   };
 
   FakeDeviceState& state_;
+  const std::shared_ptr<const model::Transformer> transformer_;
   const model::ModelConfig config_;
   DeviceCaches caches_;
   CpuBackend cpu_;

@@ -13,6 +13,7 @@
 #include "engine/answer_prompt.h"
 #include "engine/fusion/kv_builder.h"
 #include "engine/kv_identity.h"
+#include "tests/engine/fake_devices.h"
 #include "tests/engine/tiny_engine_models.h"
 
 namespace intarsia::engine {
@@ -32,7 +33,8 @@ class KvManagerTest : public testing::Test {
     collection_ = info_.id = *database_->CreateCollection(info_);
     header_ = *EncodeAnswerHeader(*generator_);
     family_ = KvFamilyOf(*generator_, header_, info_);
-    manager_ = std::make_unique<KvManager>(database_.get());
+    backends_ = std::make_unique<FusionBackends>(&devices_, &pool_, database_->kv());
+    manager_ = std::make_unique<KvManager>(database_.get(), backends_.get());
   }
 
   // A document with one chunk, and the task to cache it.
@@ -53,6 +55,10 @@ class KvManagerTest : public testing::Test {
                       .model = generator_->info.id},
             .generation = generation};
   }
+  Result<std::shared_ptr<const KvSource>> HeaderOf(const KvFamily& family) {
+    return manager_->Header({.generator = generator_.get(), .header = header_, .family = family},
+                            nullptr);
+  }
   bool IsStored(const KvTask& task) const {
     return database_->kv()->Contains(KvIdentityOf(task.family, task.tokens));
   }
@@ -71,6 +77,8 @@ class KvManagerTest : public testing::Test {
   storage::CollectionId collection_ = 0;
   std::vector<int32_t> header_;
   KvFamily family_;
+  AbsentDevices devices_;
+  std::unique_ptr<FusionBackends> backends_;
   std::unique_ptr<KvManager> manager_;
 };
 
@@ -88,7 +96,7 @@ TEST_F(KvManagerTest, WhatIsQueuedIsStoredAndEqualsWhatIsBuiltNow) {
     ASSERT_NE(stored, nullptr);
     EXPECT_EQ(stored->type(), type);
     EXPECT_EQ(stored->num_tokens(), std::ssize(task.tokens));
-    const auto header = *manager_->Header(generator_, header_, task.family, nullptr);
+    const auto header = *HeaderOf(task.family);
     const auto built = *BuildKv(*generator_->transformer, header.get(), task.tokens, type, nullptr);
     for (size_t layer = 0; layer < built->layers().size(); ++layer) {
       std::vector<uint8_t> bytes(built->layers()[layer].size());
@@ -256,13 +264,13 @@ TEST_F(KvManagerTest, LeavingDropsTheQueue) {
 }
 
 TEST_F(KvManagerTest, TheHeaderIsComputedOncePerFamily) {
-  const auto first = *manager_->Header(generator_, header_, family_, nullptr);
-  EXPECT_EQ(*manager_->Header(generator_, header_, family_, nullptr), first);
+  const auto first = *HeaderOf(family_);
+  EXPECT_EQ(*HeaderOf(family_), first);
   EXPECT_EQ(first->num_tokens(), std::ssize(header_));
   ++info_.id;
   const KvFamily other = KvFamilyOf(*generator_, header_, info_);
   EXPECT_NE(other.digest, family_.digest);
-  EXPECT_NE(*manager_->Header(generator_, header_, other, nullptr), first);
+  EXPECT_NE(*HeaderOf(other), first);
 }
 
 TEST(KvIdentityTest, TokensAndFamiliesAreAllThatNamesACache) {
