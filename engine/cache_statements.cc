@@ -26,6 +26,63 @@ ResultSet RowOf(const storage::KvRetained& retained, const char* changed, const 
   return result;
 }
 
+// Has caches computed, as many at once as wanted, and counts what came of them.
+class CacheBatches {
+ public:
+  // `tokens_max` 0: one by one.
+  CacheBatches(KvManager* kv, int64_t tokens_max, const CancelToken* cancel)
+      : kv_(*kv), tokens_max_(tokens_max), cancel_(cancel) {}
+
+  // Errors: those of KvManager::Build, for tasks that were added earlier too.
+  Status Add(KvTask task) {
+    const int64_t size = std::ssize(task.header) + std::ssize(task.tokens);
+    if (batch_tokens_ + size > tokens_max_) INTARSIA_RETURN_IF_ERROR(Finish());
+    batch_tokens_ += size;
+    batch_.push_back(std::move(task));
+    return batch_tokens_ > tokens_max_ ? Finish() : Status::Ok();
+  }
+  // Computes what was added and is not computed yet.
+  Status Finish() {
+    if (batch_.empty()) return Status::Ok();
+    INTARSIA_ASSIGN_OR_RETURN(const KvManager::Built built, kv_.Build(batch_, cancel_));
+    for (const storage::KvPutOutcome outcome : built.outcomes) {
+      const bool is_stored = outcome == storage::KvPutOutcome::kStored ||
+                             outcome == storage::KvPutOutcome::kAlreadyStored;
+      ++(is_stored ? num_written_ : num_refused_);
+    }
+    for (const std::string& notice : built.notices) {
+      if (std::ranges::find(notices_, notice) == notices_.end()) notices_.push_back(notice);
+    }
+    batch_.clear();
+    batch_tokens_ = 0;
+    return Status::Ok();
+  }
+
+  int64_t num_written() const { return num_written_; }
+  int64_t num_refused() const { return num_refused_; }
+  // What the statement says of it.
+  std::vector<std::string> Notices() const {
+    std::vector<std::string> notices = notices_;
+    if (num_refused_ > 0) {
+      notices.push_back(
+          std::to_string(num_refused_) +
+          " caches were not stored: the budget kv.disk_bytes_max is used up, or their documents "
+          "were deleted meanwhile");
+    }
+    return notices;
+  }
+
+ private:
+  KvManager& kv_;
+  const int64_t tokens_max_;
+  const CancelToken* const cancel_;
+  std::vector<KvTask> batch_;
+  int64_t batch_tokens_ = 0;
+  int64_t num_written_ = 0;
+  int64_t num_refused_ = 0;
+  std::vector<std::string> notices_;
+};
+
 }  // namespace
 
 query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& collection,
@@ -52,34 +109,11 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
   INTARSIA_ASSIGN_OR_RETURN(const DeviceChoice device,
                             ParseDeviceChoice(settings_.GetText(kDeviceSetting)));
   // The CPU gains nothing by several at once, and says more often how far it is.
-  const int64_t batch_tokens_max =
-      engine_.backends()->WouldBuildCaches(device, *generator) ? KvManager::kBatchTokens : 0;
+  const bool is_on_device = engine_.backends()->WouldBuildCaches(device, *generator);
+  CacheBatches batches(engine_.kv(), is_on_device ? KvManager::kBatchTokens : 0, context.cancel);
   const Stopwatch stopwatch;
-  ResultSet result;
   int64_t num_there = 0;
-  int64_t num_written = 0;
-  int64_t num_refused = 0;
   int64_t num_tokens = 0;
-  std::vector<KvTask> batch;
-  int64_t batch_tokens = 0;
-  const auto build = [&]() -> Status {
-    if (batch.empty()) return Status::Ok();
-    INTARSIA_ASSIGN_OR_RETURN(const KvManager::Built built,
-                              engine_.kv()->Build(batch, context.cancel));
-    for (const storage::KvPutOutcome outcome : built.outcomes) {
-      const bool is_stored = outcome == storage::KvPutOutcome::kStored ||
-                             outcome == storage::KvPutOutcome::kAlreadyStored;
-      ++(is_stored ? num_written : num_refused);
-    }
-    for (const std::string& notice : built.notices) {
-      if (std::ranges::find(result.notices, notice) == result.notices.end()) {
-        result.notices.push_back(notice);
-      }
-    }
-    batch.clear();
-    batch_tokens = 0;
-    return Status::Ok();
-  };
   Progress progress = {.stage = "cache", .unit = "chunks", .total = std::ssize(ids)};
   for (const storage::ChunkId id : ids) {
     if (context.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(context.cancel->Check());
@@ -93,41 +127,34 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
     if (engine_.database()->kv()->Contains(KvIdentityOf(family, passage.tokens))) {
       ++num_there;
     } else {
-      const int64_t size = std::ssize(header) + std::ssize(passage.tokens);
-      if (batch_tokens + size > batch_tokens_max) INTARSIA_RETURN_IF_ERROR(build());
       num_tokens += std::ssize(passage.tokens);
-      batch_tokens += size;
-      batch.push_back({.generator = generator,
-                       .header = header,
-                       .tokens = std::move(passage.tokens),
-                       .family = family,
-                       .owner = {.collection = collection.id,
-                                 .document = document.id,
-                                 .chunk = chunk.id,
-                                 .model = generator->info.id},
-                       .generation = generation,
-                       .device = device});
-      if (batch_tokens > batch_tokens_max) INTARSIA_RETURN_IF_ERROR(build());
+      INTARSIA_RETURN_IF_ERROR(batches.Add({.generator = generator,
+                                            .header = header,
+                                            .tokens = std::move(passage.tokens),
+                                            .family = family,
+                                            .owner = {.collection = collection.id,
+                                                      .document = document.id,
+                                                      .chunk = chunk.id,
+                                                      .model = generator->info.id},
+                                            .generation = generation,
+                                            .device = device}));
     }
-    progress.done = num_there + num_written + num_refused;
+    progress.done = num_there + batches.num_written() + batches.num_refused();
     if (context.progress != nullptr) context.progress->Report(progress);
   }
-  INTARSIA_RETURN_IF_ERROR(build());
+  INTARSIA_RETURN_IF_ERROR(batches.Finish());
   progress.done = progress.total;
   if (context.progress != nullptr) context.progress->Report(progress);
   INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage,
                             engine_.database()->kv()->UsageOfCollection(collection.id));
+  ResultSet result;
   result.columns = {{"already_cached", ValueKind::kInteger}, {"written", ValueKind::kInteger},
                     {"refused", ValueKind::kInteger},        {"tokens", ValueKind::kInteger},
                     {"seconds", ValueKind::kDouble},         {"kv_bytes", ValueKind::kInteger}};
-  result.rows.push_back({Value(num_there), Value(num_written), Value(num_refused),
-                         Value(num_tokens), Value(stopwatch.seconds()), Value(usage.num_bytes)});
-  if (num_refused > 0) {
-    result.notices.push_back(
-        std::to_string(num_refused) +
-        " caches were not stored: the budget kv.disk_bytes_max is used up, or their documents "
-        "were deleted meanwhile");
-  }
+  result.rows.push_back({Value(num_there), Value(batches.num_written()),
+                         Value(batches.num_refused()), Value(num_tokens),
+                         Value(stopwatch.seconds()), Value(usage.num_bytes)});
+  result.notices = batches.Notices();
   return result;
 }
 
