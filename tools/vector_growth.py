@@ -22,7 +22,8 @@ import svg_plot
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZES = (10_000, 100_000, 1_000_000)
 LARGE = 10_000_000
-WAYS = ("flat scan", "binary scan", "binary scan, in one batch", "graph")
+WAYS = ("flat scan", "binary scan", "binary scan, in one batch", "graph",
+        "device scan")
 
 
 def measure(size, arguments, folder):

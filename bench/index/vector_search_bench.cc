@@ -9,6 +9,7 @@
 // The binary scan runs twice: with the vectors in memory, and with them in a mapped file as the
 // engine keeps them. Of the file it is said how much memory is left without it, and how much of it
 // lies in the page cache behind all queries if none of it did before (the system reads ahead).
+// With --device the binary scan runs on the first CUDA device, too.
 // A program and not a Google Benchmark, because its cases share what takes long to build.
 // tools/compare_vector_search.py puts other libraries beside what --json writes.
 #include <algorithm>
@@ -32,8 +33,10 @@
 #include "base/stopwatch.h"
 #include "base/thread_pool.h"
 #include "bench/storage/page_cache.h"
+#include "engine/device_provider.h"
 #include "index/binary_index.h"
 #include "index/calibration.h"
+#include "index/code_scanner.h"
 #include "index/flat_index.h"
 #include "index/graph_index.h"
 #include "index/vector_file.h"
@@ -59,6 +62,7 @@ struct Arguments {
   double recall = 0.0;  // that calibration is to reach; 0: its default
   bool has_graph = false;
   bool has_file = true;
+  bool has_device = false;
   bool has_filters = true;
 };
 
@@ -124,6 +128,7 @@ class SearchBench {
     BuildCodes();
     if (arguments_.has_file) MapVectors();
     if (arguments_.has_graph) BuildGraph();
+    if (arguments_.has_device) BringToDevice();
     SearchAll();
     if (arguments_.json.empty()) return;
     std::ofstream(arguments_.json) << report_.dump(1) << "\n";
@@ -197,6 +202,14 @@ class SearchBench {
     const Search graph = [this](int64_t query, SlotFilter filter) {
       return graph_->Search({.query = queries_.row(query), .k = kHits, .filter = filter}, {})->hits;
     };
+    const Search device = [this](int64_t query, SlotFilter filter) {
+      BinarySearchOptions options = options_;
+      options.scanner = scanner_.get();
+      auto found = codes_->Search(
+          *flat_, {.query = queries_.row(query), .k = kHits, .filter = filter}, options);
+      if (!found.ok()) Fail(found.status().ToString());
+      return std::move(found->hits);
+    };
     std::printf("%lld vectors of %lld dimensions, %lld queries, %d threads\n",
                 static_cast<long long>(num_rows_), static_cast<long long>(queries_.dim),
                 static_cast<long long>(queries_.count()), pool_.num_threads());
@@ -215,6 +228,7 @@ class SearchBench {
       }
       ReportBatch(share, filter, truth);
       if (graph_ != nullptr) Report(share, "graph", graph, filter, truth);
+      if (scanner_ != nullptr) Report(share, "device scan", device, filter, truth);
     }
   }
 
@@ -329,6 +343,21 @@ class SearchBench {
         {"cpu_s", cpu_s}, {"build_ms", build_ms}, {"bytes", graph_->memory_bytes()}};
   }
 
+  void BringToDevice() {
+    const Stopwatch stopwatch;
+    auto scanner = engine::LocalDevices()->MakeCodeScanner(0);
+    if (!scanner.ok()) Fail(scanner.status().ToString());
+    scanner_ = *std::move(scanner);
+    constexpr int64_t kBlock = kernels::kBinaryBlockCodes;
+    const Status extended =
+        scanner_->Extend(codes_->CodeBlocks(0, (num_rows_ + kBlock - 1) / kBlock), num_rows_);
+    if (!extended.ok()) Fail(extended.ToString());
+    const double bring_ms = stopwatch.milliseconds();
+    std::printf("codes on the device in %.0f ms, %.1f bytes a vector\n", bring_ms,
+                static_cast<double>(scanner_->memory_bytes()) / static_cast<double>(num_rows_));
+    report_["device"] = {{"bring_ms", bring_ms}, {"bytes", scanner_->memory_bytes()}};
+  }
+
   // Rows that two independent conditions let through, each at the square root of `share`.
   std::vector<uint64_t> MakeFilter(double share, std::mt19937_64* random) const {
     std::bernoulli_distribution passes(std::sqrt(share));
@@ -428,6 +457,7 @@ class SearchBench {
   std::shared_ptr<const VectorFile> file_;
   std::unique_ptr<FlatIndex> mapped_;  // the same vectors, in the file
   std::unique_ptr<GraphIndex> graph_;
+  std::unique_ptr<CodeScanner> scanner_;  // on a device
   BinarySearchOptions options_;
   Json report_;
 };
@@ -449,6 +479,7 @@ int main(int argc, char** argv) {
   app.add_option("--recall", arguments.recall, "that calibration is to reach; 0: its default")
       ->check(CLI::Range(0.0, 1.0));
   app.add_flag("--graph", arguments.has_graph, "build a graph too, which takes long");
+  app.add_flag("--device", arguments.has_device, "search on the first CUDA device, too");
   app.add_flag("!--no-file", arguments.has_file, "without searches of vectors in a mapped file");
   app.add_flag("!--unfiltered", arguments.has_filters, "without the searches with filters");
   CLI11_PARSE(app, argc, argv);

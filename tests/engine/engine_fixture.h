@@ -135,6 +135,23 @@ class EngineFixture : public testing::Test {
     }
     CopyAll();
   }
+  // A collection of short documents, n0 and so on, one chunk each, and more of them.
+  void CreateMany(int count) {
+    CreateDocs();
+    Run("CREATE COLLECTION many (part INT)");
+    InsertMany(0, count);
+  }
+  void InsertMany(int begin, int end) {
+    std::string values;
+    const std::vector<std::string> words = TinyWords();
+    for (int i = begin; i < end; ++i) {
+      const auto at = static_cast<size_t>(i);
+      values += (i > begin ? ", (" : "(") + ("'n" + std::to_string(i)) + "', '" +
+                words[at % words.size()] + " " + words[(at * 7 / 3) % words.size()] + " " +
+                words[(at / words.size()) % words.size()] + "', " + std::to_string(i % 10) + ")";
+    }
+    Run("INSERT INTO many (id, content, part) VALUES " + values);
+  }
   query::ResultSet CopyAll() { return Run("COPY docs FROM '" + DocumentPath("") + "'"); }
 
   // A cell of `result`, which must live as long.

@@ -26,22 +26,6 @@ class VectorIndexTest : public EngineFixture {
     options.vectors.graph_at_once_max = graph_at_once_max;
     Open(options);
   }
-  void CreateMany(int count) {
-    CreateDocs();
-    Run("CREATE COLLECTION many (part INT)");
-    Insert(0, count);
-  }
-  void Insert(int begin, int end) {
-    std::string values;
-    const std::vector<std::string> words = TinyWords();
-    for (int i = begin; i < end; ++i) {
-      const auto at = static_cast<size_t>(i);
-      values += (i > begin ? ", (" : "(") + ("'n" + std::to_string(i)) + "', '" +
-                words[at % words.size()] + " " + words[(at * 7 / 3) % words.size()] + " " +
-                words[(at / words.size()) % words.size()] + "', " + std::to_string(i % 10) + ")";
-    }
-    Run("INSERT INTO many (id, content, part) VALUES " + values);
-  }
   std::string Plan(const std::string& sql) {
     std::string plan;
     for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
@@ -133,7 +117,7 @@ TEST_F(VectorIndexTest, EveryWayFindsTheSameWithFiltersAndDeletions) {
   EXPECT_EQ(State("graph"), "ready");
   Run("DELETE FROM many WHERE part = 2");
   compare();
-  Insert(380, 450);
+  InsertMany(380, 450);
   compare();
   const std::string plan =
       Plan("EXPLAIN SEARCH 'harbour' IN many WITH (scan = 'graph', mode = 'vector')");
@@ -185,7 +169,7 @@ TEST_F(VectorIndexTest, AGraphIsBuiltInTheBackgroundAndKeptInAFile) {
   EXPECT_EQ(shown.rows[2][5].Find("queries")->AsInteger(), 128);
   EXPECT_NE(Plan("EXPLAIN " + ask).find("-> GRAPH: recall@10 "), std::string::npos);
   // A later opening takes the file and adds what came since.
-  Insert(300, 320);
+  InsertMany(300, 320);
   Reopen(/*graph_at_once_max=*/0);
   Run(ask);
   ASSERT_TRUE(engine_->retriever()->Drain(nullptr).ok());
@@ -208,7 +192,7 @@ TEST_F(VectorIndexTest, ChangesWhileAGraphIsBuiltAreInIt) {
   for (int i = 0; i < 5; ++i) {
     Run(ask);
     Run("DELETE FROM many WHERE source = 'n" + std::to_string(i) + "'");
-    Insert(200 + 10 * i, 210 + 10 * i);
+    InsertMany(200 + 10 * i, 210 + 10 * i);
   }
   Run(ask);
   ASSERT_TRUE(engine_->retriever()->Drain(nullptr).ok());
