@@ -2,6 +2,7 @@
 // PropagationWeights and MeasureShift.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <random>
@@ -17,6 +18,10 @@ struct PropagationCase {
   std::string name;
   std::vector<int32_t> chunk_tokens;
   std::vector<int32_t> chunk_rows;
+
+  int64_t num_tokens() const {
+    return std::accumulate(chunk_tokens.begin(), chunk_tokens.end(), int64_t{0});
+  }
 };
 
 inline std::vector<PropagationCase> PropagationCases() {
