@@ -8,19 +8,12 @@
 #include "kernels/fp8_row.cuh"
 #include "kernels/grid_dependency.cuh"
 #include "kernels/quantize_rows.h"
+#include "kernels/row_traits.cuh"
 
 namespace intarsia::kernels {
 namespace {
 
-template <int kVectors_>
-struct QuantizeRowsTraits {
-  static constexpr int kVectors = kVectors_;  // of a thread
-  static constexpr int kThreads = 256;
-  static constexpr int kWarps = kThreads / kWarpLanes;
-  static constexpr int64_t kDimMax = int64_t{kVectors} * kThreads * kVectorElements;
-};
-
-// Grid: num_rows. Block: kThreads, whose thread t has the vectors t, t + kThreads, ... of its row.
+// Grid: num_rows. Block: kThreads.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     QuantizeRowsKernel(const __grid_constant__ QuantizeRowsParams params) {
@@ -38,26 +31,18 @@ __global__ void __launch_bounds__(Traits::kThreads)
   StoreFp8Row<Traits::kThreads>(vectors, row, params.dim, params.y, scratch);
 }
 
-template <int kVectors>
-Status Launch(const QuantizeRowsParams& params, Stream stream) {
-  using Traits = QuantizeRowsTraits<kVectors>;
-  return LaunchBehind("quantize rows launch", QuantizeRowsKernel<Traits>,
-                      {.num_blocks = static_cast<unsigned>(params.num_rows),
-                       .num_threads = Traits::kThreads,
-                       .stream = stream},
-                      params);
-}
-
 }  // namespace
 
 Status QuantizeRowsCuda(const QuantizeRowsParams& params, Stream stream) {
   INTARSIA_RETURN_IF_ERROR(CheckQuantizeRows(params));
   if (params.num_rows == 0) return Status::Ok();
-  if (params.dim <= QuantizeRowsTraits<1>::kDimMax) return Launch<1>(params, stream);
-  if (params.dim <= QuantizeRowsTraits<2>::kDimMax) return Launch<2>(params, stream);
-  if (params.dim <= QuantizeRowsTraits<8>::kDimMax) return Launch<8>(params, stream);
-  if (params.dim <= QuantizeRowsTraits<16>::kDimMax) return Launch<16>(params, stream);
-  return Status(StatusCode::kUnsupported, "quantize rows: dim not compiled in");
+  return LaunchForWidth<1, 2, 8, 16>("quantize rows", params.dim, [&]<typename Traits>(Traits) {
+    return LaunchBehind("quantize rows launch", QuantizeRowsKernel<Traits>,
+                        {.num_blocks = static_cast<unsigned>(params.num_rows),
+                         .num_threads = Traits::kThreads,
+                         .stream = stream},
+                        params);
+  });
 }
 
 }  // namespace intarsia::kernels

@@ -9,19 +9,12 @@
 #include "kernels/fp8_row.cuh"
 #include "kernels/grid_dependency.cuh"
 #include "kernels/residual_norm.h"
+#include "kernels/row_traits.cuh"
 
 namespace intarsia::kernels {
 namespace {
 
-template <int kVectors_>
-struct ResidualNormTraits {
-  static constexpr int kVectors = kVectors_;  // of a thread
-  static constexpr int kThreads = 256;
-  static constexpr int kWarps = kThreads / kWarpLanes;
-  static constexpr int64_t kDimMax = int64_t{kVectors} * kThreads * kVectorElements;
-};
-
-// Grid: num_rows. Block: kThreads, whose thread t has the vectors t, t + kThreads, ... of its row.
+// Grid: num_rows. Block: kThreads.
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     ResidualNormKernel(const __grid_constant__ ResidualNormParams params) {
@@ -88,25 +81,18 @@ __global__ void __launch_bounds__(Traits::kThreads)
   StoreFp8Row<Traits::kThreads>(y, blockIdx.x, params.dim, params.y_fp8, absmax_scratch);
 }
 
-template <int kVectors>
-Status Launch(const ResidualNormParams& params, Stream stream) {
-  using Traits = ResidualNormTraits<kVectors>;
-  return LaunchBehind("residual norm launch", ResidualNormKernel<Traits>,
-                      {.num_blocks = static_cast<unsigned>(params.num_rows),
-                       .num_threads = Traits::kThreads,
-                       .stream = stream},
-                      params);
-}
-
 }  // namespace
 
 Status ResidualNormCuda(const ResidualNormParams& params, Stream stream) {
   INTARSIA_RETURN_IF_ERROR(CheckResidualNorm(params));
   if (params.num_rows == 0) return Status::Ok();
-  if (params.dim <= ResidualNormTraits<1>::kDimMax) return Launch<1>(params, stream);
-  if (params.dim <= ResidualNormTraits<2>::kDimMax) return Launch<2>(params, stream);
-  if (params.dim <= ResidualNormTraits<8>::kDimMax) return Launch<8>(params, stream);
-  return Status(StatusCode::kUnsupported, "residual norm: dim not compiled in");
+  return LaunchForWidth<1, 2, 8>("residual norm", params.dim, [&]<typename Traits>(Traits) {
+    return LaunchBehind("residual norm launch", ResidualNormKernel<Traits>,
+                        {.num_blocks = static_cast<unsigned>(params.num_rows),
+                         .num_threads = Traits::kThreads,
+                         .stream = stream},
+                        params);
+  });
 }
 
 }  // namespace intarsia::kernels
