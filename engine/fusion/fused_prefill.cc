@@ -9,6 +9,7 @@
 #include "engine/fusion/fusion_plan.h"
 #include "engine/fusion/layer_loader.h"
 #include "engine/fusion/layer_placer.h"
+#include "engine/fusion/lost_caches.h"
 #include "kernels/attention_rows.h"
 
 namespace intarsia::engine {
@@ -252,17 +253,13 @@ Result<FusedContext> FusedPrefill(const model::Transformer& transformer, const P
   INTARSIA_ASSIGN_OR_RETURN(const std::unique_ptr<RowSelector> selector,
                             MakeFusionSelector(options));
   FusedContext context;
-  Prompt current = prompt;
-  for (;;) {
+  const auto fuse = [&](const Prompt& current) {
     Attempt attempt(transformer, current, options, *selector, cancel);
-    const Status status = attempt.Run(num_new_tokens_max, &context);
-    if (status.ok()) return context;
-    const std::optional<size_t> lost = attempt.failed_segment();
-    if (!lost.has_value() || status.code() != StatusCode::kNotFound) return status;
-    // Each round loses a cache, so this ends.
-    context.lost_segments.push_back(*lost);
-    current = current.WithoutCache(*lost);
-  }
+    Status status = attempt.Run(num_new_tokens_max, &context);
+    return FusionTry{std::move(status), attempt.failed_segment()};
+  };
+  INTARSIA_RETURN_IF_ERROR(FuseWithoutLostCaches(prompt, fuse, &context.lost_segments));
+  return context;
 }
 
 }  // namespace intarsia::engine

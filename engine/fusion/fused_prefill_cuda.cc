@@ -10,6 +10,7 @@
 #include "engine/fusion/device_placer.h"
 #include "engine/fusion/device_tables.h"
 #include "engine/fusion/fusion_plan.h"
+#include "engine/fusion/lost_caches.h"
 #include "engine/fusion/value_deviation.h"
 #include "kernels/attention_rows_cuda.h"
 #include "kernels/rope_digits.h"
@@ -500,20 +501,16 @@ Result<DeviceFusedContext> DeviceFusion::Prefill(const Prompt& prompt,
   }
   INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state_->transformer.device()));
   DeviceFusedContext context;
-  Prompt current = prompt;
-  for (;;) {
-    // An attempt that failed may have left work that reads the arena.
-    INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+  const auto fuse = [&](const Prompt& current) -> FusionTry {
+    // A try that failed may have left work that reads the arena.
+    if (Status status = kernels::WaitFor(stream()); !status.ok()) return {std::move(status), {}};
     state_->arena.Reset();
     Attempt attempt(state_.get(), current, request, *selector);
-    const Status status = attempt.Run(&context);
-    if (status.ok()) return context;
-    const std::optional<size_t> lost = attempt.failed_segment();
-    if (!lost.has_value() || status.code() != StatusCode::kNotFound) return status;
-    // Each round loses a cache, so this ends.
-    context.lost_segments.push_back(*lost);
-    current = current.WithoutCache(*lost);
-  }
+    Status status = attempt.Run(&context);
+    return {std::move(status), attempt.failed_segment()};
+  };
+  INTARSIA_RETURN_IF_ERROR(FuseWithoutLostCaches(prompt, fuse, &context.lost_segments));
+  return context;
 }
 
 }  // namespace intarsia::engine
