@@ -234,26 +234,15 @@ TEST_F(BinaryBatchScanCudaTest, BadParamsAreRefusedBeforeALaunch) {
   queries.Fill(&good);
   good.lists = lists.lists;
   good.workspace = &lists;
-  const auto refuses = [&](auto change) {
-    BinaryBatchScanCudaParams params = good;
-    change(&params);
-    return BinaryBatchScanCuda(params, ProspectPass::kFirst, nullptr).code() ==
-               StatusCode::kInvalidArgument &&
-           (params.workspace == nullptr ||
-            BinaryBatchScanCudaReference(params).code() == StatusCode::kInvalidArgument);
-  };
-  EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->workspace = nullptr; }));
+  const RefusalOfChanges<BinaryBatchScanCudaParams> refuses(good, BinaryBatchScanCuda,
+                                                            BinaryBatchScanCudaReference);
+  refuses.ExpectBadRowsAndListsAreRefused();
   EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->queries = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->steps = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->bases = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->error_bounds = nullptr; }));
-  EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->rows.codes = nullptr; }));
-  EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->rows.num_rows = -1; }));
-  EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->rows.num_planes = 0; }));
   EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->lists.num_queries = -1; }));
   EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->lists.num_queries = 1'025; }));
-  EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->lists.k = 11; }));
-  EXPECT_TRUE(refuses([](BinaryBatchScanCudaParams* p) { p->lists.limits = nullptr; }));
 }
 
 }  // namespace

@@ -218,4 +218,44 @@ inline std::vector<uint32_t> MakeFilter(int64_t num_rows, int64_t period) {
   return filter;
 }
 
+// Says of changes to good params of a scan whether both the scan and its definition refuse them as
+// invalid. The definition is not asked without a workspace, which is the device's alone.
+template <typename Params>
+class RefusalOfChanges {
+ public:
+  using Scan = Status (*)(const Params&, ProspectPass, Stream);
+  using Reference = Status (*)(const Params&);
+
+  RefusalOfChanges(const Params& good, Scan scan, Reference reference)
+      : good_(good), scan_(scan), reference_(reference) {}
+
+  bool operator()(void (*change)(Params*)) const {
+    Params params = good_;
+    change(&params);
+    return scan_(params, ProspectPass::kFirst, nullptr).code() == StatusCode::kInvalidArgument &&
+           (params.workspace == nullptr ||
+            reference_(params).code() == StatusCode::kInvalidArgument);
+  }
+
+  // What no scan takes.
+  void ExpectBadRowsAndListsAreRefused() const {
+    EXPECT_TRUE((*this)([](Params* p) { p->workspace = nullptr; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->rows.codes = nullptr; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->rows.num_rows = -1; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->rows.num_rows = kBinaryRowsMax + 1; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->rows.num_words = 0; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->rows.num_planes = 0; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->rows.num_planes = 3; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->lists.k = 0; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->lists.k = 11; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->lists.limits = nullptr; }));
+    EXPECT_TRUE((*this)([](Params* p) { p->lists.outcomes = nullptr; }));
+  }
+
+ private:
+  const Params good_;
+  const Scan scan_;
+  const Reference reference_;
+};
+
 }  // namespace intarsia::kernels

@@ -226,28 +226,14 @@ TEST_F(BinaryScanCudaTest, BadParamsAreRefusedBeforeALaunch) {
   good.query_planes = scan.query.data();
   good.lists = lists.lists;
   good.workspace = &lists;
-  const auto refuses = [&](auto change) {
-    BinaryScanCudaParams params = good;
-    change(&params);
-    return BinaryScanCuda(params, ProspectPass::kFirst, nullptr).code() ==
-               StatusCode::kInvalidArgument &&
-           (params.workspace == nullptr ||
-            BinaryScanCudaReference(params).code() == StatusCode::kInvalidArgument);
-  };
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->workspace = nullptr; }));
+  const RefusalOfChanges<BinaryScanCudaParams> refuses(good, BinaryScanCuda,
+                                                       BinaryScanCudaReference);
+  refuses.ExpectBadRowsAndListsAreRefused();
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->query_planes = nullptr; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.codes = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.bounds = nullptr; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.num_rows = -1; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.num_rows = kBinaryRowsMax + 1; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.num_words = 0; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.num_words = 1'025; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->rows.num_planes = 3; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.num_queries = 2; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.k = 0; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.k = 11; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.candidates_max = 2 << 20; }));
-  EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.outcomes = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->lists.rows = nullptr; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->error_bound = -1.0F; }));
   EXPECT_TRUE(refuses([](BinaryScanCudaParams* p) { p->error_bound = std::nanf(""); }));

@@ -2,8 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "tests/kernels/arrays_agree.h"
 #include "tests/kernels/bf16_arrays.h"
 #include "tests/kernels/device_array.h"
+#include "tests/kernels/device_matrix_test.h"
 #include "tests/kernels/device_test.h"
 #include "tests/kernels/fp8_arrays.h"
 
@@ -23,12 +22,6 @@ namespace intarsia::kernels {
 namespace {
 
 constexpr int32_t kFp8Capability = 89;
-
-struct Case {
-  int64_t num_rows = 0;
-  int64_t num_inputs = 0;
-  int64_t num_outputs = 0;
-};
 
 HostFp8Array Quantized(const std::vector<uint16_t>& x, int64_t num_rows, int64_t dim) {
   HostFp8Array array(num_rows, dim);
@@ -47,47 +40,27 @@ class DeviceMatrixFp8CudaTest : public DeviceTest,
     const auto info = QueryDevice(0);
     ASSERT_TRUE(info.ok()) << info.status();
     if (info->capability < kFp8Capability) GTEST_SKIP() << "no products in e4m3";
-    auto products = DeviceMatrixProducts::Create({.fp8_scaling = GetParam()});
-    ASSERT_TRUE(products.ok()) << products.status();
-    products_ = *std::move(products);
-    auto workspace = DeviceBuffer::Allocate(DeviceMatrixProducts::kWorkspaceBytes, nullptr);
-    ASSERT_TRUE(workspace.ok()) << workspace.status();
-    workspace_ = *std::move(workspace);
+    products_.Create({.fp8_scaling = GetParam()});
   }
 
   // Sums of n products are off by the rounding of sums and of y alone: the operands are the same.
   template <typename T>
-  void ExpectAgreement(const Case& problem, const HostFp8Array& x, const HostFp8Array& weights,
-                       bool has_bias, Fp8Sums sums) {
+  void ExpectAgreement(const ProductCase& problem, const HostFp8Array& x,
+                       const HostFp8Array& weights, bool has_bias, Fp8Sums sums) {
     const std::vector<uint16_t> bias = RandomBf16(problem.num_outputs, 3, 10.0F);
-    const int64_t size = problem.num_rows * problem.num_outputs;
     const T poison = sizeof(T) == 4 ? static_cast<T>(std::nanf("")) : static_cast<T>(kBf16Nan);
     const Fp8Array device_x(x);
     const Fp8Array device_weights(weights);
     const DeviceArray<uint16_t> device_bias(bias);
-    const auto y = FilledOnDevice<T>(size, poison);
     DeviceMatMulParams params{.x_fp8 = device_x.rows(),
                               .weights_fp8 = device_weights.rows(),
                               .fp8_sums = sums,
-                              .bias = has_bias ? device_bias.data() : nullptr,
-                              .y = y.data(),
-                              .y_type = sizeof(T) == 4 ? DeviceType::kF32 : DeviceType::kBf16,
-                              .num_rows = problem.num_rows,
-                              .num_inputs = problem.num_inputs,
-                              .num_outputs = problem.num_outputs,
-                              .workspace = workspace_.data()};
-    const Status status = products_->MultiplyCuda(params, nullptr);
-    ASSERT_TRUE(status.ok()) << status;
-    const std::vector<T> first = y.CopyToHost();
-    ASSERT_TRUE(products_->MultiplyCuda(params, nullptr).ok());
-    EXPECT_TRUE(SameBits(y.CopyToHost(), first));
-    std::vector<T> expected(static_cast<size_t>(size), poison);
+                              .bias = has_bias ? device_bias.data() : nullptr};
+    const std::vector<T> first = products_.MultiplyTwice<T>(problem, poison, &params);
     params.x_fp8 = x.rows();
     params.weights_fp8 = weights.rows();
     params.bias = has_bias ? bias.data() : nullptr;
-    params.y = expected.data();
-    ASSERT_TRUE(DeviceMatMulReference(params).ok());
-    EXPECT_TRUE(y.GuardsAreIntact());
+    const std::vector<T> expected = ProductOfReference<T>(params, poison);
     // The matrix units keep about 14 bits of a sum until it is moved to f32; kFast never moves it.
     // An H200 was 1.34 off in a sum of deviation 60.
     const double share = sums == Fp8Sums::kFast ? 6e-3 : 5e-4;
@@ -104,35 +77,27 @@ class DeviceMatrixFp8CudaTest : public DeviceTest,
     }
   }
 
-  template <typename T>
-  static bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-    return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-  }
-
-  std::unique_ptr<DeviceMatrixProducts> products_;
-  DeviceBuffer workspace_;
+  ProductsOnDevice products_;
 };
 
 TEST_P(DeviceMatrixFp8CudaTest, AgreesWithTheDefinitionAndIsTheSameTwice) {
-  for (const Case& problem : {Case{1, 16, 16},
-                              {1, 576, 960},
-                              {2, 64, 160},
-                              {3, 1536, 576},
-                              {8, 576, 1152},
-                              {17, 4096, 512},
-                              {65, 576, 64},
-                              {129, 128, 272},
-                              {200, 640, 1024},
-                              {19, 14'336, 128}}) {
+  for (const ProductCase& problem : {ProductCase{1, 16, 16},
+                                     {1, 576, 960},
+                                     {2, 64, 160},
+                                     {3, 1536, 576},
+                                     {8, 576, 1152},
+                                     {17, 4096, 512},
+                                     {65, 576, 64},
+                                     {129, 128, 272},
+                                     {200, 640, 1024},
+                                     {19, 14'336, 128}}) {
     const HostFp8Array x = Quantized(RandomBf16(problem.num_rows * problem.num_inputs, 1),
                                      problem.num_rows, problem.num_inputs);
     const HostFp8Array weights =
         Quantized(RandomBf16(problem.num_outputs * problem.num_inputs, 2, 0.5F),
                   problem.num_outputs, problem.num_inputs);
     for (const Fp8Sums sums : {Fp8Sums::kF32, Fp8Sums::kFast}) {
-      SCOPED_TRACE(std::to_string(problem.num_rows) + " x " + std::to_string(problem.num_inputs) +
-                   " x " + std::to_string(problem.num_outputs) + " sums " +
-                   std::to_string(static_cast<int>(sums)));
+      SCOPED_TRACE(problem.ToString() + " sums " + std::to_string(static_cast<int>(sums)));
       ExpectAgreement<uint16_t>(problem, x, weights, /*has_bias=*/false, sums);
       ExpectAgreement<uint16_t>(problem, x, weights, /*has_bias=*/true, sums);
       ExpectAgreement<float>(problem, x, weights, /*has_bias=*/false, sums);
@@ -141,7 +106,7 @@ TEST_P(DeviceMatrixFp8CudaTest, AgreesWithTheDefinitionAndIsTheSameTwice) {
 }
 
 TEST_P(DeviceMatrixFp8CudaTest, ExtremeRowsKeepToThemselves) {
-  constexpr Case kProblem{19, 576, 64};
+  constexpr ProductCase kProblem{19, 576, 64};
   std::vector<float> x = RandomFloats(kProblem.num_rows * kProblem.num_inputs, 4);
   const auto row = [&](int64_t index) { return x.begin() + index * kProblem.num_inputs; };
   std::fill(row(2), row(3), 0.0F);
@@ -164,14 +129,12 @@ TEST_P(DeviceMatrixFp8CudaTest, ExtremeRowsKeepToThemselves) {
                             .num_rows = kProblem.num_rows,
                             .num_inputs = kProblem.num_inputs,
                             .num_outputs = kProblem.num_outputs,
-                            .workspace = workspace_.data()};
-  const Status status = products_->MultiplyCuda(params, nullptr);
+                            .workspace = products_.workspace()};
+  const Status status = products_.Multiply(params);
   ASSERT_TRUE(status.ok()) << status;
-  std::vector<float> expected(static_cast<size_t>(kProblem.num_rows * kProblem.num_outputs), 1e9F);
   params.x_fp8 = x_fp8.rows();
   params.weights_fp8 = weights_fp8.rows();
-  params.y = expected.data();
-  ASSERT_TRUE(DeviceMatMulReference(params).ok());
+  const std::vector<float> expected = ProductOfReference<float>(params, 1e9F);
   const std::vector<float> actual = y.CopyToHost();
   // Row by row, because their sizes differ by more than any common tolerance allows.
   for (int64_t i = 0; i < kProblem.num_rows; ++i) {
@@ -200,24 +163,24 @@ TEST_P(DeviceMatrixFp8CudaTest, BadParamsAreRefused) {
                                 .num_rows = 1,
                                 .num_inputs = 16,
                                 .num_outputs = 16,
-                                .workspace = workspace_.data()};
-  EXPECT_TRUE(products_->MultiplyCuda(good, nullptr).ok());
+                                .workspace = products_.workspace()};
+  EXPECT_TRUE(products_.Multiply(good).ok());
   DeviceMatMulParams params = good;
   params.x_fp8.scales = nullptr;
-  EXPECT_EQ(products_->MultiplyCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(products_.Multiply(params).code(), StatusCode::kInvalidArgument);
   params = good;
   params.weights_fp8.codes = nullptr;
-  EXPECT_EQ(products_->MultiplyCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(products_.Multiply(params).code(), StatusCode::kInvalidArgument);
   params = good;
   params.weights = bits.data();
-  EXPECT_EQ(products_->MultiplyCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(products_.Multiply(params).code(), StatusCode::kInvalidArgument);
   params = good;
   params.x_fp8 = {};
   params.x = bits.data();
-  EXPECT_EQ(products_->MultiplyCuda(params, nullptr).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(products_.Multiply(params).code(), StatusCode::kInvalidArgument);
   params = good;
   params.num_inputs = 8;
-  EXPECT_EQ(products_->MultiplyCuda(params, nullptr).code(), StatusCode::kUnsupported);
+  EXPECT_EQ(products_.Multiply(params).code(), StatusCode::kUnsupported);
 }
 
 INSTANTIATE_TEST_SUITE_P(Scales, DeviceMatrixFp8CudaTest,
