@@ -4,6 +4,7 @@
 
 #include "base/stopwatch.h"
 #include "engine/answer_prompt.h"
+#include "engine/counted.h"
 #include "engine/kv_identity.h"
 #include "engine/session.h"
 #include "query/ast_printer.h"
@@ -83,6 +84,15 @@ class CacheBatches {
   std::vector<std::string> notices_;
 };
 
+// What was written before a failure stays, so the error says how much that is.
+query::Diagnostic WithReport(const Status& status, const CacheBatches& batches) {
+  query::Diagnostic diagnostic = query::FromStatus(status);
+  diagnostic.hint = Counted(batches.num_written(), "cache") +
+                    (batches.num_written() == 1 ? " was" : " were") +
+                    " written before; run the statement again to go on.";
+  return diagnostic;
+}
+
 }  // namespace
 
 query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& collection,
@@ -115,7 +125,7 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
   int64_t num_there = 0;
   int64_t num_tokens = 0;
   Progress progress = {.stage = "cache", .unit = "chunks", .total = std::ssize(ids)};
-  for (const storage::ChunkId id : ids) {
+  const auto build = [&](storage::ChunkId id) -> Status {
     if (context.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(context.cancel->Check());
     INTARSIA_ASSIGN_OR_RETURN(const storage::Chunk chunk, view.GetChunk(id));
     INTARSIA_ASSIGN_OR_RETURN(const storage::Document document, view.GetDocument(chunk.document));
@@ -141,8 +151,12 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
     }
     progress.done = num_there + batches.num_written() + batches.num_refused();
     if (context.progress != nullptr) context.progress->Report(progress);
+    return Status::Ok();
+  };
+  for (const storage::ChunkId id : ids) {
+    if (const Status status = build(id); !status.ok()) return WithReport(status, batches);
   }
-  INTARSIA_RETURN_IF_ERROR(batches.Finish());
+  if (const Status status = batches.Finish(); !status.ok()) return WithReport(status, batches);
   progress.done = progress.total;
   if (context.progress != nullptr) context.progress->Report(progress);
   INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage,
@@ -276,8 +290,9 @@ query::Outcome<ResultSet> Session::Run(const query::PinCache& statement,
   ResultSet result = RowOf(retained, "pinned", "already_pinned");
   if (retained.num_missing > 0) {
     result.notices.push_back(
-        std::to_string(retained.num_missing) + " chunks have no cache to pin; CACHE COLLECTION " +
-        query::QuoteName(statement.collection.text) + " computes what is missing");
+        Counted(retained.num_missing, "chunk") + (retained.num_missing == 1 ? " has" : " have") +
+        " no cache to pin; CACHE COLLECTION " + query::QuoteName(statement.collection.text) +
+        " computes what is missing");
   }
   if (const Status status = is_memory ? kv.LoadRetained(context.cancel) : Status::Ok();
       !status.ok()) {

@@ -41,10 +41,38 @@ storage::ModelType StoredType(query::ModelType type) {
                                               : storage::ModelType::kGenerate;
 }
 
+ResultSet NothingToDrop(std::string_view kind, const query::Name& name) {
+  ResultSet result;
+  result.notices.push_back(std::string(kind) + " " + name.text +
+                           " does not exist, nothing changed");
+  return result;
+}
+
 // Prompts of CREATE MODEL's gate by its option.
 int64_t GatePromptsOf(std::string_view gate) {
   if (gate == "off") return 0;
   return gate == "full" ? kFullGatePrompts : kQuickGatePrompts;
+}
+
+// A file or folder that is no model: the user's mistake, whatever reading it came upon.
+query::Diagnostic BadModel(const Status& status, const query::Text& path, storage::ModelType type) {
+  query::Diagnostic diagnostic = query::FromStatus(status);
+  diagnostic.range = path.range;
+  if (status.code() == StatusCode::kNotFound || status.code() == StatusCode::kCorruption) {
+    diagnostic.error_class = query::ErrorClass::kInput;
+  }
+  std::error_code error;
+  const bool is_folder = std::filesystem::is_directory(path.text, error);
+  if (error || !std::filesystem::exists(path.text, error)) return diagnostic;
+  if (is_folder && type == storage::ModelType::kGenerate) {
+    diagnostic.hint = "A model that generates is one GGUF file; a folder embeds or reranks.";
+  } else if (!is_folder && type != storage::ModelType::kGenerate) {
+    diagnostic.hint =
+        "A model that embeds or reranks is a folder; without TYPE a file is one that generates.";
+  } else if (is_folder && status.code() == StatusCode::kNotFound) {
+    diagnostic.hint = "The folder needs config.json, model.safetensors and vocab.txt.";
+  }
+  return diagnostic;
 }
 
 // What is embedded of a chunk ends where the embedder stops reading, so a default chunk is no
@@ -84,18 +112,20 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement,
   const std::string path = std::filesystem::absolute(statement.path.text, error).string();
   Result<storage::ModelInfo> inspected = engine_.models()->Inspect(path, type);
   if (!inspected.ok()) {
-    query::Diagnostic diagnostic = query::FromStatus(inspected.status());
-    diagnostic.range = statement.path.range;
-    return diagnostic;
+    return BadModel(inspected.status(), statement.path, type);
   }
   storage::ModelInfo info = *std::move(inspected);
   info.name = statement.name.text;
-  if (options.is_given("dim") && storage::OptionOr(info.parameters, "dimension", "") !=
-                                     std::to_string(options.GetInteger("dim"))) {
-    return query::BinderError(
-        statement.path.range,
-        "the model has another dimension than dim: " +
-            storage::OptionOr(info.parameters, "dimension", "none, it does not embed"));
+  if (options.is_given("dim")) {
+    if (type != storage::ModelType::kEmbedding) {
+      return query::BinderError(statement.path.range, "dim is an option of models that embed");
+    }
+    const std::string& dimension = info.parameters["dimension"];
+    if (dimension != std::to_string(options.GetInteger("dim"))) {
+      return query::BinderError(statement.path.range,
+                                "the model has " + dimension + " dimensions, not dim = " +
+                                    std::to_string(options.GetInteger("dim")));
+    }
   }
   if (options.is_given("context_tokens")) {
     info.parameters["context_tokens"] = std::to_string(options.GetInteger("context_tokens"));
@@ -131,7 +161,7 @@ query::Outcome<ResultSet> Session::Run(const query::DropModel& statement) {
   query::Outcome<storage::ModelInfo> found = FindModel(statement.name);
   if (!found.ok()) {
     if (!statement.if_exists) return std::move(found).diagnostic();
-    return ResultSet();
+    return NothingToDrop("model", statement.name);
   }
   INTARSIA_ASSIGN_OR_RETURN(const auto collections, database.Read().ListCollections());
   for (const storage::CollectionInfo& collection : collections) {
@@ -241,6 +271,12 @@ query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement)
   info.options["language"] = options.GetText("language");
   info.options["kv_dtype"] = options.GetText("kv_dtype");
   info.options["kv_ttl"] = std::to_string(options.GetInteger("kv_ttl"));
+  if (options.GetInteger("overlap") > chunk_tokens / 2) {
+    return query::BinderError(statement.name.range,
+                              "overlap may be at most half of chunk_tokens, which is " +
+                                  std::to_string(chunk_tokens) + ", not " +
+                                  std::to_string(options.GetInteger("overlap")));
+  }
   if (const Status valid = query::ValidateChunkerOptions(ChunkerOf(info)); !valid.ok()) {
     return query::BinderError(statement.name.range, std::string(valid.message()));
   }
@@ -276,7 +312,7 @@ query::Outcome<ResultSet> Session::Run(const query::DropCollection& statement,
   query::Outcome<storage::CollectionInfo> found = FindCollection(statement.name);
   if (!found.ok()) {
     if (!statement.if_exists) return std::move(found).diagnostic();
-    return ResultSet();
+    return NothingToDrop("collection", statement.name);
   }
   ResultSet result;
   if (options.GetBoolean("secure")) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/collection_rows.h"
+#include "engine/counted.h"
 #include "engine/ingester.h"
 #include "engine/path_pattern.h"
 #include "engine/session.h"
@@ -57,8 +58,13 @@ ResultSet ReportRows(const IngestReport& report) {
 // What was committed before a statement failed stays, so the error says how much that is.
 query::Diagnostic WithReport(const Status& status, const IngestReport& report) {
   query::Diagnostic diagnostic = query::FromStatus(status);
-  diagnostic.hint = std::to_string(report.num_added + report.num_updated) +
-                    " documents were committed before; run the statement again to go on.";
+  const int64_t num_committed = report.num_added + report.num_updated;
+  diagnostic.hint = Counted(num_committed, "document") + (num_committed == 1 ? " was" : " were") +
+                    " committed before; ";
+  const bool is_bad = diagnostic.error_class != query::ErrorClass::kCancelled &&
+                      diagnostic.error_class != query::ErrorClass::kTimeout;
+  diagnostic.hint += is_bad ? "remove the cause and run the statement again to go on."
+                            : "run the statement again to go on.";
   return diagnostic;
 }
 

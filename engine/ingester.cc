@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/utf8.h"
@@ -16,6 +17,11 @@ namespace {
 // done twice after a cancelled run.
 constexpr int64_t kBatchChunks = 128;
 constexpr int64_t kBatchBytes = int64_t{8} << 20;
+
+// Chunks that are embedded between two reports of progress: many, because the embedder sorts them
+// by length. What has more than a thousand takes so long that its chunks are what is counted.
+constexpr size_t kEmbedChunks = 256;
+constexpr size_t kLongBatchChunks = 1'000;
 
 constexpr size_t kNoticesMax = 100;
 
@@ -81,8 +87,8 @@ Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedT
   const auto stored = database_->Read().GetDocumentBySource(collection_.id, document.source);
   if (stored.ok()) {
     if (options.on_conflict == OnConflict::kFail) {
-      return Status(StatusCode::kAlreadyExists, "document is there already: " + document.source +
-                                                    "; use on_conflict='overwrite' or 'skip'");
+      return Status(StatusCode::kAlreadyExists,
+                    "the document is there already; use on_conflict = 'overwrite' or 'skip'");
     }
     if (options.on_conflict == OnConflict::kSkip) {
       ++report->num_skipped;
@@ -127,8 +133,7 @@ Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedT
   return Status::Ok();
 }
 
-Status Ingester::Commit(Batch* batch, const CancelToken* cancel, IngestReport* report) const {
-  if (batch->documents.empty()) return Status::Ok();
+Status Ingester::Embed(ProgressSink* progress, const CancelToken* cancel, Batch* batch) const {
   std::vector<std::string> passages;
   for (const storage::NewDocument& document : batch->documents) {
     for (const storage::NewChunk& chunk : document.chunks) {
@@ -139,18 +144,34 @@ Status Ingester::Commit(Batch* batch, const CancelToken* cancel, IngestReport* r
     }
   }
   const std::vector<std::string_view> texts(passages.begin(), passages.end());
-  const int64_t dimension = embedder_->embedder->dimension();
-  std::vector<float> vectors(texts.size() * static_cast<size_t>(dimension));
-  INTARSIA_RETURN_IF_ERROR(
-      embedder_->embedder->Embed(texts, model::TextRole::kDocument, vectors.data(), cancel));
+  const auto dimension = static_cast<size_t>(embedder_->embedder->dimension());
+  std::vector<float> vectors(texts.size() * dimension);
+  Progress state = {.stage = "embed", .unit = "chunks", .total = std::ssize(texts)};
+  for (size_t begin = 0; begin < texts.size(); begin += kEmbedChunks) {
+    const auto slice =
+        std::span(texts).subspan(begin, std::min(kEmbedChunks, texts.size() - begin));
+    if (progress != nullptr && texts.size() > kLongBatchChunks) {
+      state.done = static_cast<int64_t>(begin);
+      progress->Report(state);
+    }
+    INTARSIA_RETURN_IF_ERROR(embedder_->embedder->Embed(
+        slice, model::TextRole::kDocument, vectors.data() + begin * dimension, cancel));
+  }
   auto vector = vectors.begin();
   for (storage::NewDocument& document : batch->documents) {
     for (storage::NewChunk& chunk : document.chunks) {
-      chunk.vectors.push_back(
-          {.model = embedder_->info.id, .values = {vector, vector + dimension}});
-      vector += dimension;
+      const auto end = vector + static_cast<int64_t>(dimension);
+      chunk.vectors.push_back({.model = embedder_->info.id, .values = {vector, end}});
+      vector = end;
     }
   }
+  return Status::Ok();
+}
+
+Status Ingester::Commit(ProgressSink* progress, const CancelToken* cancel, Batch* batch,
+                        IngestReport* report) const {
+  if (batch->documents.empty()) return Status::Ok();
+  INTARSIA_RETURN_IF_ERROR(Embed(progress, cancel, batch));
   INTARSIA_ASSIGN_OR_RETURN(const std::vector<storage::StoredDocument> stored,
                             database_->PutDocuments(collection_.id, batch->documents));
   for (const storage::StoredDocument& document : stored) {
@@ -202,13 +223,13 @@ Status Ingester::AddFiles(const std::vector<std::string>& paths, const IngestOpt
     if (!status.ok() && (!is_file_error || options.on_error == OnError::kFail)) {
       return Status(status.code(), path + ": " + std::string(status.message()));
     }
-    if (batch.IsFull()) INTARSIA_RETURN_IF_ERROR(Commit(&batch, cancel, report));
+    if (batch.IsFull()) INTARSIA_RETURN_IF_ERROR(Commit(progress, cancel, &batch, report));
     ++state.done;
     state.bytes_done = report->num_bytes;
     state.errors = std::ssize(report->errors);
     if (progress != nullptr) progress->Report(state);
   }
-  return Commit(&batch, cancel, report);
+  return Commit(progress, cancel, &batch, report);
 }
 
 Status Ingester::AddDocuments(std::vector<InlineDocument> documents, const IngestOptions& options,
@@ -233,7 +254,7 @@ Status Ingester::AddDocuments(std::vector<InlineDocument> documents, const Inges
                       .done = std::ssize(documents),
                       .total = std::ssize(documents)});
   }
-  return Commit(&batch, cancel, report);
+  return Commit(progress, cancel, &batch, report);
 }
 
 }  // namespace intarsia::engine

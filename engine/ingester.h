@@ -80,7 +80,10 @@ class Ingester {
 
   Status Prepare(const InlineDocument& document, const query::ExtractedText& extracted,
                  const IngestOptions& options, Batch* batch, IngestReport* report) const;
-  Status Commit(Batch* batch, const CancelToken* cancel, IngestReport* report) const;
+  // The vectors of all chunks, into the batch.
+  Status Embed(ProgressSink* progress, const CancelToken* cancel, Batch* batch) const;
+  Status Commit(ProgressSink* progress, const CancelToken* cancel, Batch* batch,
+                IngestReport* report) const;
   // Reads one file and adds it to the batch, or to the report's errors.
   Status AddFile(const std::string& path, const IngestOptions& options, Batch* batch,
                  IngestReport* report) const;

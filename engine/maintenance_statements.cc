@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/stopwatch.h"
+#include "engine/counted.h"
 #include "engine/embedded_passage.h"
 #include "engine/session.h"
 
@@ -18,11 +19,6 @@ using query::ValueKind;
 
 // Chunks that are embedded at once.
 constexpr int64_t kEmbedBatch = 64;
-
-// `count` of `what`, whose plural takes an s.
-std::string Counted(int64_t count, const std::string& what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
 
 storage::BackupOptions OptionsOf(FileSystem* file_system, const StatementContext& context,
                                  std::string_view stage) {

@@ -218,6 +218,7 @@ query::Outcome<SearchRun> Session::RunRetrieval(const query::Search& statement,
                                                 const SearchTexts& texts,
                                                 const StatementContext& context) {
   SearchRun run;
+  INTARSIA_FAIL_IF(query::RefuseEmptySearch(statement.text));
   INTARSIA_ASSIGN_OR_FAIL(const storage::CollectionInfo collection,
                           FindCollection(statement.collection));
   INTARSIA_ASSIGN_OR_FAIL(run.options,

@@ -75,7 +75,7 @@ struct Binder {
     if (!column.type.is_array) return {};
     return BinderError(range,
                        "column \"" + column.name + "\" is " + ColumnTypeName(column.type) + ": " +
-                           std::string(operation) + " takes no array",
+                           std::string(operation) + " takes no list",
                        "Use CONTAINS to ask for a member.");
   }
 

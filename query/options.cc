@@ -158,7 +158,7 @@ std::string_view TableName(OptionTable table) {
                                                              "SEARCH",
                                                              "ANSWER",
                                                              "BACKUP",
-                                                             "DELETE",
+                                                             "DELETE or DROP COLLECTION",
                                                              "SET"};
   return kNames[static_cast<size_t>(table)];
 }

@@ -17,7 +17,7 @@ Outcome<Statement> ParseBackup(TokenCursor* cursor) {
   BackupDatabase statement;
   INTARSIA_FAIL_IF(cursor->ExpectWord("DATABASE"));
   INTARSIA_FAIL_IF(cursor->ExpectWord("TO"));
-  INTARSIA_ASSIGN_OR_FAIL(statement.target, cursor->ReadText(kDirectory));
+  INTARSIA_ASSIGN_OR_FAIL(statement.target, cursor->ReadPath(kDirectory));
   INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
   static constexpr std::array<std::string_view, 1> kLast = {"WITH"};
   INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
@@ -31,7 +31,7 @@ Outcome<Statement> ParseCheck(TokenCursor* cursor) {
   }
   if (cursor->AcceptWord("BACKUP")) {
     CheckBackup statement;
-    INTARSIA_ASSIGN_OR_FAIL(statement.backup, cursor->ReadText(kDirectory));
+    INTARSIA_ASSIGN_OR_FAIL(statement.backup, cursor->ReadPath(kDirectory));
     INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
     return Statement(std::move(statement));
   }
@@ -68,9 +68,9 @@ Outcome<Statement> ParseRestore(TokenCursor* cursor) {
   RestoreDatabase statement;
   INTARSIA_FAIL_IF(cursor->ExpectWord("DATABASE"));
   INTARSIA_FAIL_IF(cursor->ExpectWord("FROM"));
-  INTARSIA_ASSIGN_OR_FAIL(statement.backup, cursor->ReadText(kDirectory));
+  INTARSIA_ASSIGN_OR_FAIL(statement.backup, cursor->ReadPath(kDirectory));
   INTARSIA_FAIL_IF(cursor->ExpectWord("AS"));
-  INTARSIA_ASSIGN_OR_FAIL(statement.target, cursor->ReadText(kDirectory));
+  INTARSIA_ASSIGN_OR_FAIL(statement.target, cursor->ReadPath(kDirectory));
   INTARSIA_FAIL_IF(ExpectEnd(*cursor, {}));
   return Statement(std::move(statement));
 }

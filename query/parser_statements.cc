@@ -62,7 +62,7 @@ Outcome<Statement> ParseCreateModel(TokenCursor* cursor) {
   if (!cursor->AcceptWord("FROM")) {
     return cursor->UnexpectedKeyword({kNext.data(), has_type ? size_t{1} : size_t{2}});
   }
-  INTARSIA_ASSIGN_OR_FAIL(statement.path, cursor->ReadText("the model's path in single quotes"));
+  INTARSIA_ASSIGN_OR_FAIL(statement.path, cursor->ReadPath("the model's path in single quotes"));
   INTARSIA_ASSIGN_OR_FAIL(statement.options, ParseWith(cursor));
   static constexpr std::array<std::string_view, 1> kLast = {"WITH"};
   INTARSIA_FAIL_IF(ExpectEnd(*cursor, kLast));
@@ -199,7 +199,7 @@ Outcome<Statement> ParseCopy(TokenCursor* cursor) {
     if (static_cast<int64_t>(statement.sources.size()) == kTermsMax) {
       return ParserError(cursor->range(), "more than " + std::to_string(kTermsMax) + " paths");
     }
-    INTARSIA_ASSIGN_OR_FAIL(Text source, cursor->ReadText("a path or pattern in single quotes"));
+    INTARSIA_ASSIGN_OR_FAIL(Text source, cursor->ReadPath("a path or pattern in single quotes"));
     statement.sources.push_back(std::move(source));
   } while (cursor->Accept(TokenKind::kComma));
   if (cursor->AcceptWord("METADATA")) {

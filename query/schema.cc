@@ -192,6 +192,10 @@ Outcome<InsertTarget> BindInsertColumn(const Name& name, const CollectionSchema&
   return InsertTarget{nullptr, static_cast<size_t>(index - schema.num_implicit())};
 }
 
+bool IsBlank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
 Outcome<std::vector<InsertTarget>> BindInsertColumns(const Insert& insert,
                                                      const CollectionSchema& schema) {
   std::vector<InsertTarget> targets;
@@ -201,7 +205,9 @@ Outcome<std::vector<InsertTarget>> BindInsertColumns(const Insert& insert,
     INTARSIA_ASSIGN_OR_FAIL(const InsertTarget target, BindInsertColumn(name, schema));
     for (const InsertTarget& other : targets) {
       if (other.text == target.text && other.metadata_index == target.metadata_index) {
-        return BinderError(name.range, "column " + Quoted(name.text) + " is given twice");
+        return BinderError(
+            name.range, "column " + Quoted(name.text) + " is given twice",
+            target.text == &InsertDocument::id ? "id and doc_id are two names of one column." : "");
       }
     }
     has_id = has_id || target.text == &InsertDocument::id;
@@ -242,8 +248,9 @@ Outcome<std::vector<InsertDocument>> BindInsert(const Insert& insert,
                               BindLiteral(row[i], kVarchar, insert.columns[i].text));
       if (!text.is_null()) document.*target.text = text.AsString();
       if (target.text == &InsertDocument::id) id_range = row[i].range;
-      if (target.text == &InsertDocument::content && text.is_null()) {
-        return InputError(row[i].range, "content may not be null");
+      if (target.text == &InsertDocument::content && IsBlank(document.content)) {
+        return InputError(row[i].range, std::string("the content of a document may not be ") +
+                                            (text.is_null() ? "null" : "empty"));
       }
     }
     if (document.id.empty()) {

@@ -72,6 +72,12 @@ Failure BindFusion(const SearchClause& search, std::vector<Option>* options) {
 
 }  // namespace
 
+Failure RefuseEmptySearch(const Text& text) {
+  if (text.text.find_first_not_of(" \t\r\n") != std::string::npos) return {};
+  return InputError(text.range, "the text to search is empty",
+                    "SELECT ... FROM collection lists chunks without a search.");
+}
+
 Outcome<BoundSearchClauses> BindSearchClauses(const Select& statement) {
   INTARSIA_CHECK(statement.search.has_value() && !statement.search->matches.empty());
   for (const SelectItem& item : statement.items) {
@@ -101,6 +107,7 @@ Outcome<BoundSearchClauses> BindSearchClauses(const Select& statement) {
                                                 : "vector",
                                       clause.matches.front().range));
   for (const MatchClause& match : clause.matches) {
+    INTARSIA_FAIL_IF(RefuseEmptySearch(match.text));
     INTARSIA_FAIL_IF(BindMatch(match, &search.options));
     if (match.kind == MatchClause::Kind::kText) {
       search.text = match.text;

@@ -14,6 +14,9 @@
 
 namespace intarsia::query {
 
+// A search for nothing, which would rank by chance. Errors: kInput for a text of blanks.
+Failure RefuseEmptySearch(const Text& text);
+
 struct BoundSearchClauses {
   // Collection, WHERE and the number of rows, OFFSET included, if it is limited.
   Search search;
@@ -24,7 +27,8 @@ struct BoundSearchClauses {
 
 // REQUIRES: statement.search is set.
 // Errors: kBinder for an argument that a clause does not take, or a FUSION of one search;
-// kBinder for COUNT(*) or ORDER BY. Values are checked by BindOptions(kSearch, search.options).
+// kBinder for COUNT(*) or ORDER BY; kInput for an empty text. Values are checked by
+// BindOptions(kSearch, search.options).
 Outcome<BoundSearchClauses> BindSearchClauses(const Select& statement);
 
 }  // namespace intarsia::query

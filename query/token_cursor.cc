@@ -113,6 +113,12 @@ Outcome<Text> TokenCursor::ReadText(std::string_view what) {
   return result;
 }
 
+Outcome<Text> TokenCursor::ReadPath(std::string_view what) {
+  INTARSIA_ASSIGN_OR_FAIL(Text path, ReadText(what));
+  if (path.text.empty()) return ParserError(path.range, "a path may not be empty");
+  return path;
+}
+
 SourceRange TokenCursor::range() const {
   if (!Is(TokenKind::kEnd)) return current_.range;
   return {previous_end_, previous_end_};

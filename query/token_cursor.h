@@ -45,6 +45,8 @@ class TokenCursor {
   // A name where no keyword can stand, so that reserved words need no quotes: `order = 'score'`.
   Outcome<Name> ReadOptionName(std::string_view what);
   Outcome<Text> ReadText(std::string_view what);
+  // A text that is not empty.
+  Outcome<Text> ReadPath(std::string_view what);
 
   // "expected <expected>, found <current token>". Words among `keywords` that look like the token
   // become the hint, unless there is a `hint`.

@@ -46,6 +46,29 @@ TEST_F(CacheStatementsTest, CacheCollectionWritesWhatIsMissing) {
   EXPECT_EQ(Number(Run("SHOW CACHE FOR docs"), "bytes"), Number(again, "kv_bytes"));
 }
 
+TEST_F(CacheStatementsTest, ACancelledRunSaysWhatItWroteAndKeepsIt) {
+  class Stopper final : public ProgressSink {
+   public:
+    explicit Stopper(CancelToken* token) : token_(*token) {}
+    void Report(const Progress& progress) override {
+      if (progress.done >= 3) token_.Cancel();
+    }
+
+   private:
+    CancelToken& token_;
+  };
+  CreateFilledDocs();
+  CancelToken token;
+  Stopper stopper(&token);
+  context_.cancel = &token;
+  context_.progress = &stopper;
+  const auto error = Fail("CACHE COLLECTION docs");
+  context_ = {};
+  EXPECT_EQ(error.error_class, query::ErrorClass::kCancelled);
+  EXPECT_EQ(error.hint, "3 caches were written before; run the statement again to go on.");
+  EXPECT_EQ(Number(Run("CACHE COLLECTION docs"), "already_cached"), 3);
+}
+
 TEST_F(CacheStatementsTest, ShowCacheCountsHitsAndMisses) {
   CreateFilledDocs();
   Run("SET kv.write_behind = off");

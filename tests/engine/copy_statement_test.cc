@@ -159,7 +159,9 @@ TEST_F(CopyStatementTest, ConflictsFollowTheOption) {
   EXPECT_EQ(Number(skipped, "updated"), 0);
   const auto error = Fail(from + " = 'fail')");
   EXPECT_NE(error.message.find("document is there already"), std::string::npos);
-  EXPECT_EQ(error.hint, "0 documents were committed before; run the statement again to go on.");
+  EXPECT_EQ(
+      error.hint,
+      "0 documents were committed before; remove the cause and run the statement again to go on.");
   EXPECT_EQ(Number(Run(from + " = 'overwrite')"), "updated"), 1);
 }
 
@@ -204,6 +206,29 @@ TEST_F(CopyStatementTest, CancelKeepsWhatWasCommittedAndASecondRunGoesOn) {
   const auto rest = Run("COPY docs FROM '" + DocumentPath("many") + "'");
   EXPECT_EQ(Number(rest, "unchanged"), num_committed);
   EXPECT_EQ(Number(rest, "added"), 300 - num_committed);
+}
+
+TEST_F(CopyStatementTest, ALongDocumentShowsHowManyOfItsChunksAreEmbedded) {
+  class Recorder final : public ProgressSink {
+   public:
+    void Report(const Progress& progress) override {
+      if (progress.stage == "embed") done.push_back(progress.done);
+      total = progress.stage == "embed" ? progress.total : total;
+    }
+    std::vector<int64_t> done;
+    int64_t total = 0;
+  };
+  CreateDocs("chunk_tokens = 16, min_tokens = 0");
+  std::string text;
+  for (int i = 0; i < 1'200; ++i) text += "# Ship " + std::to_string(i) + "\n\nIt sails.\n\n";
+  WriteDocument("long.md", text);
+  Recorder recorder;
+  context_.progress = &recorder;
+  const auto copied = Run("COPY docs FROM '" + DocumentPath("long.md") + "'");
+  context_ = {};
+  ASSERT_GT(Number(copied, "chunks"), 1'000);
+  EXPECT_EQ(recorder.total, Number(copied, "chunks"));
+  EXPECT_EQ(recorder.done.size(), static_cast<size_t>(recorder.total + 255) / 256);
 }
 
 TEST_F(CopyStatementTest, AnEagerCollectionHasCachesAtOnce) {

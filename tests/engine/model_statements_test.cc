@@ -59,11 +59,18 @@ TEST_F(ModelStatementsTest, ANameThatIsTakenIsAnErrorOrANotice) {
 }
 
 TEST_F(ModelStatementsTest, AWrongKindOrDimensionIsRefused) {
-  EXPECT_FALSE(Fail("CREATE MODEL x TYPE GENERATE FROM '" + embedder_path() + "'").message.empty());
-  EXPECT_FALSE(
-      Fail("CREATE MODEL x TYPE EMBEDDING FROM '" + generator_path() + "'").message.empty());
+  const auto folder = Fail("CREATE MODEL x TYPE GENERATE FROM '" + embedder_path() + "'");
+  EXPECT_EQ(folder.hint, "A model that generates is one GGUF file; a folder embeds or reranks.");
+  const auto file = Fail("CREATE MODEL x TYPE EMBEDDING FROM '" + generator_path() + "'");
+  EXPECT_TRUE(file.hint.starts_with("A model that embeds or reranks is a folder")) << file.hint;
+  const auto empty = Fail("CREATE MODEL x FROM '" + std::string(folder_ / "") + "'");
+  EXPECT_EQ(empty.hint, "The folder needs config.json, model.safetensors and vocab.txt.");
+  EXPECT_EQ(empty.error_class, query::ErrorClass::kInput);
+  EXPECT_EQ(Fail("CREATE MODEL x FROM ''").message, "a path may not be empty");
+  EXPECT_EQ(Fail("CREATE MODEL x FROM '" + generator_path() + "' WITH (dim = 24)").message,
+            "dim is an option of models that embed");
   const auto dimension = Fail("CREATE MODEL x FROM '" + embedder_path() + "' WITH (dim = 384)");
-  EXPECT_EQ(dimension.message, "the model has another dimension than dim: 24");
+  EXPECT_EQ(dimension.message, "the model has 24 dimensions, not dim = 384");
   EXPECT_TRUE(Run("SHOW MODELS").rows.empty());
   Run("CREATE MODEL x FROM '" + embedder_path() + "' WITH (dim = 24)");
 }
@@ -87,6 +94,7 @@ TEST_F(ModelStatementsTest, AMissingFileIsNamed) {
   const auto error = Fail("CREATE MODEL x FROM '/nowhere/model.gguf'");
   EXPECT_NE(error.message.find("/nowhere/model.gguf"), std::string::npos) << error.message;
   EXPECT_EQ(error.position.column, 21);
+  EXPECT_EQ(error.error_class, query::ErrorClass::kInput);
 }
 
 TEST_F(ModelStatementsTest, DefaultsChangeAndSurviveReopening) {
@@ -105,7 +113,7 @@ TEST_F(ModelStatementsTest, DroppingTheDefaultLeavesNone) {
   Run("CREATE COLLECTION docs");
   Run("INSERT INTO docs (id, content) VALUES ('a', 'The harbour.')");
   Run("DROP MODEL g");
-  Run("DROP MODEL IF EXISTS g");
+  EXPECT_TRUE(HasNotice(Run("DROP MODEL IF EXISTS g"), "model g does not exist, nothing changed"));
   EXPECT_EQ(Fail("DROP MODEL g").message, "model \"g\" does not exist");
   const auto error = Fail("ANSWER 'harbour?' FROM docs");
   EXPECT_EQ(error.error_class, query::ErrorClass::kCatalog);
@@ -146,7 +154,7 @@ TEST_F(ModelStatementsTest, ATokenizerOfAnotherModelIsRefused) {
   model::AddTinyModel({.vocab = 160}, 1, &builder);
   storage::WriteFile(folder_ / "mixed.gguf", builder.Build());
   const auto error = Fail("CREATE MODEL x FROM '" + (folder_ / "mixed.gguf") + "'");
-  EXPECT_EQ(error.error_class, query::ErrorClass::kCorruption);
+  EXPECT_EQ(error.error_class, query::ErrorClass::kInput);
   EXPECT_NE(error.message.find("vocabulary"), std::string::npos) << error.message;
 }
 

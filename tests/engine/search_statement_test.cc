@@ -72,6 +72,17 @@ TEST_F(SearchStatementTest, LimitAndScanComeFromSettingsUnlessGiven) {
             4u);
 }
 
+TEST_F(SearchStatementTest, ASearchForNothingIsRefusedWithItsPlace) {
+  CreateFilledDocs();
+  const auto error = Fail("SEARCH '  ' IN docs");
+  EXPECT_EQ(error.message, "the text to search is empty");
+  EXPECT_EQ(error.position.column, 8);
+  EXPECT_EQ(Fail("SELECT source FROM docs SEARCH MATCH TEXT (content, 'a'), MATCH VECTOR "
+                 "(embedding, EMBED(''))")
+                .message,
+            "the text to search is empty");
+}
+
 TEST_F(SearchStatementTest, SnippetsAreCutAtCharacters) {
   CreateFilledDocs();
   const auto found =
@@ -95,9 +106,9 @@ TEST_F(SearchStatementTest, ResultsFollowEveryChangeAtOnce) {
   EXPECT_NE(Text(Run(sql), "source"), "new");
 }
 
-TEST_F(SearchStatementTest, AnyTextIsAQuestion) {
+TEST_F(SearchStatementTest, AnyTextThatIsNotBlankIsAQuestion) {
   CreateMany(5);
-  for (const std::string text : {"", " ", "?", "東京の港", "'' '' --"}) {
+  for (const std::string text : {"?", "東京の港", "'' '' --"}) {
     EXPECT_EQ(Run("SEARCH '" + text + "' IN many").rows.size(), 5u) << text;
   }
   EXPECT_EQ(Run("SEARCH '" + std::string(100'000, 'x') + "' IN many").rows.size(), 5u);

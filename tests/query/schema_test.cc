@@ -76,7 +76,7 @@ TEST(SchemaTest, WrongMetadataIsNamed) {
 
 TEST(SchemaTest, InsertGivesDocuments) {
   const auto documents = Documents(
-      "(id, content, year, title) VALUES ('n1', 'text', 2024, 'T'), ('n2', '', NULL, NULL)");
+      "(id, content, year, title) VALUES ('n1', 'text', 2024, 'T'), ('n2', 'more', NULL, NULL)");
   ASSERT_TRUE(documents.ok()) << documents.diagnostic().message;
   ASSERT_EQ(documents->size(), 2U);
   const InsertDocument& first = (*documents)[0];
@@ -85,7 +85,7 @@ TEST(SchemaTest, InsertGivesDocuments) {
   EXPECT_EQ(first.title, "T");
   EXPECT_EQ(first.metadata[1].AsInteger(), 2024);
   EXPECT_TRUE((*documents)[1].metadata[1].is_null());
-  EXPECT_EQ((*documents)[1].content, "");
+  EXPECT_EQ((*documents)[1].content, "more");
 }
 
 TEST(SchemaTest, WrongInsertIsNamed) {
@@ -93,6 +93,10 @@ TEST(SchemaTest, WrongInsertIsNamed) {
   EXPECT_EQ(Documents("(content) VALUES ('a')").diagnostic().message, "INSERT needs the column id");
   EXPECT_EQ(Documents("(id, content, doc_id) VALUES ('a', 'b', 'c')").diagnostic().message,
             "column \"doc_id\" is given twice");
+  EXPECT_EQ(Documents("(id, content, doc_id) VALUES ('a', 'b', 'c')").diagnostic().hint,
+            "id and doc_id are two names of one column.");
+  EXPECT_EQ(Documents("(id, content) VALUES ('a', ' \t\n')").diagnostic().message,
+            "the content of a document may not be empty");
   EXPECT_EQ(Documents("(id, content, page) VALUES ('a', 'b', 3)").diagnostic().message,
             "column \"page\" is set by the engine");
   EXPECT_EQ(Documents("(id, content, lnag) VALUES ('a', 'b', 'c')").diagnostic().hint,
@@ -102,7 +106,7 @@ TEST(SchemaTest, WrongInsertIsNamed) {
   EXPECT_EQ(Documents("(id, content) VALUES (NULL, 'b')").diagnostic().message,
             "the id of a document may not be empty");
   EXPECT_EQ(Documents("(id, content) VALUES ('a', NULL)").diagnostic().message,
-            "content may not be null");
+            "the content of a document may not be null");
   EXPECT_EQ(Documents("(id, content) VALUES ('a', 3)").diagnostic().message,
             "column \"content\" is VARCHAR, the value is an integer");
 }

@@ -36,7 +36,7 @@ class BadModelsTest : public ScenarioFixture {
 };
 
 TEST_F(BadModelsTest, MissingEmptyAndForeignFilesAreRefused) {
-  EXPECT_EQ(Fail("CREATE MODEL bad FROM '/nowhere.gguf'").error_class, query::ErrorClass::kCatalog);
+  EXPECT_EQ(Fail("CREATE MODEL bad FROM '/nowhere.gguf'").error_class, query::ErrorClass::kInput);
   EXPECT_FALSE(Use(""));
   EXPECT_FALSE(Use("GGUF"));
   EXPECT_FALSE(Use(std::string(100'000, '\0')));
