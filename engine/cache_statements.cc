@@ -84,6 +84,18 @@ class CacheBatches {
   std::vector<std::string> notices_;
 };
 
+// Without the last two values.
+ResultSet RowOf(const CacheBatches& batches, int64_t num_there, int64_t num_tokens) {
+  ResultSet result;
+  result.columns = {{"already_cached", ValueKind::kInteger}, {"written", ValueKind::kInteger},
+                    {"refused", ValueKind::kInteger},        {"tokens", ValueKind::kInteger},
+                    {"seconds", ValueKind::kDouble},         {"kv_bytes", ValueKind::kInteger}};
+  result.rows.push_back({Value(num_there), Value(batches.num_written()),
+                         Value(batches.num_refused()), Value(num_tokens)});
+  result.notices = batches.Notices();
+  return result;
+}
+
 // What was written before a failure stays, so the error says how much that is.
 query::Diagnostic WithReport(const Status& status, const CacheBatches& batches) {
   query::Diagnostic diagnostic = query::FromStatus(status);
@@ -161,14 +173,9 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
   if (context.progress != nullptr) context.progress->Report(progress);
   INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage,
                             engine_.database()->kv()->UsageOfCollection(collection.id));
-  ResultSet result;
-  result.columns = {{"already_cached", ValueKind::kInteger}, {"written", ValueKind::kInteger},
-                    {"refused", ValueKind::kInteger},        {"tokens", ValueKind::kInteger},
-                    {"seconds", ValueKind::kDouble},         {"kv_bytes", ValueKind::kInteger}};
-  result.rows.push_back({Value(num_there), Value(batches.num_written()),
-                         Value(batches.num_refused()), Value(num_tokens),
-                         Value(stopwatch.seconds()), Value(usage.num_bytes)});
-  result.notices = batches.Notices();
+  ResultSet result = RowOf(batches, num_there, num_tokens);
+  result.rows[0].push_back(Value(stopwatch.seconds()));
+  result.rows[0].push_back(Value(usage.num_bytes));
   return result;
 }
 
