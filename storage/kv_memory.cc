@@ -35,7 +35,8 @@ double SavedPerByte(const KvEntry& entry) {
 }  // namespace
 
 std::shared_ptr<KvMemoryEntry> KvMemoryEntry::Create(const KvEntry& entry,
-                                                     std::shared_ptr<MemorySource> source) {
+                                                     std::shared_ptr<MemorySource> source,
+                                                     SourceUse use) {
   std::shared_ptr<KvMemoryEntry> held(new KvMemoryEntry(entry.extents.size()));
   for (size_t i = 0; i < held->layers_.size(); ++i) {
     held->layers_[i].offset = held->num_bytes_;
@@ -48,6 +49,7 @@ std::shared_ptr<KvMemoryEntry> KvMemoryEntry::Create(const KvEntry& entry,
     held->data_ = static_cast<uint8_t*>(held->block_.data);
     return held;
   }
+  if (use == SourceUse::kRequired) return nullptr;
   Result<AlignedArray<uint8_t>> memory = AlignedArray<uint8_t>::TryCreate(held->num_bytes_);
   if (!memory.ok()) return nullptr;
   held->memory_ = *std::move(memory);
@@ -152,7 +154,9 @@ std::shared_ptr<KvMemoryEntry> KvMemory::Use(const KvEntry& entry) {
   Touch(&heat);
   const bool is_retained = retained_.contains(entry.identity);
   const double worth = is_retained ? HUGE_VAL : RateNow(heat) * SavedPerByte(entry);
-  if ((is_known || is_retained) && MakeRoom(BytesOf(entry), worth)) return Admit(entry, heat);
+  if (is_known || is_retained) {
+    if (auto held = Admit(entry, heat, worth); held != nullptr) return held;
+  }
   Remember(entry.identity, heat);
   return nullptr;
 }
@@ -163,13 +167,19 @@ std::shared_ptr<KvMemoryEntry> KvMemory::Hold(const KvEntry& entry) {
   if (const auto found = held_.find(entry.identity); found != held_.end()) {
     return found->second.entry;
   }
-  if (!MakeRoom(BytesOf(entry), HUGE_VAL)) return nullptr;
   const auto before = remembered_.find(entry.identity);
-  return Admit(entry, before == remembered_.end() ? Heat() : before->second);
+  return Admit(entry, before == remembered_.end() ? Heat() : before->second, HUGE_VAL);
 }
 
-std::shared_ptr<KvMemoryEntry> KvMemory::Admit(const KvEntry& entry, const Heat& heat) {
-  auto held = KvMemoryEntry::Create(entry, source_);
+std::shared_ptr<KvMemoryEntry> KvMemory::Admit(const KvEntry& entry, const Heat& heat,
+                                               double worth) {
+  const int64_t num_bytes = BytesOf(entry);
+  if (!MakeRoom(num_bytes, worth, bytes_max_)) return nullptr;
+  auto held = KvMemoryEntry::Create(entry, source_, source_use_);
+  if (held == nullptr && source_use_ == SourceUse::kRequired &&
+      MakeRoom(num_bytes, worth, num_bytes_)) {
+    held = KvMemoryEntry::Create(entry, source_, source_use_);
+  }
   if (held == nullptr) return nullptr;
   remembered_.erase(entry.identity);
   num_bytes_ += held->num_bytes();
@@ -199,13 +209,13 @@ void KvMemory::GiveUp(const Candidate& candidate) {
   ++counters_.evictions;
 }
 
-bool KvMemory::MakeRoom(int64_t num_bytes, double worth) {
-  if (num_bytes > bytes_max_) return false;
-  if (num_bytes_ + num_bytes <= bytes_max_) return true;
+bool KvMemory::MakeRoom(int64_t num_bytes, double worth, int64_t bytes_max) {
+  if (num_bytes > bytes_max) return false;
+  if (num_bytes_ + num_bytes <= bytes_max) return true;
   const std::vector<Candidate> candidates = CandidatesBelow(worth);
   int64_t num_freed = 0;
   size_t num_gone = 0;
-  while (num_bytes_ - num_freed + num_bytes > bytes_max_) {
+  while (num_bytes_ - num_freed + num_bytes > bytes_max) {
     if (num_gone == candidates.size()) return false;
     num_freed += candidates[num_gone++].num_bytes;
   }
@@ -262,9 +272,10 @@ void KvMemory::RemoveIf(const std::function<bool(const Digest&)>& is_gone) {
   });
 }
 
-void KvMemory::SetSource(std::shared_ptr<MemorySource> source) {
+void KvMemory::SetSource(std::shared_ptr<MemorySource> source, SourceUse use) {
   const std::lock_guard<std::mutex> lock(mutex_);
   source_ = std::move(source);
+  source_use_ = use;
 }
 
 void KvMemory::SetBudget(int64_t bytes_max) {

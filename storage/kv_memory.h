@@ -33,13 +33,19 @@
 
 namespace intarsia::storage {
 
+// What is done where a source of memory has none left.
+enum class SourceUse : uint8_t {
+  kPreferred,  // ordinary memory is taken
+  kRequired,   // the cache is not held
+};
+
 // The layers of one cache, as far as they have been read. Thread safety: thread-safe.
 class KvMemoryEntry {
  public:
-  // In memory of `source`, or ordinary memory if that has none or is null. Null if there is no
-  // memory.
+  // In memory of `source`, or, if it is preferred, in ordinary memory where that has none or is
+  // null. Null if there is no memory.
   static std::shared_ptr<KvMemoryEntry> Create(const KvEntry& entry,
-                                               std::shared_ptr<MemorySource> source);
+                                               std::shared_ptr<MemorySource> source, SourceUse use);
   ~KvMemoryEntry();
   KvMemoryEntry(const KvMemoryEntry&) = delete;
   KvMemoryEntry& operator=(const KvMemoryEntry&) = delete;
@@ -105,9 +111,9 @@ class KvMemory {
   std::shared_ptr<KvMemoryEntry> Hold(const KvEntry& entry);
   // What a cache takes here.
   static int64_t BytesOf(const KvEntry& entry);
-  // What comes in from now on lies in memory of `source`, as far as that has any; null: in ordinary
-  // memory.
-  void SetSource(std::shared_ptr<MemorySource> source);
+  // What comes in from now on lies in memory of `source`; null: in ordinary memory. A required
+  // source that has no more bounds what is held as the budget does: what is worth less makes room.
+  void SetSource(std::shared_ptr<MemorySource> source, SourceUse use);
   // A smaller budget takes effect at once, but for what is in use. REQUIRES: bytes_max >= 0.
   void SetBudget(int64_t bytes_max);
   KvMemoryStats stats() const;
@@ -140,11 +146,11 @@ class KvMemory {
   // What may go for something of `worth`, the least worth first.
   std::vector<Candidate> CandidatesBelow(double worth) const;
   void GiveUp(const Candidate& candidate);
-  // Makes room for `num_bytes` by what is worth less than `worth`; false if that is not enough, and
-  // then nothing went.
-  bool MakeRoom(int64_t num_bytes, double worth);
-  // Holds the cache, for which there is room; null if there is no memory.
-  std::shared_ptr<KvMemoryEntry> Admit(const KvEntry& entry, const Heat& heat);
+  // Makes room for `num_bytes` within `bytes_max` by what is worth less than `worth`; false if that
+  // is not enough, and then nothing went.
+  bool MakeRoom(int64_t num_bytes, double worth, int64_t bytes_max);
+  // Holds the cache; null if the budget or the memory does not allow it.
+  std::shared_ptr<KvMemoryEntry> Admit(const KvEntry& entry, const Heat& heat, double worth);
   void Remember(const Digest& identity, const Heat& heat);
   void ReleaseLocked(const Digest& identity);
 
@@ -152,6 +158,7 @@ class KvMemory {
   // Guarded by mutex_.
   int64_t bytes_max_;
   std::shared_ptr<MemorySource> source_;
+  SourceUse source_use_ = SourceUse::kPreferred;
   int64_t num_bytes_ = 0;
   uint64_t clock_ = 0;  // uses so far
   // By half-life: the logarithm of how likely it found what was asked for, and the weight.

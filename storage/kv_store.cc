@@ -81,7 +81,7 @@ Status KvStore::SetMemoryBudget(int64_t bytes_max) {
 }
 
 void KvStore::SetMemorySource(std::shared_ptr<MemorySource> source) {
-  core_->memory()->SetSource(std::move(source));
+  core_->memory()->SetSource(std::move(source), SourceUse::kPreferred);
 }
 const uint8_t* KvStore::LayerInSource(const KvHandle& handle, int64_t layer) const {
   INTARSIA_CHECK(handle.valid() && layer >= 0 && layer < handle.shape().num_layers);

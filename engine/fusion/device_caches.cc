@@ -56,11 +56,6 @@ DeviceCaches::Lease::Lease(DeviceCaches* caches, const Prompt& prompt,
                          {.offset = 0, .num_bytes = layer_bytes, .checksum = {}});
     std::shared_ptr<storage::KvMemoryEntry> held = caches_.caches_.Use(entry);
     if (held == nullptr) continue;
-    if (!held->is_from_source()) {
-      // The device had no memory, and the host's is of no use here.
-      caches_.caches_.Remove(entry.identity);
-      continue;
-    }
     held_[index] = std::make_unique<HeldKv>(*segment.cached, std::move(held));
     prompt_ = prompt_.WithSource(index, held_[index].get());
   }

@@ -26,7 +26,7 @@ class DeviceCaches {
  public:
   // `memory` is the device's and is never touched by the host. `bytes_max` 0 keeps nothing.
   DeviceCaches(std::shared_ptr<MemorySource> memory, int64_t bytes_max) : caches_(bytes_max) {
-    caches_.SetSource(std::move(memory));
+    caches_.SetSource(std::move(memory), storage::SourceUse::kRequired);
   }
 
   // The caches of one prompt while it is run. What was to come in is forgotten unless Keep is

@@ -160,6 +160,24 @@ class EmptyMemory : public MemorySource {
   void Give(const MemoryBlock&) override {}
 };
 
+// A device that has less than the budget says, because others use it too.
+class LimitedMemory : public PlainMemory {
+ public:
+  explicit LimitedMemory(int64_t num_blocks_max) : num_blocks_left_(num_blocks_max) {}
+  MemoryBlock Take(int64_t num_bytes) override {
+    if (num_blocks_left_ == 0) return {};
+    --num_blocks_left_;
+    return PlainMemory::Take(num_bytes);
+  }
+  void Give(const MemoryBlock& block) override {
+    ++num_blocks_left_;
+    PlainMemory::Give(block);
+  }
+
+ private:
+  int64_t num_blocks_left_;
+};
+
 TEST_F(DeviceCachesTest, WithoutMemoryNothingStays) {
   DeviceCaches none(std::make_shared<EmptyMemory>(), 1 << 20);
   for (int i = 0; i < 3; ++i) {
@@ -169,6 +187,27 @@ TEST_F(DeviceCachesTest, WithoutMemoryNothingStays) {
     lease.Keep({});
   }
   EXPECT_EQ(none.stats().num_entries, 0);
+  EXPECT_EQ(none.stats().admissions, 0);
+}
+
+TEST_F(DeviceCachesTest, WhereMemoryEndsBeforeTheBudgetTheHottestStay) {
+  DeviceCaches caches(std::make_shared<LimitedMemory>(1), 1 << 20);
+  const auto is_resident = [&](size_t index) {
+    DeviceCaches::Lease lease(&caches, PromptOf({index}), Config());
+    lease.Keep({});
+    return lease.prompt().segments()[0].cached->DeviceLayer(0) != nullptr;
+  };
+  for (int i = 0; i < 3; ++i) is_resident(0);
+  EXPECT_TRUE(is_resident(0));
+  // Once known, another one is not worth more.
+  is_resident(1);
+  is_resident(1);
+  EXPECT_TRUE(is_resident(0));
+  EXPECT_EQ(caches.stats().evictions, 0);
+  for (int i = 0; i < 40; ++i) is_resident(1);
+  EXPECT_TRUE(is_resident(1));
+  EXPECT_EQ(caches.stats().num_entries, 1);
+  EXPECT_EQ(caches.stats().evictions, 1);
 }
 
 class SmallDeviceCachesTest : public DeviceCachesTest {
