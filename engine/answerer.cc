@@ -116,8 +116,9 @@ query::Failure Answerer::BuildPrompt(Job* job) const {
             std::to_string(job->params.max_tokens),
         "Give a smaller max_tokens, a shorter question, or a collection with smaller chunks.");
   }
-  job->result.device = backends_->NameOf(job->params.device, generator);
-  job->costs = backends_->CostsOf(job->params.device, generator);
+  FusionBackends::Placement placement = backends_->PlacementOf(job->params.device, generator);
+  job->result.device = std::move(placement.device);
+  job->costs = std::move(placement.costs);
   FindCaches(job);
   Predict(job);
   return {};

@@ -166,15 +166,15 @@ int32_t FusionBackends::IndexFor(const DeviceChoice& choice, storage::ModelId mo
   return place->failure.ok() ? 0 : kCpu;
 }
 
-std::string FusionBackends::NameOf(const DeviceChoice& choice, const Generator& generator) {
-  const int32_t index = IndexFor(choice, generator.info.id);
+std::string FusionBackends::DeviceName(int32_t index) {
   return index == kCpu ? kCpuName : CudaName(index);
 }
 
-std::shared_ptr<FusionCostModel> FusionBackends::CostsOf(const DeviceChoice& choice,
-                                                         const Generator& generator) {
-  const auto place = PlaceOf(generator.info.id, IndexFor(choice, generator.info.id));
-  return {place, &place->costs};
+FusionBackends::Placement FusionBackends::PlacementOf(const DeviceChoice& choice,
+                                                      const Generator& generator) {
+  const int32_t index = IndexFor(choice, generator.info.id);
+  const std::shared_ptr<Place> place = PlaceOf(generator.info.id, index);
+  return {.device = DeviceName(index), .costs = {place, &place->costs}};
 }
 
 std::optional<std::string> FusionBackends::TakeAbsenceNotice() {
@@ -308,7 +308,7 @@ Result<PlacedRun> FusionBackends::Prefill(const DeviceChoice& choice, const Gene
     }
   }
   placed.started = *std::move(started);
-  placed.device = index == kCpu ? kCpuName : CudaName(index);
+  placed.device = DeviceName(index);
   placed.costs = {place, &place->costs};
   return placed;
 }

@@ -80,10 +80,12 @@ class FusionBackends {
   // Of all devices; nothing if no model is on one.
   std::optional<storage::KvMemoryStats> CacheStats();
 
-  // Where a prompt would be run: "cpu" or "cuda:N".
-  std::string NameOf(const DeviceChoice& choice, const Generator& generator);
-  // What loading and computing cost there.
-  std::shared_ptr<FusionCostModel> CostsOf(const DeviceChoice& choice, const Generator& generator);
+  struct Placement {
+    std::string device;                      // "cpu" or "cuda:N"
+    std::shared_ptr<FusionCostModel> costs;  // what loading and computing cost there
+  };
+  // Where a prompt would be run.
+  Placement PlacementOf(const DeviceChoice& choice, const Generator& generator);
 
   // The device that `choice` means for what is not a model's; not set: the CPU.
   std::optional<int32_t> DeviceFor(const DeviceChoice& choice);
@@ -125,6 +127,7 @@ class FusionBackends {
 
   // The device's index, or kCpu.
   int32_t IndexFor(const DeviceChoice& choice, storage::ModelId model);
+  static std::string DeviceName(int32_t index);
   std::shared_ptr<Place> PlaceOf(storage::ModelId model, int32_t index);
   // All places as they are now, to be looked at without mutex_.
   std::vector<std::pair<PlaceKey, std::shared_ptr<Place>>> Places();

@@ -70,11 +70,8 @@ struct KvGateOptions {
 // Errors: kInvalidArgument for a number of prompts out of range; those of FusedPrefill and BuildKv.
 Result<KvGateReport> MeasureKvForms(const Generator& generator, const KvGateOptions& options);
 
-// Most that a form may add to KL1, alone and under fusion: .001 in int8, .01 in 4 bits. bf16 is
-// what the others are measured against, and has no limit.
-std::optional<double> KvFormLimit(KvPayloadType form);
-
-// Whether a form may be chosen: it adds no more than its limit and one standard error, both times.
+// Whether a form may be chosen: it adds no more to KL1 than its limit (.001 in int8, .01 in 4 bits)
+// and one standard error, both times.
 bool PassesKvGate(const KvFormReport& report);
 
 // Of the forms that pass, the one that takes the fewest bytes; bf16 if none does.

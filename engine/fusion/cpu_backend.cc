@@ -85,11 +85,7 @@ Result<StartedRun> CpuBackend::Prefill(const Prompt& prompt, const FusionOptions
                                                                num_new_tokens_max, cancel));
   StartedRun started;
   started.run = std::make_unique<CpuRun>(transformer_, std::move(context.cache));
-  started.logits = std::move(context.logits);
-  started.rows = std::move(context.rows);
-  started.lost_segments = std::move(context.lost_segments);
-  started.usage = context.usage;
-  started.timing = context.timing;
+  static_cast<FusedPrompt&>(started) = std::move(context);
   return started;
 }
 

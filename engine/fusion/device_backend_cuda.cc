@@ -1,13 +1,13 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/memory_source.h"
+#include "engine/fusion/buffer_source.h"
 #include "engine/fusion/device_backend.h"
 #include "engine/fusion/device_caches.h"
 #include "engine/fusion/device_decoder.h"
@@ -32,28 +32,19 @@ constexpr std::chrono::milliseconds kTurnStep(10);
 // Memory comes from the device in pieces of this size, or of the whole budget if that is less.
 constexpr int64_t kCacheSlabBytes = int64_t{64} << 20;
 
-// Memory of a device, for caches. A SlabMemory calls it with its lock held.
-class DeviceMemory : public MemorySource {
- public:
-  explicit DeviceMemory(int32_t device, kernels::DeviceStream stream)
-      : device_(device), stream_(std::move(stream)) {}
+// Memory of a device, for caches.
+struct AllocateOnDevice {
+  int32_t device = 0;
+  kernels::DeviceStream stream;
 
-  MemoryBlock Take(int64_t num_bytes) override {
-    // Whatever is wrong, there is no memory; who needs the device will be told.
-    if (!kernels::UseDevice(device_).ok()) return {};
-    Result<kernels::DeviceBuffer> buffer =
-        kernels::DeviceBuffer::Allocate(num_bytes, stream_.get());
-    if (!buffer.ok() || !kernels::WaitFor(stream_.get()).ok()) return {};
-    void* const data = buffer->data();
-    buffers_.emplace(data, *std::move(buffer));
-    return {data, num_bytes};
+  Result<kernels::DeviceBuffer> operator()(int64_t num_bytes) {
+    INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(device));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceBuffer buffer,
+                              kernels::DeviceBuffer::Allocate(num_bytes, stream.get()));
+    // Other streams will use it.
+    INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream.get()));
+    return buffer;
   }
-  void Give(const MemoryBlock& block) override { buffers_.erase(block.data); }
-
- private:
-  const int32_t device_;
-  kernels::DeviceStream stream_;  // before the memory, which is given back on it
-  std::map<void*, kernels::DeviceBuffer> buffers_;
 };
 
 // The budget of the pages, which holds one of them at least.
@@ -108,7 +99,9 @@ class DeviceBackend::State {
                               kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
     state->caches_ = std::make_unique<DeviceCaches>(
         std::make_shared<SlabMemory>(
-            std::make_unique<DeviceMemory>(options.index, std::move(caches_stream)), slab_bytes),
+            std::make_unique<BufferSource<AllocateOnDevice>>(
+                AllocateOnDevice{.device = options.index, .stream = std::move(caches_stream)}),
+            slab_bytes),
         options.cache_bytes_max);
     return state;
   }
@@ -243,11 +236,7 @@ Result<StartedRun> DeviceBackend::Prefill(const Prompt& prompt, const FusionOpti
   if (!decoder.ok()) return state_->Noted(decoder.status());
   StartedRun started;
   started.run = std::make_unique<Run>(state_, std::move(context->kv), *std::move(decoder));
-  started.logits = std::move(context->logits);
-  started.rows = std::move(context->rows);
-  started.lost_segments = std::move(context->lost_segments);
-  started.usage = context->usage;
-  started.timing = context->timing;
+  static_cast<FusedPrompt&>(started) = *std::move(context);
   return started;
 }
 

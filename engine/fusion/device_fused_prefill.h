@@ -42,15 +42,10 @@ struct DeviceFusionRequest {
   const CancelToken* cancel = nullptr;  // may be null; looked at once a layer
 };
 
-struct DeviceFusedContext {
+// Its times are of the device, but for total_ms. wait_ms is what the computing stream stood still
+// for loads, and load_ms what the copying stream took for them.
+struct DeviceFusedContext : FusedPrompt {
   std::unique_ptr<model::DeviceKv> kv;  // all prompt tokens placed, room for more
-  std::vector<float> logits;            // [vocab_size] of the last prompt token
-  std::vector<int32_t> rows;            // recomputed positions, ascending
-  std::vector<size_t> lost_segments;    // whose cache turned out to be missing or wrong
-  FusionUsage usage;
-  // Of the device, but for total_ms. wait_ms is what the computing stream stood still for loads,
-  // and load_ms what the copying stream took for them.
-  FusionTiming timing;
 };
 
 class DeviceFusion {

@@ -62,13 +62,17 @@ struct FusionTiming {
 // last third of those that are computed.
 inline int32_t FirstObservedLayer(int32_t num_layers) { return 2 * (num_layers / 3); }
 
-struct FusedContext {
-  std::unique_ptr<model::KvCache> cache;  // all prompt tokens placed, room for more
-  std::vector<float> logits;              // [vocab_size] of the last prompt token
-  std::vector<int32_t> rows;              // recomputed positions, ascending
-  std::vector<size_t> lost_segments;      // whose cache turned out to be missing or wrong
+// What running a prompt gives, wherever that was.
+struct FusedPrompt {
+  std::vector<float> logits;          // [vocab_size] of the last prompt token
+  std::vector<int32_t> rows;          // recomputed positions, ascending
+  std::vector<size_t> lost_segments;  // whose cache turned out to be missing or wrong
   FusionUsage usage;
   FusionTiming timing;
+};
+
+struct FusedContext : FusedPrompt {
+  std::unique_ptr<model::KvCache> cache;  // all prompt tokens placed, room for more
 };
 
 // Runs the prompt. `num_new_tokens_max` more tokens fit into the returned cache.

@@ -46,13 +46,8 @@ class FusedRun {
                                  const CancelToken* cancel) = 0;
 };
 
-struct StartedRun {
+struct StartedRun : FusedPrompt {
   std::unique_ptr<FusedRun> run;
-  std::vector<float> logits;          // [vocab_size] of the last prompt token
-  std::vector<int32_t> rows;          // recomputed positions, ascending
-  std::vector<size_t> lost_segments;  // whose cache turned out to be missing or wrong
-  FusionUsage usage;
-  FusionTiming timing;
 };
 
 class FusionBackend {
