@@ -1,6 +1,7 @@
 #include "base/utf8.h"
 
 #include <algorithm>
+#include <array>
 
 #include <utf8proc.h>
 
@@ -89,6 +90,13 @@ CodePoint DecodeCodePoint(std::string_view text, int64_t offset) {
   const utf8proc_ssize_t length = utf8proc_iterate(bytes, size - offset, &code_point);
   if (length <= 0) return {U'\uFFFD', 1};
   return {static_cast<char32_t>(code_point), length};
+}
+
+void AppendCodePoint(char32_t code_point, std::string* text) {
+  std::array<utf8proc_uint8_t, 4> bytes{};
+  const utf8proc_ssize_t length =
+      utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes.data());
+  text->append(reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(length));
 }
 
 int64_t DisplayWidth(std::string_view text) {

@@ -1,4 +1,4 @@
-// UTF-8: validation and the two ways of counting, bytes and code points.
+// UTF-8: validation, repair, code points from bytes and back, and what a terminal shows.
 //
 // Thread safety: all functions may be called concurrently.
 #pragma once
@@ -27,6 +27,9 @@ struct CodePoint {
 // The code point at `offset`; U+FFFD of one byte where the text is ill-formed.
 // REQUIRES: 0 <= offset < text.size().
 CodePoint DecodeCodePoint(std::string_view text, int64_t offset);
+
+// Appends `code_point` to `text`. REQUIRES: code_point <= U+10FFFF, and no surrogate.
+void AppendCodePoint(char32_t code_point, std::string* text);
 
 // The columns that a terminal gives `text`: 2 for a wide character, 0 for a combining mark or a
 // control character.

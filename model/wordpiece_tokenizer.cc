@@ -6,6 +6,7 @@
 
 #include <utf8proc.h>
 
+#include "base/utf8.h"
 #include "model/code_point_class.h"
 #include "model/token_sink.h"
 #include "model/vocabulary.h"
@@ -54,13 +55,6 @@ bool IsBertPunctuation(char32_t value) {
   if (!is_ascii) return IsPunctuation(value);
   return (value >= '!' && value <= '/') || (value >= ':' && value <= '@') ||
          (value >= '[' && value <= '`') || (value >= '{' && value <= '~');
-}
-
-void AppendUtf8(char32_t value, std::string* text) {
-  std::array<utf8proc_uint8_t, 4> bytes{};
-  const utf8proc_ssize_t length =
-      utf8proc_encode_char(static_cast<utf8proc_int32_t>(value), bytes.data());
-  text->append(reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(length));
 }
 
 }  // namespace
@@ -259,7 +253,7 @@ void WordPieceTokenizer::EncodeWord(std::span<const Character> word, std::string
     *scratch = begin == 0 ? std::string_view() : kContinuation;
     size_t end = begin;
     while (end < word.size() && scratch->size() < token_bytes_max_) {
-      AppendUtf8(word[end++].value, scratch);
+      AppendCodePoint(word[end++].value, scratch);
       ends[end] = scratch->size();
     }
     int32_t id = kNoToken;

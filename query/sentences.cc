@@ -6,6 +6,8 @@
 
 #include <utf8proc.h>
 
+#include "base/utf8.h"
+
 namespace intarsia::query {
 namespace {
 
@@ -24,40 +26,32 @@ constexpr size_t kAbbreviationBytesMax = 8;
 
 constexpr bool IsBlank(char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
 
-struct CodePoint {
-  int32_t value = 0;
-  int64_t size = 0;  // in bytes; 0 at the end of the text
-};
-
-// The code point at `offset`; a byte that is not UTF-8 is one of its own.
+// The code point at `offset`; one of no bytes at the end of the text.
 CodePoint Decode(std::string_view text, int64_t offset) {
   if (offset >= static_cast<int64_t>(text.size())) return {};
-  const auto byte = static_cast<uint8_t>(text[static_cast<size_t>(offset)]);
-  if (byte < 0x80) return {byte, 1};
-  utf8proc_int32_t value = 0;
-  const utf8proc_ssize_t size =
-      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + offset,
-                       static_cast<utf8proc_ssize_t>(text.size()) - offset, &value);
-  if (size <= 0) return {0xFFFD, 1};
-  return {value, size};
+  return DecodeCodePoint(text, offset);
 }
 
-bool IsLower(int32_t code_point) {
+utf8proc_category_t CategoryOf(char32_t code_point) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
+}
+
+bool IsLower(char32_t code_point) {
   if (code_point < 0x80) return code_point >= 'a' && code_point <= 'z';
-  return utf8proc_category(code_point) == UTF8PROC_CATEGORY_LL;
+  return CategoryOf(code_point) == UTF8PROC_CATEGORY_LL;
 }
 
-bool IsLetterOrDigit(int32_t code_point) {
+bool IsLetterOrDigit(char32_t code_point) {
   if (code_point < 0x80) {
     return (code_point >= 'a' && code_point <= 'z') || (code_point >= 'A' && code_point <= 'Z') ||
            (code_point >= '0' && code_point <= '9');
   }
-  const utf8proc_category_t category = utf8proc_category(code_point);
+  const utf8proc_category_t category = CategoryOf(code_point);
   return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NO;
 }
 
 // Ends a sentence if a blank follows.
-bool IsTerminator(int32_t code_point) {
+bool IsTerminator(char32_t code_point) {
   switch (code_point) {
     case '.':
     case '!':
@@ -79,7 +73,7 @@ bool IsTerminator(int32_t code_point) {
 }
 
 // Ends a sentence whatever follows.
-bool IsFullStop(int32_t code_point) {
+bool IsFullStop(char32_t code_point) {
   switch (code_point) {
     case 0x3002:
     case 0xFF01:
@@ -96,7 +90,7 @@ bool IsFullStop(int32_t code_point) {
 }
 
 // Belongs to the sentence before it: closing quotes and brackets, and Markdown's closing marks.
-bool IsCloser(int32_t code_point) {
+bool IsCloser(char32_t code_point) {
   switch (code_point) {
     case '"':
     case '\'':
@@ -123,7 +117,7 @@ bool IsCloser(int32_t code_point) {
 }
 
 // Stands in front of the first word of a sentence.
-bool IsOpener(int32_t code_point) {
+bool IsOpener(char32_t code_point) {
   switch (code_point) {
     case '"':
     case '\'':
@@ -275,7 +269,7 @@ class SentenceSplitter {
     while (offset < end) {
       const CodePoint mark = Decode(text_, offset);
       if (!IsTerminator(mark.value) && !IsFullStop(mark.value)) {
-        offset += mark.size;
+        offset += mark.num_bytes;
         if (IsBlank(static_cast<char>(mark.value < 0x80 ? mark.value : 'x'))) word = offset;
         continue;
       }
@@ -305,7 +299,7 @@ class SentenceSplitter {
       if (!is_mark && !IsCloser(next.value)) break;
       stop.is_full |= IsFullStop(next.value);
       stop.num_marks += is_mark ? 1 : 0;
-      stop.end += next.size;
+      stop.end += next.num_bytes;
     }
     return stop;
   }
@@ -318,7 +312,7 @@ class SentenceSplitter {
     while (next < end && IsBlank(At(next))) ++next;
     CodePoint first = Decode(text_, next);
     while (next < end && IsOpener(first.value)) {
-      next += first.size;
+      next += first.num_bytes;
       first = Decode(text_, next);
     }
     if (next < end && IsLower(first.value)) return false;
@@ -330,13 +324,13 @@ class SentenceSplitter {
   bool IsAbbreviation(int64_t word, int64_t mark, bool is_before_number) const {
     CodePoint first = Decode(text_, word);
     while (word < mark && !IsLetterOrDigit(first.value)) {
-      word += first.size;
+      word += first.num_bytes;
       first = Decode(text_, word);
     }
     if (word >= mark) return false;
     // An initial, "J. Smith". "World War I." is more often the end of a sentence.
-    if (word + first.size == mark && first.value > '9') {
-      return first.value != 'I' && utf8proc_category(first.value) == UTF8PROC_CATEGORY_LU;
+    if (word + first.num_bytes == mark && first.value > '9') {
+      return first.value != 'I' && CategoryOf(first.value) == UTF8PROC_CATEGORY_LU;
     }
     if (static_cast<size_t>(mark - word) > kAbbreviationBytesMax) return false;
     std::string lower(Sub(word, mark));

@@ -15,7 +15,7 @@ constexpr std::array<uint16_t, 32> kWindows1252 = {
     0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
     0x2039, 0x0152, 0,      0x017D, 0,      0,      0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
     0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,      0x017E, 0x0178};
-constexpr int32_t kReplacement = 0xFFFD;
+constexpr char32_t kReplacement = 0xFFFD;
 constexpr size_t kDeclarationBytesMax = 4'096;
 
 // A file with more than one bad byte in this many is not text.
@@ -44,38 +44,19 @@ bool StartsWith(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
-void AppendUtf8(int32_t code_point, std::string* text) {
-  const auto add = [&](int32_t byte) { text->push_back(static_cast<char>(byte)); };
-  if (code_point < 0x80) {
-    add(code_point);
-  } else if (code_point < 0x800) {
-    add(0xC0 | (code_point >> 6));
-    add(0x80 | (code_point & 0x3F));
-  } else if (code_point < 0x10000) {
-    add(0xE0 | (code_point >> 12));
-    add(0x80 | ((code_point >> 6) & 0x3F));
-    add(0x80 | (code_point & 0x3F));
-  } else {
-    add(0xF0 | (code_point >> 18));
-    add(0x80 | ((code_point >> 12) & 0x3F));
-    add(0x80 | ((code_point >> 6) & 0x3F));
-    add(0x80 | (code_point & 0x3F));
-  }
-}
-
 // UTF-16 without its byte order mark. Unpaired surrogates become U+FFFD and are counted.
 std::string FromUtf16(std::string_view bytes, size_t low_byte, int64_t* num_replaced) {
   const auto unit = [&](size_t i) {
     const auto low = static_cast<uint8_t>(bytes[i + low_byte]);
     const auto high = static_cast<uint8_t>(bytes[i + 1 - low_byte]);
-    return static_cast<int32_t>(high) << 8 | low;
+    return static_cast<char32_t>(high << 8 | low);
   };
   std::string text;
   text.reserve(bytes.size());
   for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
-    int32_t code_point = unit(i);
+    char32_t code_point = unit(i);
     if (code_point >= 0xD800 && code_point < 0xE000) {
-      const int32_t next = i + 3 < bytes.size() ? unit(i + 2) : 0;
+      const char32_t next = i + 3 < bytes.size() ? unit(i + 2) : U'\0';
       if (code_point < 0xDC00 && next >= 0xDC00 && next < 0xE000) {
         code_point = 0x10000 + ((code_point - 0xD800) << 10) + (next - 0xDC00);
         i += 2;
@@ -84,10 +65,10 @@ std::string FromUtf16(std::string_view bytes, size_t low_byte, int64_t* num_repl
         ++*num_replaced;
       }
     }
-    AppendUtf8(code_point, &text);
+    AppendCodePoint(code_point, &text);
   }
   if (bytes.size() % 2 == 1) {
-    AppendUtf8(kReplacement, &text);
+    AppendCodePoint(kReplacement, &text);
     ++*num_replaced;
   }
   return text;
@@ -98,13 +79,13 @@ std::string FromWindows1252(std::string_view bytes, int64_t* num_replaced) {
   text.reserve(bytes.size() + bytes.size() / 8);
   for (const char raw : bytes) {
     const auto byte = static_cast<uint8_t>(raw);
-    int32_t code_point = byte;
+    char32_t code_point = byte;
     if (byte >= 0x80 && byte < 0xA0) code_point = kWindows1252[byte - 0x80U];
     if (code_point == 0) {
       code_point = kReplacement;
       ++*num_replaced;
     }
-    AppendUtf8(code_point, &text);
+    AppendCodePoint(code_point, &text);
   }
   return text;
 }
@@ -164,7 +145,7 @@ Result<DecodedText> DecodeText(std::string_view bytes, std::string_view charset)
   if (num_replaced > static_cast<int64_t>(bytes.size()) / kBadBytesOneIn) {
     return Status(StatusCode::kInvalidArgument,
                   "file is binary or in an unknown character set, convert it to UTF-8: "
-                  "bad_bytes=" +
+                  "ill_formed=" +
                       std::to_string(num_replaced) + " bytes=" + std::to_string(bytes.size()));
   }
   AddReplacedNotice(num_replaced, &decoded);

@@ -86,6 +86,18 @@ TEST(Utf8Test, DecodesOneCodePoint) {
   }
 }
 
+TEST(Utf8Test, AppendedCodePointsAreReadAgain) {
+  for (const char32_t value : {U'\0', U'a', U'\x7f', U'\u0080', U'\u07ff', U'\u0800', U'\ufffd',
+                               U'\U00010000', U'\U0010ffff'}) {
+    std::string text = "x";
+    AppendCodePoint(value, &text);
+    EXPECT_EQ(FindInvalidUtf8(text), -1);
+    const CodePoint code_point = DecodeCodePoint(text, 1);
+    EXPECT_EQ(code_point.value, value);
+    EXPECT_EQ(code_point.num_bytes, static_cast<int64_t>(text.size()) - 1);
+  }
+}
+
 TEST(Utf8Test, WidthIsThatOfATerminal) {
   EXPECT_EQ(DisplayWidth(""), 0);
   EXPECT_EQ(DisplayWidth("abc"), 3);
