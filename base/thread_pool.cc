@@ -28,8 +28,7 @@ void Pause() {
 // come: where other programs keep it off its core, the caller has done its share. The caller
 // returns when the last worker is out.
 //
-// 1. The fields of a loop are written while the door is closed and nobody is inside, before the
-// door
+// 1. The fields of a loop are written while the door is closed and nobody is inside, before it
 //    opens with release; a worker reads them after going in with acquire.
 // 2. What workers wrote is visible to the caller: each leaves with release, the caller sees with
 //    acquire that all have.

@@ -3,8 +3,7 @@
 // Words are alternatives: each that a chunk holds adds to its score. Words that only hold a
 // question together, such as "what does", count where there are no others, in phrases, and behind
 // +. In front of a word or a phrase, + makes it required and - forbids it. Double quotes hold a
-// phrase, and a word that ends in
-// * stands for all that begin with it.
+// phrase, and a word that ends in * stands for all that begin with it.
 //
 // Thread safety: plain values; concurrent const calls only.
 #pragma once

@@ -4,7 +4,7 @@
 // them in a few allocations.
 //
 // Thread safety: concurrent const calls only.
-// Lifetime: a view is valid until the next Add.
+// Lifetime: a view is valid until the next string is appended.
 #pragma once
 
 #include <cstdint>

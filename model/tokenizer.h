@@ -5,7 +5,7 @@
 // "<|im_end|>" cannot end a turn. Template text is ours, and there such names become the tokens
 // that they name.
 //
-// Ill-formed UTF-8 is accepted: each byte that belongs to no code point counts as U+FFFD.
+// Ill-formed UTF-8 is accepted, and read as RepairUtf8 (base/utf8.h) repairs it.
 //
 // Thread safety: immutable after construction; concurrent calls are safe.
 #pragma once

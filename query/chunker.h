@@ -5,9 +5,8 @@
 // options re-chunks only what it changes.
 //
 // `structure` follows the blocks of the document:
-//   1. A heading is never parted from the text below it, nor a lead-in ("...:") or a table's
-//   caption
-//      from the block after it, while both fit into a chunk.
+//   1. A heading is never parted from the text below it, nor a lead-in ("...:") or a caption of a
+//      table from the block after it, while both fit into a chunk.
 //   2. Code, tables and list items are kept whole unless they are larger than a chunk; then they
 //      are cut at line ends. Paragraphs that are larger are cut between sentences, sentences that
 //      are larger at blanks, and words that are larger between code points.
