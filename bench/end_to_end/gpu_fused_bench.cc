@@ -5,8 +5,9 @@
 // times after two warm-ups, and medians count. Caches lie in pinned memory, or on the device
 // already; "early" ranks by the first quarter of the layers. Full prefill is the same prompt
 // without caches in the same run. Times are those of the device, but for the first, which is the
-// host's from the call to the logits. A program and not a Google Benchmark, because its cases share
-// a model.
+// host's from the call to the logits. Last comes how long the caches of chunks take to compute, by
+// the host's clock, encoding included. A program and not a Google Benchmark, because its cases
+// share a model.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -15,15 +16,19 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "base/stopwatch.h"
+#include "base/thread_pool.h"
 #include "bench/end_to_end/cuda_options.h"
 #include "bench/end_to_end/llama_shape.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/samples.h"
 #include "engine/fusion/device_fused_prefill.h"
+#include "engine/fusion/device_kv_builder.h"
 #include "kernels/device.h"
 #include "kernels/kv_codec.h"
 #include "model/cuda_transformer.h"
@@ -38,6 +43,7 @@ using engine::KvPayloadType;
 constexpr int kNumWarmUps = 2;
 constexpr int64_t kHeaderTokens = 42;
 constexpr int64_t kChunkTokens = 512;
+constexpr int64_t kChunksOfPass = 7;  // with their headers, what the engine computes at once
 
 enum class Place { kPinned, kDevice };
 
@@ -69,6 +75,15 @@ struct Arguments {
   int repetitions = 5;
   model::CudaTransformerOptions model;
 };
+
+std::vector<int32_t> Tokens(int64_t count, uint64_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    tokens.push_back(
+        static_cast<int32_t>((static_cast<uint64_t>(i) * 7'919 + seed * 104'729) % 128'000));
+  }
+  return tokens;
+}
 
 // A cache of random numbers between 1/2 and 1, of either sign, at rest as `type`. A quantised one
 // has the same numbers in every layer, because encoding takes long.
@@ -170,15 +185,6 @@ class Scene {
   int64_t num_bytes() const { return num_bytes_; }
 
  private:
-  static std::vector<int32_t> Tokens(int64_t count, uint64_t seed) {
-    std::vector<int32_t> tokens;
-    for (int64_t i = 0; i < count; ++i) {
-      tokens.push_back(
-          static_cast<int32_t>((static_cast<uint64_t>(i) * 7'919 + seed * 104'729) % 128'000));
-    }
-    return tokens;
-  }
-
   std::vector<std::unique_ptr<RandomKv>> caches_;
   std::vector<engine::PromptPart> parts_;
   std::vector<int32_t> question_;
@@ -250,6 +256,38 @@ void RunContext(const Arguments& arguments, int64_t context, engine::DeviceFusio
   }
 }
 
+// Caches of chunks behind the header, one and several in a pass.
+void RunCaches(const Arguments& arguments, const model::CudaTransformer& model,
+               model::DeviceKvPool* pages) {
+  ThreadPool threads;
+  const auto builder = Require(engine::DeviceKvBuilder::Create(model, pages, &threads));
+  std::printf("\ncaches of chunks of %lld tokens, %d threads of the host\n%-6s %7s %9s %5s %9s\n",
+              static_cast<long long>(kChunkTokens), threads.num_threads(), "form", "chunks", "ms",
+              "CV %", "tokens/s");
+  const std::vector<int32_t> header = Tokens(kHeaderTokens, 0);
+  std::vector<std::vector<int32_t>> chunks;
+  for (int64_t i = 0; i < kChunksOfPass; ++i) {
+    chunks.push_back(Tokens(kChunkTokens, static_cast<uint64_t>(i) + 1));
+  }
+  for (const auto& [name, type] :
+       {std::pair("bf16", KvPayloadType::kBf16), std::pair("int8", KvPayloadType::kInt8)}) {
+    for (const int64_t count : {int64_t{1}, kChunksOfPass}) {
+      engine::KvRuns runs = {.header = header, .runs = {}, .type = type};
+      runs.runs.assign(chunks.begin(), chunks.begin() + count);
+      std::vector<double> samples;
+      for (int run = 0; run < kNumWarmUps + arguments.repetitions; ++run) {
+        const Stopwatch stopwatch;
+        Require(builder->Build(runs));
+        if (run >= kNumWarmUps) samples.push_back(stopwatch.milliseconds());
+      }
+      const double milliseconds = MedianOf(samples);
+      std::printf("%-6s %7lld %9.1f %5.1f %9.0f\n", name, static_cast<long long>(count),
+                  milliseconds, 100.0 * VariationOf(samples),
+                  1e3 * static_cast<double>(count * kChunkTokens) / milliseconds);
+    }
+  }
+}
+
 void Run(const Arguments& arguments) {
   Require(kernels::UseDevice(0));
   const kernels::DeviceInfo info = Require(kernels::QueryDevice(0));
@@ -260,7 +298,10 @@ void Run(const Arguments& arguments) {
               static_cast<double>(model->weight_bytes()) * 1e-9);
   const kernels::DeviceStream stream =
       Require(kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
-  const int64_t num_pages = kernels::NumPagesFor(*std::ranges::max_element(arguments.contexts)) + 1;
+  const int64_t num_pages =
+      std::max(kernels::NumPagesFor(*std::ranges::max_element(arguments.contexts)),
+               kChunksOfPass * kernels::NumPagesFor(kHeaderTokens + kChunkTokens)) +
+      1;
   const int64_t page_bytes = 4 * kernels::PageElements(8, 128) * Llama8B().num_layers;
   const auto pages = Require(model::DeviceKvPool::Create(
       model->config(), {.budget_bytes = num_pages * (page_bytes + 4'096)}, stream.get()));
@@ -268,6 +309,7 @@ void Run(const Arguments& arguments) {
   ThreadPool threads(2);
   const auto fusion = Require(engine::DeviceFusion::Create(*model, pages.get(), &threads, {}));
   for (const int64_t context : arguments.contexts) RunContext(arguments, context, fusion.get());
+  RunCaches(arguments, *model, pages.get());
 }
 
 int Main(int argc, char** argv) {

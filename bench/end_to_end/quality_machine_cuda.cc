@@ -1,15 +1,12 @@
 // MakeQualityDevice of a program that is built with CUDA.
-#include <algorithm>
 #include <numeric>
 #include <utility>
 #include <vector>
 
-#include "base/first_error.h"
 #include "bench/end_to_end/quality_machine.h"
 #include "engine/fusion/device_fused_prefill.h"
+#include "engine/fusion/device_kv_builder.h"
 #include "kernels/device.h"
-#include "kernels/half_float.h"
-#include "kernels/kv_codec.h"
 #include "kernels/paged_kv.h"
 #include "model/cuda_forward.h"
 #include "model/cuda_transformer.h"
@@ -18,30 +15,11 @@
 namespace intarsia::bench {
 namespace {
 
-// A header and a chunk; longer ones are refused by the pass.
+// A header and a chunk; for longer ones there are no pages.
 constexpr int64_t kRowsMax = 4096;
 // Prompts that are held at the same time, each of at most so many tokens, beside a chunk.
 constexpr int64_t kPromptsMax = 2;
 constexpr int64_t kPromptTokensMax = 16'384;
-
-using Payloads = std::vector<std::vector<uint8_t>>;  // one a layer
-
-// A payload of bf16 in another form.
-Status Encode(std::span<const uint8_t> payload, int64_t num_tokens, int64_t width,
-              engine::KvPayloadType form, std::vector<uint8_t>* encoded) {
-  std::vector<float> values(static_cast<size_t>(2 * num_tokens * width));
-  const auto* const bits = reinterpret_cast<const uint16_t*>(payload.data());
-  for (size_t i = 0; i < values.size(); ++i) values[i] = kernels::Bf16ToFloat(bits[i]);
-  const int64_t num_bytes = kernels::KvPayloadBytes(form, num_tokens, width);
-  encoded->resize(static_cast<size_t>(num_bytes));
-  return kernels::EncodeKv({.type = form,
-                            .k = values.data(),
-                            .v = values.data() + num_tokens * width,
-                            .num_tokens = num_tokens,
-                            .width = width,
-                            .payload = encoded->data(),
-                            .payload_bytes = num_bytes});
-}
 
 class DeviceMachine : public QualityMachine {
  public:
@@ -63,39 +41,23 @@ class DeviceMachine : public QualityMachine {
                                             {.budget_bytes = num_pages * (page_bytes + 4'096),
                                              .num_requests_max = kPromptsMax + 1},
                                             stream_.get()));
-    INTARSIA_ASSIGN_OR_RETURN(kv_, pages_->Allocate(kRowsMax, stream_.get()));
     INTARSIA_ASSIGN_OR_RETURN(
-        forward_, model::CudaForward::Create(
-                      *transformer_,
-                      {.num_rows_max = kRowsMax, .num_logit_rows_max = options_.num_new_tokens_max},
-                      stream_.get()));
+        forward_, model::CudaForward::Create(*transformer_,
+                                             {.num_rows_max = options_.num_new_tokens_max,
+                                              .num_logit_rows_max = options_.num_new_tokens_max},
+                                             stream_.get()));
+    INTARSIA_ASSIGN_OR_RETURN(
+        builder_, engine::DeviceKvBuilder::Create(*transformer_, pages_.get(), options_.pool));
     INTARSIA_ASSIGN_OR_RETURN(
         fusion_, engine::DeviceFusion::Create(*transformer_, pages_.get(), options_.pool,
                                               engine::DeviceFusionOptions()));
-    INTARSIA_ASSIGN_OR_RETURN(Payloads layers, Compute(header_tokens_, 0));
-    header_ = std::make_unique<engine::MemoryKv>(engine::KvPayloadType::kBf16,
-                                                 std::ssize(header_tokens_), std::move(layers));
+    INTARSIA_ASSIGN_OR_RETURN(header_, Compute({}, header_tokens_, engine::KvPayloadType::kBf16));
     return Status::Ok();
   }
 
   Result<std::unique_ptr<engine::MemoryKv>> Build(
       std::span<const int32_t> tokens, std::optional<engine::KvPayloadType> form) override {
-    std::vector<int32_t> all = header_tokens_;
-    all.insert(all.end(), tokens.begin(), tokens.end());
-    INTARSIA_ASSIGN_OR_RETURN(Payloads layers, Compute(all, std::ssize(header_tokens_)));
-    const engine::KvPayloadType type = form.value_or(engine::KvPayloadType::kBf16);
-    if (type != engine::KvPayloadType::kBf16) {
-      FirstError error(options_.pool->num_threads());
-      options_.pool->ParallelFor(std::ssize(layers), [&](int64_t layer, int worker) {
-        std::vector<uint8_t>& payload = layers[static_cast<size_t>(layer)];
-        std::vector<uint8_t> encoded;
-        error.Set(worker, Encode(payload, std::ssize(tokens), transformer_->config().kv_size(),
-                                 type, &encoded));
-        payload = std::move(encoded);
-      });
-      INTARSIA_RETURN_IF_ERROR(error.Get());
-    }
-    return std::make_unique<engine::MemoryKv>(type, std::ssize(tokens), std::move(layers));
+    return Compute(header_tokens_, tokens, form.value_or(engine::KvPayloadType::kBf16));
   }
   const engine::KvSource& header() const override { return *header_; }
 
@@ -126,46 +88,12 @@ class DeviceMachine : public QualityMachine {
   }
 
  private:
-  // bf16 payloads of all tokens but the first `num_dropped`.
-  Result<Payloads> Compute(std::span<const int32_t> tokens, int64_t num_dropped) {
-    std::vector<int32_t> positions(tokens.size());
-    std::iota(positions.begin(), positions.end(), 0);
-    INTARSIA_RETURN_IF_ERROR(forward_->Begin(tokens, positions, *kv_));
-    Payloads layers;
-    for (int32_t layer = 0; layer < transformer_->config().num_layers; ++layer) {
-      INTARSIA_RETURN_IF_ERROR(forward_->ComputeQkv(layer));
-      INTARSIA_ASSIGN_OR_RETURN(std::vector<uint8_t> payload, ReadRows(num_dropped));
-      layers.push_back(std::move(payload));
-      INTARSIA_RETURN_IF_ERROR(forward_->PlaceKv(layer));
-      INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
-      INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
-    }
-    return layers;
-  }
-
-  // K, then V, of the rows of the layer at hand.
-  Result<std::vector<uint8_t>> ReadRows(int64_t num_dropped) {
-    const model::CudaRows rows = forward_->rows();
-    const int64_t width = transformer_->config().kv_size();
-    const int64_t num_rows = rows.num_rows - num_dropped;
-    const int64_t num_read = (num_rows - 1) * rows.kv_stride + width;
-    std::vector<uint16_t> read(static_cast<size_t>(2 * num_read));
-    for (const int half : {0, 1}) {
-      const uint16_t* const source = half == 0 ? rows.k : rows.v;
-      INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(read.data() + half * num_read,
-                                                   source + num_dropped * rows.kv_stride,
-                                                   num_read * 2, stream_.get()));
-    }
-    INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream_.get()));
-    std::vector<uint8_t> payload(static_cast<size_t>(2 * num_rows * width * 2));
-    auto* target = reinterpret_cast<uint16_t*>(payload.data());
-    for (const int half : {0, 1}) {
-      const uint16_t* source = read.data() + half * num_read;
-      for (int64_t row = 0; row < num_rows; ++row, source += rows.kv_stride) {
-        target = std::copy_n(source, width, target);
-      }
-    }
-    return payload;
+  Result<std::unique_ptr<engine::MemoryKv>> Compute(std::span<const int32_t> header,
+                                                    std::span<const int32_t> tokens,
+                                                    engine::KvPayloadType type) {
+    INTARSIA_ASSIGN_OR_RETURN(auto caches,
+                              builder_->Build({.header = header, .runs = {tokens}, .type = type}));
+    return std::move(caches.front());
   }
 
   const std::unique_ptr<model::CudaTransformer> transformer_;
@@ -173,8 +101,8 @@ class DeviceMachine : public QualityMachine {
   const std::vector<int32_t> header_tokens_;
   const QualityMachineOptions options_;
   std::unique_ptr<model::DeviceKvPool> pages_;
-  std::unique_ptr<model::DeviceKv> kv_;
-  std::unique_ptr<model::CudaForward> forward_;
+  std::unique_ptr<model::CudaForward> forward_;  // of what follows a prompt
+  std::unique_ptr<engine::DeviceKvBuilder> builder_;
   std::unique_ptr<engine::DeviceFusion> fusion_;
   std::unique_ptr<engine::MemoryKv> header_;
 };
