@@ -107,6 +107,46 @@ TEST_F(DeviceAnswerCudaTest, CachesFromAllTiersGiveTheSameAnswer) {
   EXPECT_GT(Usage(AnswerOn("cuda:0", "max_tokens = 4"), "fresh_tokens"), 0);
 }
 
+TEST_F(DeviceAnswerCudaTest, CachesThatAreDamagedOnDiskAreComputedAgain) {
+  Run("SET device = 'cuda:0'");
+  Run("CACHE COLLECTION docs");
+  Close();
+  for (const auto& entry : std::filesystem::directory_iterator(database_path() + "/kv")) {
+    // Some bits of each layer of each cache.
+    std::string bytes = storage::ReadFile(entry.path());
+    for (size_t at = 4096; at < bytes.size(); at += 100) bytes[at] ^= 1;
+    storage::WriteFile(entry.path(), bytes);
+  }
+  Open();
+  const auto answer = AnswerOn("cuda:0", "max_tokens = 20");
+  EXPECT_TRUE(HasNotice(answer, "damaged KV caches were put aside and computed again"));
+  EXPECT_EQ(Usage(answer, "prompt_tokens"), Usage(answer, "reused_tokens") +
+                                                Usage(answer, "recomputed_tokens") +
+                                                Usage(answer, "fresh_tokens"));
+  EXPECT_GT(Usage(answer, "fresh_tokens"), 0);
+  ASSERT_TRUE(engine_->Finish(nullptr).ok());
+  const auto again = AnswerOn("cuda:0", "max_tokens = 20");
+  EXPECT_FALSE(HasNotice(again, "damaged"));
+  EXPECT_GT(Usage(again, "reused_tokens"), Usage(answer, "reused_tokens"));
+}
+
+TEST_F(DeviceAnswerCudaTest, CachesComeFromTheDeviceAndServeTheCpuToo) {
+  Run("SET device = 'cuda:0'");
+  const auto written = Run("CACHE COLLECTION docs");
+  EXPECT_GT(Number(written, "written"), 0);
+  EXPECT_TRUE(written.notices.empty());
+  EXPECT_EQ(Run("SHOW CACHE").rows.size(), 3U);  // the model is there
+  for (const char* device : {"cuda:0", "cpu"}) {
+    const auto answer = AnswerOn(device, "max_tokens = 4, selector = 'none'");
+    EXPECT_GT(Usage(answer, "reused_tokens"), 0) << device;
+    EXPECT_EQ(Usage(answer, "prompt_tokens"),
+              Usage(answer, "reused_tokens") + Usage(answer, "fresh_tokens"))
+        << device;
+  }
+  Run("SET device = 'cpu'");
+  EXPECT_EQ(Number(Run("CACHE COLLECTION docs"), "already_cached"), Number(written, "written"));
+}
+
 TEST_F(DeviceAnswerCudaTest, AnalyzeSaysWhereItRanAndWhatWasLoaded) {
   Run("CACHE COLLECTION docs");
   EXPECT_TRUE(Has(Plan("EXPLAIN " + Sql("max_tokens = 4")), "device=cuda:0\n"));
