@@ -118,11 +118,11 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement,
   info.name = statement.name.text;
   if (options.is_given("dim")) {
     if (type != storage::ModelType::kEmbedding) {
-      return query::BinderError(statement.path.range, "dim is an option of models that embed");
+      return query::BinderError(options.RangeOf("dim"), "dim is an option of models that embed");
     }
     const std::string& dimension = info.parameters["dimension"];
     if (dimension != std::to_string(options.GetInteger("dim"))) {
-      return query::BinderError(statement.path.range,
+      return query::BinderError(options.RangeOf("dim"),
                                 "the model has " + dimension + " dimensions, not dim = " +
                                     std::to_string(options.GetInteger("dim")));
     }
@@ -132,14 +132,15 @@ query::Outcome<ResultSet> Session::Run(const query::CreateModel& statement,
   }
   if (options.is_given("compute")) {
     if (type != storage::ModelType::kGenerate) {
-      return query::BinderError(statement.path.range,
+      return query::BinderError(options.RangeOf("compute"),
                                 "compute is an option of models that generate");
     }
     info.parameters["compute"] = options.GetText("compute");
     INTARSIA_RETURN_IF_ERROR(ComputeOf(info).status());
   }
   if (options.is_given("kv_gate") && type != storage::ModelType::kGenerate) {
-    return query::BinderError(statement.path.range, "kv_gate is an option of models that generate");
+    return query::BinderError(options.RangeOf("kv_gate"),
+                              "kv_gate is an option of models that generate");
   }
   INTARSIA_ASSIGN_OR_RETURN(info.id, database.CreateModel(info));
   ResultSet result;
@@ -252,9 +253,9 @@ query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement)
                                "Register one: CREATE MODEL e TYPE EMBEDDING FROM 'folder'.");
   }
   INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo model,
-                          FindModel({.text = embedding, .range = statement.name.range}));
+                          FindModel({.text = embedding, .range = options.RangeOf("embedding")}));
   if (model.type != storage::ModelType::kEmbedding) {
-    return query::BinderError(statement.name.range,
+    return query::BinderError(options.RangeOf("embedding"),
                               "model \"" + model.name + "\" is not an embedding model");
   }
   info.options["embedding"] = model.name;
@@ -272,7 +273,7 @@ query::Outcome<ResultSet> Session::Run(const query::CreateCollection& statement)
   info.options["kv_dtype"] = options.GetText("kv_dtype");
   info.options["kv_ttl"] = std::to_string(options.GetInteger("kv_ttl"));
   if (options.GetInteger("overlap") > chunk_tokens / 2) {
-    return query::BinderError(statement.name.range,
+    return query::BinderError(options.RangeOf("overlap"),
                               "overlap may be at most half of chunk_tokens, which is " +
                                   std::to_string(chunk_tokens) + ", not " +
                                   std::to_string(options.GetInteger("overlap")));

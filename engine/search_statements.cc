@@ -164,7 +164,8 @@ query::Failure Session::BindRetrieval(const query::BoundOptions& options, Retrie
   if (params->mode != SearchMode::kVector && !HasTextIndex(params->collection)) {
     if (is_given) {
       return query::BinderError(
-          {}, "collection \"" + params->collection.name + "\" has no text index",
+          options.RangeOf("mode"),
+          "collection \"" + params->collection.name + "\" has no text index",
           "Search it WITH (mode = 'vector'), or make one WITH (text_index = 'bm25').");
     }
     params->mode = SearchMode::kVector;
@@ -176,6 +177,11 @@ query::Failure Session::BindRetrieval(const query::BoundOptions& options, Retrie
   params->fusion.k = options.GetDouble("rrf_k");
   params->text_weight = options.GetDouble("text_weight");
   params->vector_weight = options.GetDouble("vector_weight");
+  if (params->mode == SearchMode::kHybrid && params->text_weight == 0 &&
+      params->vector_weight == 0) {
+    return query::BinderError(options.RangeOf("text_weight"),
+                              "text_weight and vector_weight may not both be 0");
+  }
   params->text_top = options.GetInteger("text_top");
   params->vector_top = options.GetInteger("vector_top");
   INTARSIA_ASSIGN_OR_FAIL(params->reranker, RerankerOf(options));

@@ -156,7 +156,7 @@ query::Outcome<std::shared_ptr<const Generator>> Session::GetGenerator(
     Result<storage::ModelInfo> found =
         setting.ok() ? view.FindModel(*setting) : Result<storage::ModelInfo>(setting.status());
     if (!found.ok()) {
-      return query::CatalogError({}, "there is no model to generate the answer",
+      return query::CatalogError({}, "there is no default model to generate",
                                  "Register one: CREATE MODEL qa TYPE GENERATE FROM 'model.gguf'; "
                                  "or name one with USING.");
     }
@@ -193,6 +193,7 @@ query::Outcome<std::shared_ptr<const EmbeddingModel>> Session::EmbedderOf(
 query::Outcome<std::shared_ptr<const Reranker>> Session::RerankerOf(
     const query::BoundOptions& options) {
   std::string name = options.GetText("rerank");
+  const query::SourceRange range = options.RangeOf("rerank");
   if (query::EqualsIgnoringCase(name, "off")) return std::shared_ptr<const Reranker>();
   if (query::EqualsIgnoringCase(name, "auto")) {
     const storage::ReadView view = engine_.database()->Read();
@@ -200,14 +201,14 @@ query::Outcome<std::shared_ptr<const Reranker>> Session::RerankerOf(
     if (!chosen.ok()) chosen = view.GetSetting("default_generate");
     if (!chosen.ok()) {
       return query::CatalogError(
-          {}, "there is no model to rerank by",
+          range, "there is no model to rerank by",
           "Register one: CREATE MODEL ce TYPE RERANK FROM 'folder', or a generator.");
     }
     name = *std::move(chosen);
   }
-  INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo info, FindModel({.text = name, .range = {}}));
+  INTARSIA_ASSIGN_OR_FAIL(const storage::ModelInfo info, FindModel({.text = name, .range = range}));
   if (info.type == storage::ModelType::kEmbedding) {
-    return query::BinderError({}, "model \"" + info.name + "\" embeds and does not rerank",
+    return query::BinderError(range, "model \"" + info.name + "\" embeds and does not rerank",
                               "rerank takes a model of TYPE RERANK or GENERATE, 'auto' or 'off'.");
   }
   if (info.type == storage::ModelType::kRerank) {

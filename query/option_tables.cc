@@ -167,7 +167,7 @@ constexpr std::array<OptionSpec, 1> kBackup = {{
 }};
 
 constexpr std::array<OptionSpec, 1> kDelete = {{
-    {"secure", T::kBoolean, "off",
+    {"secure", T::kBoolean, "false",
      "Removes every trace from the files at once, and searches them to prove it."},
 }};
 
@@ -177,7 +177,7 @@ constexpr std::array<OptionSpec, 11> kSettings = {{
      0, kScans},
     {"search.mode", T::kChoice, "hybrid", "What finds chunks if a statement does not say.", 0, 0,
      kModes},
-    {"kv.write_behind", T::kBoolean, "on", "Whether missing caches are written behind an answer."},
+    {"kv.write_behind", T::kBoolean, "true", "Whether missing caches are written behind an answer."},
     {"kv.disk_bytes_max", T::kBytes, "17179869184", "Disk for attention caches.", 0, kBytesMax},
     {"kv.memory_bytes_max", T::kBytes, "1073741824",
      "Memory for attention caches that are used often; 0: none.", 0, kBytesMax},

@@ -227,6 +227,7 @@ Outcome<Value> BindOptionValue(const OptionSpec& spec, const Literal& value) {
 BoundOptions::BoundOptions(OptionTable table) : table_(table) {
   for (const OptionSpec& spec : OptionsOf(table)) values_.push_back(ParseDefault(spec));
   is_given_.resize(values_.size());
+  ranges_.resize(values_.size());
 }
 
 int64_t BoundOptions::IndexOf(std::string_view name) const {
@@ -255,6 +256,14 @@ void BoundOptions::Set(std::string_view name, Value value) {
   const auto index = static_cast<size_t>(IndexOf(name));
   values_[index] = std::move(value);
   is_given_[index] = 1;
+}
+
+SourceRange BoundOptions::RangeOf(std::string_view name) const {
+  return ranges_[static_cast<size_t>(IndexOf(name))];
+}
+
+void BoundOptions::SetRange(std::string_view name, SourceRange range) {
+  ranges_[static_cast<size_t>(IndexOf(name))] = range;
 }
 
 namespace {
@@ -287,6 +296,7 @@ Outcome<BoundOptions> BindOptions(OptionTable table, const std::vector<Option>& 
     }
     INTARSIA_ASSIGN_OR_FAIL(Value value, BindOptionValue(*spec, option.value));
     bound.Set(spec->name, std::move(value));
+    bound.SetRange(spec->name, option.value.range);
   }
   if (table == OptionTable::kAnswer && bound.is_given("preset")) ApplyPreset(&bound);
   return bound;

@@ -80,6 +80,9 @@ class BoundOptions {
 
   const Value& Get(std::string_view name) const;
   void Set(std::string_view name, Value value);
+  // Where the statement gives the value, for errors about it; no place if it does not.
+  SourceRange RangeOf(std::string_view name) const;
+  void SetRange(std::string_view name, SourceRange range);
 
  private:
   int64_t IndexOf(std::string_view name) const;
@@ -87,6 +90,7 @@ class BoundOptions {
   OptionTable table_;
   std::vector<Value> values_;  // [OptionsOf(table_).size()], null: not set.
   std::vector<uint8_t> is_given_;
+  std::vector<SourceRange> ranges_;
 };
 
 // Checks one value.

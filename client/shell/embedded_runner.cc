@@ -73,6 +73,7 @@ class EmbeddedRunner final : public StatementRunner {
     return session_.Execute(sql, statement);
   }
 
+  int64_t num_pending() const override { return engine_->kv()->num_queued(); }
   Status Finish(const CancelToken* cancel) override { return engine_->Finish(cancel); }
 
   std::string Banner() const override { return banner_; }

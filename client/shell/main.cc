@@ -133,6 +133,10 @@ int Main(const CommandLine& command_line) {
   // What is left is only work ahead of later questions, so that Ctrl-C may drop it. A script that
   // was stopped by it does not go on with that either.
   if (!is_interactive && interrupts.TakeInterrupt()) return exit_code;
+  if (const int64_t num_caches = (*runner)->num_pending(); is_interactive && num_caches > 0) {
+    std::cerr << "Writing " << num_caches << (num_caches == 1 ? " cache" : " caches")
+              << " behind the answers; Ctrl-C leaves without." << std::endl;
+  }
   CancelToken cancel;
   interrupts.BeginStatement(&cancel);
   const Status finished = (*runner)->Finish(&cancel);

@@ -257,7 +257,13 @@ void Shell::ShowResult(const ResultSet& result, Terminator terminator, bool was_
     out_ << FormatAnswer(result, was_streamed ? AnswerText::kAlreadyShown : AnswerText::kShow,
                          format.columns_max);
   } else {
-    results() << FormatResult(result, format);
+    const std::string text = FormatResult(result, format);
+    // Without a blank line two tables of Markdown are one.
+    const bool is_open_ended =
+        format.mode == OutputMode::kMarkdown || format.mode == OutputMode::kLine;
+    if (is_open_ended && has_open_end_ && !text.empty()) results() << "\n";
+    has_open_end_ = is_open_ended && !options_.is_interactive && (has_open_end_ || !text.empty());
+    results() << text;
   }
   results() << std::flush;
   if (options_.is_interactive) {

@@ -95,6 +95,7 @@ class Shell {
   const ShellOptions options_;
   FormatOptions format_;
   bool shows_time_ = false;
+  bool has_open_end_ = false;              // The last result could run into the next.
   std::unique_ptr<std::ofstream> output_;  // Of .output; null: out_.
   int64_t read_depth_ = 0;                 // Of .read within .read.
   Running running_;

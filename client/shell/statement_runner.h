@@ -3,6 +3,7 @@
 // Thread safety: owned by one thread; only the CancelToken is touched by others meanwhile.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,8 @@ class StatementRunner {
   // `sql`. Blocks until it is done; kCancelled soon after the token was cancelled.
   virtual query::Outcome<query::ResultSet> Run(std::string_view sql, const RunContext& context) = 0;
 
+  // The caches that Finish() would write.
+  virtual int64_t num_pending() const = 0;
   // Completes what goes on behind answers; called once, before leaving. Blocks.
   // Errors: kCancelled, which loses nothing but that work.
   virtual Status Finish(const CancelToken* cancel) = 0;

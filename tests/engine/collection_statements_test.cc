@@ -34,6 +34,8 @@ TEST_F(CollectionStatementsTest, ChunkerOptionsThatContradictEachOtherAreRefused
   const auto error = Fail("CREATE COLLECTION x WITH (chunk_tokens = 64, overlap = 64)");
   EXPECT_EQ(error.error_class, query::ErrorClass::kBinder);
   EXPECT_EQ(error.message, "overlap may be at most half of chunk_tokens, which is 64, not 64");
+  EXPECT_EQ(error.position.column, 56);
+  EXPECT_EQ(Fail("CREATE COLLECTION x WITH (embedding = ee)").hint, "Did you mean \"e\"?");
   EXPECT_EQ(Run("SHOW COLLECTIONS").rows.size(), 1u);
 }
 

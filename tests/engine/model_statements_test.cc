@@ -117,7 +117,7 @@ TEST_F(ModelStatementsTest, DroppingTheDefaultLeavesNone) {
   EXPECT_EQ(Fail("DROP MODEL g").message, "model \"g\" does not exist");
   const auto error = Fail("ANSWER 'harbour?' FROM docs");
   EXPECT_EQ(error.error_class, query::ErrorClass::kCatalog);
-  EXPECT_EQ(error.message, "there is no model to generate the answer");
+  EXPECT_EQ(error.message, "there is no default model to generate");
   EXPECT_NE(error.hint.find("CREATE MODEL"), std::string::npos);
 }
 

@@ -222,6 +222,9 @@ TEST_F(RerankTest, SelectWithSearchHasColumnsTextsAndAnOffset) {
 TEST_F(RerankTest, SelectWithSearchNamesItsMistakes) {
   CreateFilledDocs();
   const std::string search = " FROM docs SEARCH MATCH TEXT (content, 'lamp')";
+  EXPECT_EQ(Fail("SEARCH 'a' IN docs WITH (rerank = nothing)").position.column, 35);
+  EXPECT_EQ(Fail("SEARCH 'a' IN docs WITH (text_weight = 0, vector_weight = 0)").message,
+            "text_weight and vector_weight may not both be 0");
   EXPECT_EQ(Fail("SELECT COUNT(*)" + search).message,
             "COUNT(*) does not go with SEARCH, which finds as many as LIMIT says");
   EXPECT_NE(Fail("SELECT sorce" + search).message.find("sorce"), std::string::npos);

@@ -29,6 +29,7 @@ class FakeRunner final : public StatementRunner {
     const auto found = behaviours.find(std::string(sql));
     return found == behaviours.end() ? ResultSet{} : found->second(context);
   }
+  int64_t num_pending() const override { return 0; }
   Status Finish(const CancelToken*) override { return Status::Ok(); }
   std::string Banner() const override { return "fake"; }
 
@@ -129,6 +130,12 @@ TEST_F(ShellTest, VerticalTerminatorShowsLines) {
   Shell shell = Make(OutputMode::kBox);
   EXPECT_EQ(shell.RunScript("one\\G"), ScriptOutcome::kOk);
   EXPECT_EQ(out_.str(), "n = 1\n");
+}
+
+TEST_F(ShellTest, TablesOfMarkdownDoNotRunIntoEachOther) {
+  Shell shell = Make(OutputMode::kMarkdown);
+  EXPECT_EQ(shell.RunScript("one; other; one; .mode csv\n"), ScriptOutcome::kOk);
+  EXPECT_EQ(out_.str(), "| n |\n| ---: |\n| 1 |\n\n| n |\n| ---: |\n| 1 |\n");
 }
 
 TEST_F(ShellTest, CommandsStandOnLinesOfTheirOwn) {
