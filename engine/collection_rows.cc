@@ -11,6 +11,25 @@ namespace {
 // Storage knows no timestamps: they are integers there, and the declared type says so here.
 constexpr const char* kColumnTypePrefix = "column_type:";
 
+// The order is that of query::ImplicitColumns().
+enum class Implicit : int64_t {
+  kDocumentId,
+  kChunkId,
+  kOrdinal,
+  kContent,
+  kSource,
+  kTitle,
+  kHeading,
+  kPage,
+  kByteBegin,
+  kByteEnd,
+  kCharBegin,
+  kCharEnd,
+  kHash,
+  kIngestedAt,
+  kCount,
+};
+
 std::string JoinHeadings(const std::vector<std::string>& path) {
   std::string joined;
   for (const std::string& heading : path) joined += (joined.empty() ? "" : " > ") + heading;
@@ -107,14 +126,69 @@ query::CollectionSchema SchemaOf(const storage::CollectionInfo& collection) {
   return query::CollectionSchema(collection.name, declared);
 }
 
+CellSource SourceOf(const query::CollectionSchema& schema, int64_t column) {
+  if (column >= schema.num_implicit()) return CellSource::kDocument;
+  switch (static_cast<Implicit>(column)) {
+    case Implicit::kContent:
+    case Implicit::kCharBegin:
+    case Implicit::kCharEnd:
+      return CellSource::kText;
+    case Implicit::kChunkId:
+    case Implicit::kOrdinal:
+    case Implicit::kHeading:
+    case Implicit::kByteBegin:
+    case Implicit::kByteEnd:
+      return CellSource::kChunk;
+    default:
+      return CellSource::kDocument;
+  }
+}
+
+query::Value DocumentCell(const query::CollectionSchema& schema, const storage::Document& document,
+                          int64_t column) {
+  if (column >= schema.num_implicit()) {
+    const query::ColumnSpec& spec = schema.columns()[static_cast<size_t>(column)];
+    const auto found = document.metadata.find(spec.name);
+    if (found == document.metadata.end()) return {};
+    return FromStored(found->second, spec.type);
+  }
+  switch (static_cast<Implicit>(column)) {
+    case Implicit::kDocumentId:
+      return query::Value(std::to_string(document.id));
+    case Implicit::kSource:
+      return query::Value(document.source);
+    case Implicit::kTitle:
+      return query::Value(document.title);
+    case Implicit::kHash:
+      return query::Value(document.text_digest.ToHex());
+    case Implicit::kIngestedAt:
+      return query::Value(query::Timestamp{.micros = document.ingested_at_ms * 1'000});
+    default:
+      return {};
+  }
+}
+
+query::Value ChunkCell(const storage::Chunk& chunk, int64_t column) {
+  switch (static_cast<Implicit>(column)) {
+    case Implicit::kChunkId:
+      return query::Value(std::to_string(chunk.id));
+    case Implicit::kOrdinal:
+      return query::Value(chunk.ordinal);
+    case Implicit::kHeading:
+      return query::Value(JoinHeadings(chunk.heading_path));
+    case Implicit::kByteBegin:
+      return query::Value(chunk.byte_begin);
+    case Implicit::kByteEnd:
+      return query::Value(chunk.byte_end);
+    default:
+      return {};
+  }
+}
+
 RowNeeds NeedsOf(const query::CollectionSchema& schema, const std::vector<int64_t>& columns) {
   RowNeeds needs;
   for (const int64_t column : columns) {
-    const std::string& name = schema.columns()[static_cast<size_t>(column)].name;
-    if (column < schema.num_implicit() &&
-        (name == "content" || name == "char_start" || name == "char_end")) {
-      needs.content = true;
-    }
+    needs.content = needs.content || SourceOf(schema, column) == CellSource::kText;
   }
   return needs;
 }
@@ -135,9 +209,8 @@ query::ChunkerOptions ChunkerOf(const storage::CollectionInfo& collection) {
 
 Result<DocumentRows> DocumentRows::Open(const storage::ReadView& view,
                                         const query::CollectionSchema& schema,
-                                        const storage::CollectionInfo& collection,
                                         const storage::Document& document, RowNeeds needs) {
-  DocumentRows rows(schema, collection, document, needs);
+  DocumentRows rows(schema, document, needs);
   if (needs.content) {
     INTARSIA_ASSIGN_OR_RETURN(rows.text_, view.GetText(document.text_digest));
   }
@@ -173,27 +246,22 @@ Result<query::Row> DocumentRows::RowOf(const storage::Chunk& chunk) {
     char_begin = query::Value(CharactersBefore(chunk.byte_begin));
     char_end = query::Value(CharactersBefore(chunk.byte_end));
   }
-  // The order is that of query::ImplicitColumns().
-  query::Row row = {query::Value(std::to_string(document_.id)),
-                    query::Value(std::to_string(chunk.id)),
-                    query::Value(chunk.ordinal),
-                    std::move(content),
-                    query::Value(document_.source),
-                    query::Value(document_.title),
-                    query::Value(JoinHeadings(chunk.heading_path)),
-                    query::Value(),
-                    query::Value(chunk.byte_begin),
-                    query::Value(chunk.byte_end),
-                    std::move(char_begin),
-                    std::move(char_end),
-                    query::Value(document_.text_digest.ToHex()),
-                    query::Value(query::Timestamp{.micros = document_.ingested_at_ms * 1'000})};
-  INTARSIA_CHECK(std::ssize(row) == schema_.num_implicit());
-  for (const storage::Column& column : collection_.columns) {
-    const auto found = document_.metadata.find(column.name);
-    row.push_back(found == document_.metadata.end()
-                      ? query::Value()
-                      : FromStored(found->second, ColumnTypeOf(collection_, column)));
+  query::Row row;
+  for (int64_t column = 0; column < std::ssize(schema_.columns()); ++column) {
+    switch (SourceOf(schema_, column)) {
+      case CellSource::kDocument:
+        row.push_back(DocumentCell(schema_, document_, column));
+        break;
+      case CellSource::kChunk:
+        row.push_back(ChunkCell(chunk, column));
+        break;
+      case CellSource::kText:
+        row.push_back(std::move(static_cast<Implicit>(column) == Implicit::kContent ? content
+                                : static_cast<Implicit>(column) == Implicit::kCharBegin
+                                    ? char_begin
+                                    : char_end));
+        break;
+    }
   }
   return row;
 }

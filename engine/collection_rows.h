@@ -31,6 +31,15 @@ query::CollectionSchema SchemaOf(const storage::CollectionInfo& collection);
 // How the collection's documents are cut into chunks.
 query::ChunkerOptions ChunkerOf(const storage::CollectionInfo& collection);
 
+// What a cell is read from.
+enum class CellSource : uint8_t { kDocument, kChunk, kText };
+CellSource SourceOf(const query::CollectionSchema& schema, int64_t column);
+// A cell of all rows of a document. REQUIRES: SourceOf(schema, column) is kDocument.
+query::Value DocumentCell(const query::CollectionSchema& schema, const storage::Document& document,
+                          int64_t column);
+// REQUIRES: SourceOf() of the column is kChunk.
+query::Value ChunkCell(const storage::Chunk& chunk, int64_t column);
+
 // Which of a row's cells need the document's text.
 struct RowNeeds {
   bool content = false;  // and char_start, char_end
@@ -43,7 +52,6 @@ class DocumentRows {
   // Reads the text if it is needed. Errors: those of ReadView::GetText.
   static Result<DocumentRows> Open(const storage::ReadView& view,
                                    const query::CollectionSchema& schema,
-                                   const storage::CollectionInfo& collection,
                                    const storage::Document& document, RowNeeds needs);
 
   // Cells that are not needed are null. Linear in the document for all its chunks together.
@@ -51,15 +59,14 @@ class DocumentRows {
   Result<query::Row> RowOf(const storage::Chunk& chunk);
 
  private:
-  DocumentRows(const query::CollectionSchema& schema, const storage::CollectionInfo& collection,
-               const storage::Document& document, RowNeeds needs)
-      : schema_(schema), collection_(collection), document_(document), needs_(needs) {}
+  DocumentRows(const query::CollectionSchema& schema, const storage::Document& document,
+               RowNeeds needs)
+      : schema_(schema), document_(document), needs_(needs) {}
 
   // The code points before byte `offset`.
   int64_t CharactersBefore(int64_t offset);
 
   const query::CollectionSchema& schema_;
-  const storage::CollectionInfo& collection_;
   const storage::Document& document_;
   RowNeeds needs_;
   std::string text_;

@@ -22,7 +22,7 @@ struct IndexRow {
 
 IndexRow FilterRow(const IndexReport& report) {
   return {.kind = "filter",
-          .state = report.num_chunks > 0 && report.has_columns ? "ready" : "not loaded",
+          .state = report.num_chunks > 0 && report.num_columns > 0 ? "ready" : "not loaded",
           .num_rows = report.num_chunks,
           .num_bytes = report.row_bytes,
           .settings = {}};

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/stopwatch.h"
 #include "engine/collection_index.h"
+#include "engine/collection_rows.h"
 #include "engine/embedded_passage.h"
 
 namespace intarsia::engine {
@@ -94,6 +95,14 @@ std::shared_ptr<CollectionIndex> Retriever::IndexOf(storage::CollectionId id) {
   return slot;
 }
 
+query::Outcome<std::vector<int64_t>> Retriever::ColumnsOf(const storage::CollectionInfo& collection,
+                                                          const query::Predicate* where) {
+  if (where == nullptr) return std::vector<int64_t>();
+  INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter,
+                          query::Filter::Bind(*where, SchemaOf(collection)));
+  return filter.columns_used();
+}
+
 Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& collection,
                                              const Needs& needs) {
   const std::shared_ptr<CollectionIndex> index = IndexOf(collection.id);
@@ -111,7 +120,7 @@ Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& coll
     storage::ReadView view = database_->Read();
     INTARSIA_ASSIGN_OR_RETURN(const storage::CollectionStats stats, view.GetStats(collection.id));
     const bool is_current =
-        index->rows.IsCurrent(stats) && (!needs.columns || index->rows.has_columns()) &&
+        index->rows.IsCurrent(stats) && index->rows.has_columns(needs.columns) &&
         (!model.has_value() ||
          (vectors.IsCurrent(index->rows, *model) && (!asks_for_graph || vectors.is_graph_begun())));
     if (is_current) {
@@ -126,9 +135,7 @@ Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& coll
                                                     ? std::vector<storage::ChunkId>()
                                                     : vectors.FindKnownChunks(newer, collection.id);
     INTARSIA_RETURN_IF_ERROR(index->rows.Refresh(newer, collection, known));
-    if (needs.columns) {
-      INTARSIA_RETURN_IF_ERROR(index->rows.RefreshColumns(newer, collection));
-    }
+    INTARSIA_RETURN_IF_ERROR(index->rows.RefreshColumns(newer, collection, needs.columns));
     if (model.has_value()) {
       INTARSIA_RETURN_IF_ERROR(
           vectors.Refresh(database_, newer, collection.id, *model, index->rows, pool_));
@@ -157,7 +164,7 @@ Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collectio
   const VectorIndex& vectors = index->vectors;
   IndexReport report;
   report.num_chunks = index->rows.num_live();
-  report.has_columns = index->rows.is_built() && index->rows.has_columns();
+  report.num_columns = index->rows.is_built() ? index->rows.num_columns() : 0;
   report.row_bytes = index->rows.memory_bytes();
   report.is_loaded = vectors.model() == model && vectors.IsCurrent(index->rows, model);
   if (!report.is_loaded) {
@@ -221,6 +228,7 @@ query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
 query::Outcome<Retrieval> Retriever::RetrieveOnce(const RetrieveParams& params,
                                                   const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+  INTARSIA_ASSIGN_OR_FAIL(std::vector<int64_t> columns, ColumnsOf(params.collection, params.where));
   std::vector<std::string> notices;
   const bool uses_text = params.mode != SearchMode::kVector;
   if (uses_text) {
@@ -229,9 +237,8 @@ query::Outcome<Retrieval> Retriever::RetrieveOnce(const RetrieveParams& params,
   const std::optional<storage::ModelId> model =
       params.mode == SearchMode::kText ? std::nullopt : std::optional(params.embedder->info.id);
   INTARSIA_ASSIGN_OR_RETURN(
-      Access access,
-      Acquire(params.collection,
-              {.model = model, .scan = params.scan, .columns = params.where != nullptr}));
+      Access access, Acquire(params.collection,
+                             {.model = model, .scan = params.scan, .columns = std::move(columns)}));
   Job job = {.params = params, .cancel = cancel, .access = std::move(access), .result = {}};
   Retrieval& result = job.result;
   result.view.emplace(std::move(job.access.view));
@@ -442,7 +449,8 @@ query::Outcome<ChunkMatches> Retriever::Match(const storage::CollectionInfo& col
                                               const query::Predicate& where,
                                               const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, {.columns = true}));
+  INTARSIA_ASSIGN_OR_FAIL(std::vector<int64_t> columns, ColumnsOf(collection, &where));
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, {.columns = std::move(columns)}));
   INTARSIA_ASSIGN_OR_FAIL(const RowMatches matches,
                           access.rows().Match(access.view, collection, where, cancel));
   ChunkMatches found = {.view = std::move(access.view), .chunks = {}, .documents = {}};

@@ -118,8 +118,8 @@ struct ChunkMatches {
 
 // What is known of the indexes of a collection.
 struct IndexReport {
-  bool is_loaded = false;    // into memory; the other figures are 0 if it is not
-  bool has_columns = false;  // what WHERE asks for is loaded
+  bool is_loaded = false;   // into memory; the other figures are 0 if it is not
+  int64_t num_columns = 0;  // that are loaded, because some WHERE asked for them
   int64_t num_chunks = 0;
   int64_t row_bytes = 0;  // of the index over the columns
   int64_t num_vectors = 0;
@@ -181,8 +181,11 @@ class Retriever {
   struct Needs {
     std::optional<storage::ModelId> model = {};  // whose vectors; not set: none
     VectorScan scan = VectorScan::kAuto;
-    bool columns = false;  // for a WHERE
+    std::vector<int64_t> columns = {};  // that a WHERE uses
   };
+  // The columns that WHERE uses; none if there is none. Errors: kBinder.
+  static query::Outcome<std::vector<int64_t>> ColumnsOf(const storage::CollectionInfo& collection,
+                                                        const query::Predicate* where);
   // The indexes of a collection in its present state, which stays as long as the Access lives.
   Result<Access> Acquire(const storage::CollectionInfo& collection, const Needs& needs);
   // Retrieve() without a second attempt.

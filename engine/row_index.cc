@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "base/check.h"
@@ -11,8 +12,6 @@
 namespace intarsia::engine {
 namespace {
 
-// Rows handed to the filter index at a time.
-constexpr size_t kBatchRows = 4'096;
 // Everything is built anew when more than one row in this many is gone.
 constexpr int64_t kRowsPerGone = 4;
 
@@ -73,6 +72,7 @@ void RowIndex::Clear() {
   is_built_ = false;
   ++epoch_;
   filters_ = query::FilterIndex({});
+  indexed_.clear();
   chunks_.clear();
   spans_.clear();
   span_of_.clear();
@@ -95,7 +95,11 @@ Status RowIndex::Build(const storage::ReadView& view, const storage::CollectionI
   std::sort(documents.begin(), documents.end(), IsEarlier);
   const auto begin = [&] {
     Clear();
-    filters_ = query::FilterIndex(IndexedColumns(SchemaOf(collection)));
+    const std::vector<bool> is_indexed = IndexedColumns(SchemaOf(collection));
+    for (int64_t column = 0; column < std::ssize(is_indexed); ++column) {
+      if (is_indexed[static_cast<size_t>(column)]) indexed_.push_back(column);
+    }
+    filters_ = query::FilterIndex(is_indexed);
   };
   begin();
   size_t next = 0;
@@ -171,8 +175,6 @@ void RowIndex::Remove(const std::vector<size_t>& removed) {
   for (const size_t at : removed) {
     const Span& span = spans_[at];
     live_.RemoveRange(span.begin, span.end);
-    const int64_t num_indexed = filters_.num_rows();
-    filters_.Remove(std::min(span.begin, num_indexed), std::min(span.end, num_indexed));
     span_of_.erase(span.document);
   }
 }
@@ -198,47 +200,91 @@ void RowIndex::Append(std::span<const storage::Document> documents) {
   }
 }
 
+bool RowIndex::has_columns(const std::vector<int64_t>& columns) const {
+  return std::ranges::all_of(columns, [this](int64_t column) {
+    return !filters_.is_indexed(column) || filters_.num_rows(column) == num_rows();
+  });
+}
+
+int64_t RowIndex::num_columns() const {
+  int64_t count = 0;
+  for (const int64_t column : indexed_) count += filters_.num_rows(column) == num_rows() ? 1 : 0;
+  return count;
+}
+
 Status RowIndex::RefreshColumns(const storage::ReadView& view,
-                                const storage::CollectionInfo& collection) {
-  if (has_columns()) return Status::Ok();
+                                const storage::CollectionInfo& collection,
+                                const std::vector<int64_t>& columns) {
   const query::CollectionSchema schema = SchemaOf(collection);
-  const query::Row nothing(schema.columns().size());
-  std::vector<query::Row> batch;
-  const auto flush = [&] {
-    filters_.Append(batch);
-    batch.clear();
+  const auto take_up = [&]() -> Status {
+    // Columns with as many cells come together.
+    std::map<int64_t, std::vector<int64_t>> of_documents;
+    std::map<int64_t, std::vector<int64_t>> of_chunks;
+    for (const int64_t column : columns) {
+      const int64_t begin = filters_.is_indexed(column) ? filters_.num_rows(column) : num_rows();
+      if (begin == num_rows()) continue;
+      const bool is_of_chunk = SourceOf(schema, column) == CellSource::kChunk;
+      (is_of_chunk ? of_chunks : of_documents)[begin].push_back(column);
+    }
+    for (const auto& [begin, group] : of_documents) {
+      INTARSIA_RETURN_IF_ERROR(ReadDocumentCells(view, schema, group, begin));
+    }
+    for (const auto& [begin, group] : of_chunks) {
+      INTARSIA_RETURN_IF_ERROR(ReadChunkCells(view, group, begin));
+    }
+    filters_.Seal();
+    return Status::Ok();
   };
-  const auto take_up = [&](const Span& span) -> Status {
-    const auto live = span_of_.find(span.document);
-    if (live == span_of_.end() || spans_[live->second].begin != span.begin) {
-      for (int64_t row = span.begin; row < span.end; ++row) {
-        batch.push_back(nothing);
-        if (batch.size() >= kBatchRows) flush();
-      }
-      flush();
-      filters_.Remove(span.begin, span.end);
-      return Status::Ok();
+  Status status = take_up();
+  if (!status.ok()) Clear();
+  return status;
+}
+
+Status RowIndex::ReadDocumentCells(const storage::ReadView& view,
+                                   const query::CollectionSchema& schema,
+                                   const std::vector<int64_t>& columns, int64_t begin) {
+  for (size_t at = SpanOf(begin, 0); at < spans_.size(); ++at) {
+    const Span& span = spans_[at];
+    if (!live_.Contains(span.begin)) {
+      for (const int64_t column : columns) filters_.Append(column, {}, span.end);
+      continue;
     }
     INTARSIA_ASSIGN_OR_RETURN(const storage::Document document, view.GetDocument(span.document));
-    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
-                              DocumentRows::Open(view, schema, collection, document, RowNeeds{}));
-    return view.ForEachChunkOf(document, [&](const storage::Chunk& chunk) -> Status {
-      INTARSIA_ASSIGN_OR_RETURN(query::Row row, rows.RowOf(chunk));
-      batch.push_back(std::move(row));
-      return Status::Ok();
-    });
-  };
-  for (size_t at = filters_.num_rows() == 0 ? 0 : SpanOf(filters_.num_rows(), 0);
-       at < spans_.size(); ++at) {
-    if (Status status = take_up(spans_[at]); !status.ok()) {
-      Clear();
-      return status;
+    for (const int64_t column : columns) {
+      filters_.Append(column, DocumentCell(schema, document, column), span.end);
     }
-    if (batch.size() >= kBatchRows) flush();
   }
-  flush();
-  filters_.Seal();
   return Status::Ok();
+}
+
+Status RowIndex::ReadChunkCells(const storage::ReadView& view, const std::vector<int64_t>& columns,
+                                int64_t begin) {
+  int64_t row = begin;
+  // Gives rows before `chunk`, whose chunks are gone, cells that nobody sees.
+  const auto pass_over = [&](storage::ChunkId chunk) -> Status {
+    const int64_t first = row;
+    for (; row < num_rows() && chunks_[static_cast<size_t>(row)] < chunk; ++row) {
+      if (!live_.Contains(row)) continue;
+      return Status(StatusCode::kCorruption,
+                    "a chunk is missing: id=" + std::to_string(chunks_[static_cast<size_t>(row)]));
+    }
+    for (const int64_t column : columns) {
+      if (row > first) filters_.Append(column, {}, row);
+    }
+    return Status::Ok();
+  };
+  const auto visit = [&](const storage::Chunk& chunk) -> Status {
+    INTARSIA_RETURN_IF_ERROR(pass_over(chunk.id));
+    // Other collections have chunks in between.
+    if (row >= num_rows() || chunks_[static_cast<size_t>(row)] != chunk.id) return Status::Ok();
+    ++row;
+    for (const int64_t column : columns) filters_.Append(column, ChunkCell(chunk, column), row);
+    return Status::Ok();
+  };
+  const storage::ChunkId end = chunks_.back() + 1;
+  INTARSIA_RETURN_IF_ERROR(
+      view.ForEachChunkBetween(chunks_[static_cast<size_t>(begin)], end, visit));
+  return pass_over(end);
 }
 
 std::vector<uint64_t> RowIndex::ContentsOf(int64_t begin, int64_t end) const {
@@ -288,11 +334,11 @@ query::Outcome<RowMatches> RowIndex::Match(const storage::ReadView& view,
                                            const storage::CollectionInfo& collection,
                                            const query::Predicate& where,
                                            const CancelToken* cancel) const {
-  INTARSIA_CHECK(has_columns());
   const query::CollectionSchema schema = SchemaOf(collection);
   INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter, query::Filter::Bind(where, schema));
+  INTARSIA_CHECK(has_columns(filter.columns_used()));
   RowMatches matches;
-  query::FilterIndex::Selection selection = filters_.Select(filter);
+  query::FilterIndex::Selection selection = filters_.Select(filter, live_);
   matches.rows = std::move(selection.passing);
   if (selection.undecided.is_empty()) return matches;
   matches.num_read = selection.undecided.size();
@@ -300,8 +346,7 @@ query::Outcome<RowMatches> RowIndex::Match(const storage::ReadView& view,
   for (const storage::DocumentId id : DocumentsOf(selection.undecided)) {
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
     INTARSIA_ASSIGN_OR_RETURN(const storage::Document document, view.GetDocument(id));
-    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
-                              DocumentRows::Open(view, schema, collection, document, needs));
+    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows, DocumentRows::Open(view, schema, document, needs));
     int64_t row = spans_[span_of_.at(id)].begin;
     const auto visit = [&](const storage::Chunk& chunk) -> Status {
       const int64_t at = row++;

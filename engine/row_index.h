@@ -5,7 +5,8 @@
 // stay, and are in no answer, until they are a quarter of all and everything is built anew. Other
 // indexes of the collection use the same numbers and follow epoch() and num_rows(). What these have
 // kept in files from an earlier opening has numbers, too, which are taken up when they fit.
-// Columns take longer to read than chunks to count, so they wait for the first WHERE.
+// Columns take longer to read than chunks to count, so each waits for the first WHERE that asks for
+// it; those of documents are read without their chunks.
 //
 // Thread safety: concurrent const calls only.
 #pragma once
@@ -44,10 +45,14 @@ class RowIndex {
   // Errors: those of ReadView; the index is empty then.
   Status Refresh(const storage::ReadView& view, const storage::CollectionInfo& collection,
                  std::span<const storage::ChunkId> known);
-  // Takes up the columns of rows that have none yet. `view` is the one of the last Refresh() or one
-  // of its generation. Errors: as Refresh.
-  Status RefreshColumns(const storage::ReadView& view, const storage::CollectionInfo& collection);
-  bool has_columns() const { return filters_.num_rows() == num_rows(); }
+  // Takes up what `columns` of the schema lack, but for those that come from the text. `view` is
+  // the one of the last Refresh() or one of its generation. Errors: as Refresh.
+  Status RefreshColumns(const storage::ReadView& view, const storage::CollectionInfo& collection,
+                        const std::vector<int64_t>& columns);
+  // Whether that would do nothing.
+  bool has_columns(const std::vector<int64_t>& columns) const;
+  // How many columns have the cells of all rows.
+  int64_t num_columns() const;
 
   bool is_built() const { return is_built_; }
   uint64_t generation() const { return generation_; }  // of the collection that it is about
@@ -71,8 +76,8 @@ class RowIndex {
   std::optional<int64_t> RowOf(storage::ChunkId chunk) const;
 
   // The rows that pass `where`. `view` is the one of the last Refresh() or one of its generation.
-  // REQUIRES: has_columns(). Errors: kBinder; kCancelled; those of ReadView where documents have to
-  // be read.
+  // REQUIRES: has_columns() of those that it uses. Errors: kBinder; kCancelled; those of ReadView
+  // where documents have to be read.
   query::Outcome<RowMatches> Match(const storage::ReadView& view,
                                    const storage::CollectionInfo& collection,
                                    const query::Predicate& where, const CancelToken* cancel) const;
@@ -106,13 +111,19 @@ class RowIndex {
   void AppendGone(std::span<const storage::ChunkId> chunks);
   void Remove(const std::vector<size_t>& removed);
   void Clear();
+  // Cells of rows from `begin` on.
+  Status ReadDocumentCells(const storage::ReadView& view, const query::CollectionSchema& schema,
+                           const std::vector<int64_t>& columns, int64_t begin);
+  Status ReadChunkCells(const storage::ReadView& view, const std::vector<int64_t>& columns,
+                        int64_t begin);
   // The span that holds `row`, from the span `first` on.
   size_t SpanOf(int64_t row, size_t first) const;
 
   bool is_built_ = false;
   uint64_t generation_ = 0;
   uint64_t epoch_ = 0;
-  query::FilterIndex filters_{{}};  // of the first rows, or of all
+  query::FilterIndex filters_{{}};  // each column of the first rows, or of all
+  std::vector<int64_t> indexed_;    // columns that it keeps
   std::vector<storage::ChunkId> chunks_;
   // By row; of removed documents too, but none without rows. Of rows that were gone when they were
   // taken up, the document is 0.

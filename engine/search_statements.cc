@@ -119,9 +119,9 @@ class Projection {
   const std::vector<query::ResultColumn>& header() const { return header_; }
 
   Result<query::Row> RowOf(const Retrieval& found, const RetrievedChunk& hit) const {
-    INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
-                              DocumentRows::Open(*found.view, schema_, collection_, hit.document,
-                                                 NeedsOf(schema_, used_)));
+    INTARSIA_ASSIGN_OR_RETURN(
+        DocumentRows rows,
+        DocumentRows::Open(*found.view, schema_, hit.document, NeedsOf(schema_, used_)));
     INTARSIA_ASSIGN_OR_RETURN(const query::Row cells, rows.RowOf(hit.chunk));
     query::Row row;
     for (size_t i = 0; i < columns_.size(); ++i) {

@@ -12,38 +12,17 @@ using index::RowSet;
 FilterIndex::FilterIndex(std::vector<bool> is_indexed)
     : is_indexed_(std::move(is_indexed)), columns_(is_indexed_.size()) {}
 
-int64_t FilterIndex::Append(std::span<const Row> rows) {
-  const int64_t first = num_rows_;
-  for (size_t column = 0; column < columns_.size(); ++column) {
-    if (!is_indexed_[column]) continue;
-    // The chunks of a document share most of their cells.
-    for (size_t begin = 0; begin < rows.size();) {
-      INTARSIA_CHECK(rows[begin].size() == columns_.size());
-      size_t end = begin + 1;
-      while (end < rows.size() && rows[end][column] == rows[begin][column]) ++end;
-      columns_[column].Append(rows[begin][column], first + static_cast<int64_t>(end));
-      begin = end;
-    }
-  }
-  num_rows_ += std::ssize(rows);
-  num_live_ += std::ssize(rows);
-  live_.AddRange(first, num_rows_);
-  return first;
-}
-
-void FilterIndex::Remove(int64_t begin, int64_t end) {
-  INTARSIA_CHECK(0 <= begin && begin <= end && end <= num_rows_);
-  live_.RemoveRange(begin, end);
-  num_live_ = live_.size();
+void FilterIndex::Append(int64_t column, const Value& cell, int64_t end) {
+  INTARSIA_CHECK(is_indexed(column));
+  columns_[static_cast<size_t>(column)].Append(cell, end);
 }
 
 void FilterIndex::Seal() {
   for (ColumnIndex& column : columns_) column.Seal();
-  live_.Compress();
 }
 
 int64_t FilterIndex::memory_bytes() const {
-  int64_t bytes = live_.memory_bytes();
+  int64_t bytes = 0;
   for (const ColumnIndex& column : columns_) bytes += column.memory_bytes();
   return bytes;
 }
@@ -54,20 +33,21 @@ bool FilterIndex::IsIndexed(const FilterNode& node) const {
                      [this](const FilterNode& child) { return IsIndexed(child); });
 }
 
-RowSet FilterIndex::Find(const FilterNode& node, Truth wanted, Assumption assumption) const {
+RowSet FilterIndex::Find(const FilterNode& node, Truth wanted, Assumption assumption,
+                         const RowSet& live) const {
   if (node.kind == FilterNode::Kind::kNot) {
-    return Find(node.children.front(), Negate(wanted), assumption);
+    return Find(node.children.front(), Negate(wanted), assumption, live);
   }
   if (node.kind != FilterNode::Kind::kAnd && node.kind != FilterNode::Kind::kOr) {
     if (is_indexed_[node.column]) return columns_[node.column].Select(node, wanted);
-    return assumption == Assumption::kEverywhere ? RowSet(0, num_rows_) : RowSet();
+    return assumption == Assumption::kEverywhere ? live : RowSet();
   }
   // AND is true where all are, and false where one is; OR the other way round.
   const bool needs_all = (node.kind == FilterNode::Kind::kAnd) == (wanted == Truth::kTrue);
-  RowSet rows = Find(node.children.front(), wanted, assumption);
+  RowSet rows = Find(node.children.front(), wanted, assumption, live);
   for (size_t i = 1; i < node.children.size(); ++i) {
     if (needs_all && rows.is_empty()) break;
-    const RowSet more = Find(node.children[i], wanted, assumption);
+    const RowSet more = Find(node.children[i], wanted, assumption, live);
     if (needs_all) {
       rows.And(more);
     } else {
@@ -77,14 +57,14 @@ RowSet FilterIndex::Find(const FilterNode& node, Truth wanted, Assumption assump
   return rows;
 }
 
-FilterIndex::Selection FilterIndex::Select(const Filter& filter) const {
+FilterIndex::Selection FilterIndex::Select(const Filter& filter, const RowSet& live) const {
   Selection selection;
   const FilterNode& root = filter.root();
-  selection.passing = Find(root, Truth::kTrue, Assumption::kNowhere);
-  selection.passing.And(live_);
+  selection.passing = Find(root, Truth::kTrue, Assumption::kNowhere, live);
+  selection.passing.And(live);
   if (!IsIndexed(root)) {
-    selection.undecided = Find(root, Truth::kTrue, Assumption::kEverywhere);
-    selection.undecided.And(live_);
+    selection.undecided = Find(root, Truth::kTrue, Assumption::kEverywhere, live);
+    selection.undecided.And(live);
     selection.undecided.AndNot(selection.passing);
   }
   return selection;

@@ -231,18 +231,25 @@ Status ReadView::ForEachChunk(CollectionId collection, const VisitChunk& visit) 
                          [&](const Document& document) { return ForEachChunkOf(document, visit); });
 }
 
-Status ReadView::ForEachChunkOf(const Document& document, const VisitChunk& visit) const {
-  RowCursor row = state_->rocks->Scan(
-      Family::kChunks, ChunkKey(document.first_chunk),
-      ChunkKey(document.first_chunk + static_cast<uint64_t>(document.num_chunks)),
-      state_->snapshot);
-  int64_t num_chunks = 0;
-  for (; row.Valid(); row.Next(), ++num_chunks) {
+Status ReadView::ForEachChunkBetween(ChunkId first, ChunkId end, const VisitChunk& visit) const {
+  RowCursor row =
+      state_->rocks->Scan(Family::kChunks, ChunkKey(first), ChunkKey(end), state_->snapshot);
+  for (; row.Valid(); row.Next()) {
     INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, row.Body());
     INTARSIA_ASSIGN_OR_RETURN(const Chunk chunk, DecodeChunk(body));
     INTARSIA_RETURN_IF_ERROR(visit(chunk));
   }
-  INTARSIA_RETURN_IF_ERROR(row.status());
+  return row.status();
+}
+
+Status ReadView::ForEachChunkOf(const Document& document, const VisitChunk& visit) const {
+  int64_t num_chunks = 0;
+  INTARSIA_RETURN_IF_ERROR(ForEachChunkBetween(
+      document.first_chunk, document.first_chunk + static_cast<uint64_t>(document.num_chunks),
+      [&](const Chunk& chunk) {
+        ++num_chunks;
+        return visit(chunk);
+      }));
   if (num_chunks == document.num_chunks) return Status::Ok();
   // Nothing is missing where `document` comes from an older view.
   if (const auto now = GetDocument(document.id);

@@ -77,6 +77,8 @@ class ReadView {
   Status ForEachDocument(CollectionId collection, const VisitDocument& visit) const;
   Status ForEachChunk(CollectionId collection, const VisitChunk& visit) const;
   Status ForEachChunkOf(const Document& document, const VisitChunk& visit) const;
+  // Those with ids in [first, end), of whatever collection, in one pass.
+  Status ForEachChunkBetween(ChunkId first, ChunkId end, const VisitChunk& visit) const;
   // Each chunk with its text, by ascending id of the chunk.
   using VisitIndexedChunk = std::function<Status(const IndexedChunk&)>;
   Status ForEachIndexedChunk(CollectionId collection, const VisitIndexedChunk& visit) const;

@@ -77,6 +77,8 @@ TEST_F(RowIndexTest, FollowsRandomChangesExactly) {
                                                "tags IS EMPTY OR lang IS NULL",
                                                "source LIKE 'n1%'",
                                                "chunk_no = 0",
+                                               "byte_start > 40 AND part < 3",
+                                               "heading IS NULL OR byte_end < 90",
                                                "part IN (1, 3) AND content LIKE '%a%'",
                                                "content CONTAINS 'harbour' OR part = 0",
                                                "char_start > 20",
