@@ -94,11 +94,13 @@ retrieval: setup test-models build ## compare searches by vectors, by words and 
 	  "want make retrieval RETRIEVAL_DATA=FOLDER, the Cranfield collection" >&2; exit 1; }
 	@python3 tools/retrieval_report.py --data $(RETRIEVAL_DATA)
 
-soak: setup build ## kill the store and statements two thousand times, and look for what was lost
+soak: setup build ## kill store and statements two thousand times; play an hour of caches
 	@build/cpu/bin/storage_soak_test --gtest_brief=1 --gtest_repeat=100 --gtest_shuffle \
 	  --gtest_random_seed=$(SOAK_SEED)
 	@build/cpu/bin/scenario_statement_soak_test --gtest_brief=1 --gtest_repeat=200 \
 	  --gtest_shuffle --gtest_random_seed=$(SOAK_SEED)
+	@build/cpu/bin/storage_kv_budget_test --gtest_brief=1 --gtest_also_run_disabled_tests \
+	  --gtest_filter='*SimulatedHour*'
 
 flips: setup build ## flip ten thousand bits of a database, and print what became of them
 	@build/cpu/bin/scenario_flip_test --gtest_brief=1 --gtest_also_run_disabled_tests \

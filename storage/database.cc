@@ -204,10 +204,7 @@ Status OpenKv(DatabaseCore* core) {
   options.is_read_only = core->is_read_only();
   options.bytes_max = core->options.kv_bytes_max;
   options.memory_bytes_max = core->options.kv_memory_bytes_max;
-  // A 128th, so that the copy that compaction makes of a segment is less than 1 % over the budget.
-  options.segment_bytes_max = std::max<int64_t>(
-      2 * kKvAlignment,
-      std::min(core->options.kv_segment_bytes_max, core->options.kv_bytes_max / 128));
+  options.segment_bytes_max = core->options.kv_segment_bytes_max;
   options.policy = core->options.kv_eviction;
   options.clock = core->options.clock;
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<KvCore> kv, KvCore::Open(options));

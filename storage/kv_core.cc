@@ -67,6 +67,7 @@ Result<std::unique_ptr<KvCore>> KvCore::Open(const KvCoreOptions& options) {
                                               .uuid = options.uuid,
                                               .segment_bytes_max = options.segment_bytes_max}));
   auto core = std::make_unique<KvCore>(options, std::move(segments));
+  core->segments_->SetSegmentBytesMax(core->SegmentBytesMax(options.bytes_max));
   INTARSIA_RETURN_IF_ERROR(core->Load());
   return core;
 }
@@ -263,6 +264,11 @@ void KvCore::RemoveEmptySegments() {
       Log(LogLevel::kWarning, status.ToString());
     }
   }
+}
+
+// A 128th, so that the copy that compaction makes of a segment is less than 1 % over the budget.
+int64_t KvCore::SegmentBytesMax(int64_t bytes_max) const {
+  return std::max(2 * kKvAlignment, std::min(options_.segment_bytes_max, bytes_max / 128));
 }
 
 int64_t KvCore::live_bytes() const {

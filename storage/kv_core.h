@@ -146,6 +146,8 @@ class KvCore {
   // Moves the entries of a segment elsewhere and removes it. Returns the bytes freed.
   Result<int64_t> CompactSegment(uint64_t number);
   Status MoveEntry(const KvEntry& entry, const RandomAccessFile& file);
+  // What a segment may take under a budget of `bytes_max`.
+  int64_t SegmentBytesMax(int64_t bytes_max) const;
   // Live bytes with the headers of their segments.
   int64_t live_bytes() const;
 

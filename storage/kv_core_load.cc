@@ -86,7 +86,7 @@ Status KvCore::Load() {
   if (options_.is_read_only) return Status::Ok();
   RemoveEmptySegments();
   const std::map<uint64_t, int64_t> files = segments_->FileBytes();
-  if (!files.empty() && files.rbegin()->second < options_.segment_bytes_max) {
+  if (!files.empty() && files.rbegin()->second < SegmentBytesMax(bytes_max_.load())) {
     // If the last segment is damaged or the disk is full, the next Put starts another one.
     segments_->Resume(files.rbegin()->first).IgnoreError();
   }

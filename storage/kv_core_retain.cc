@@ -175,6 +175,7 @@ Status KvCore::SetBudget(int64_t bytes_max) {
     return DoesNotFit("disk", retained + kKvAlignment, bytes_max, "UNPIN CACHE FOR some first");
   }
   bytes_max_.store(bytes_max);
+  segments_->SetSegmentBytesMax(SegmentBytesMax(bytes_max));
   return Status::Ok();
 }
 

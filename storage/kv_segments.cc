@@ -74,7 +74,7 @@ Result<KvSegments::Placed> KvSegments::Append(std::span<const std::string_view> 
     num_bytes += KvAligned(static_cast<int64_t>(layer.size()));
   }
   if (writer_ != nullptr && writer_->size() > kKvAlignment &&
-      writer_->size() + num_bytes > options_.segment_bytes_max) {
+      writer_->size() + num_bytes > segment_bytes_max_.load()) {
     CloseActive();
   }
   if (writer_ == nullptr) INTARSIA_RETURN_IF_ERROR(StartSegment());

@@ -10,6 +10,7 @@
 // Format: docs/formats/kv_segments.md
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -42,7 +43,11 @@ class KvSegments {
  public:
   // Finds the segments in the directory. Errors: kIo.
   static Result<std::unique_ptr<KvSegments>> Open(const KvSegmentsOptions& options);
-  explicit KvSegments(const KvSegmentsOptions& options) : options_(options) {}
+  explicit KvSegments(const KvSegmentsOptions& options)
+      : options_(options), segment_bytes_max_(options.segment_bytes_max) {}
+
+  // Of segments that are begun, or go on, from now on.
+  void SetSegmentBytesMax(int64_t bytes_max) { segment_bytes_max_.store(bytes_max); }
 
   struct Placed {
     uint64_t segment = 0;
@@ -87,6 +92,7 @@ class KvSegments {
   void Abandon();
 
   const KvSegmentsOptions options_;
+  std::atomic<int64_t> segment_bytes_max_;
   std::unique_ptr<AppendFile> writer_;  // Of the active segment; used by one thread at a time.
 
   mutable std::mutex mutex_;
