@@ -130,7 +130,8 @@ std::vector<const Topic*> FindTopics(std::string_view name) {
 
 std::string DescribeTopic(const Topic& topic, int64_t columns_max) {
   WordWrap wrap(columns_max);
-  std::string text = wrap.Push(topic.help) + wrap.Finish() + "\n\n";
+  // The newline ends the last word, which would be held back otherwise.
+  std::string text = wrap.Push(std::string(topic.help) + "\n\n");
   text += std::string(topic.syntax) + "\n";
   if (topic.options) {
     FormatOptions options;

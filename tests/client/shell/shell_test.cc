@@ -189,6 +189,8 @@ TEST_F(ShellTest, HelpIsWholeOnANarrowTerminal) {
   Shell shell(&runner_, &out_, &err_, std::move(options));
   EXPECT_EQ(shell.RunScript(".help\n.help answer"), ScriptOutcome::kOk);
   EXPECT_EQ(out_.str().find("…"), std::string::npos);
+  EXPECT_NE(out_.str().find("Answers a question from a collection, with citations.\n\nANSWER"),
+            std::string::npos);
 }
 
 TEST_F(ShellTest, ReadRunsAFileAndOutputWritesOne) {
