@@ -13,6 +13,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -185,37 +186,47 @@ struct Bench {
     }
   }
 
-  // The last warm-up step records the graph; each sample is the mean of `decode_steps` steps.
   void RunDecodes(model::CudaForward* forward) const {
     std::printf("\n%-8s %10s %6s %9s %9s %9s\n", "decode", "ms", "CV", "tokens/s", "GB/s",
                 "of floor");
+    for (const int64_t batch : arguments.batches) {
+      RunDecode(forward, batch, std::to_string(batch), {});
+      // As in an answer, whose citations are made of what the last third of the layers attend to.
+      if (batch == 1) RunDecode(forward, batch, "1 cited", 2 * (model.config().num_layers / 3));
+    }
+  }
+
+  // The last warm-up step records the graph; each sample is the mean of `decode_steps` steps.
+  void RunDecode(model::CudaForward* forward, int64_t batch, const std::string& name,
+                 std::optional<int32_t> first_observed_layer) const {
     const int64_t context = arguments.decode_context;
     const int64_t capacity =
         context + (kNumWarmUps + arguments.repetitions) * arguments.decode_steps;
-    for (const int64_t batch : arguments.batches) {
-      std::vector<std::unique_ptr<model::DeviceKv>> kvs;
-      std::vector<model::CudaDecodeRow> rows;
-      for (int64_t i = 0; i < batch; ++i) {
-        kvs.push_back(Require(pool.Allocate(capacity, stream)));
-        Prefill(forward, model.config(), context, *kvs.back());
-        rows.push_back({.kv = kvs.back().get(),
-                        .token = static_cast<int32_t>(i),
-                        .position = static_cast<int32_t>(context)});
-      }
-      const auto decoder = Require(model::CudaDecoder::Create(
-          model, pool, {.batch_max = static_cast<int32_t>(batch), .num_tokens_max = capacity},
-          stream));
-      Require(decoder->Begin(rows));
-      std::vector<double> samples = timer->Measure(arguments.repetitions, [&] {
-        for (int64_t step = 0; step < arguments.decode_steps; ++step) Require(decoder->Step());
-      });
-      for (double& sample : samples) sample /= static_cast<double>(arguments.decode_steps);
-      const double median = MedianOf(samples);
-      const double bytes = DecodeBytes(model, arguments.model, batch, (context + capacity) / 2);
-      std::printf("%-8lld %10.3f %5.1f%% %9.0f %9.0f %8.1f%%\n", static_cast<long long>(batch),
-                  median, 100.0 * VariationOf(samples), static_cast<double>(batch) * 1e3 / median,
-                  bytes / median * 1e-6, 100.0 * bytes / ceilings.bytes / (median * 1e-3));
+    std::vector<std::unique_ptr<model::DeviceKv>> kvs;
+    std::vector<model::CudaDecodeRow> rows;
+    for (int64_t i = 0; i < batch; ++i) {
+      kvs.push_back(Require(pool.Allocate(capacity, stream)));
+      Prefill(forward, model.config(), context, *kvs.back());
+      rows.push_back({.kv = kvs.back().get(),
+                      .token = static_cast<int32_t>(i),
+                      .position = static_cast<int32_t>(context)});
     }
+    const auto decoder =
+        Require(model::CudaDecoder::Create(model, pool,
+                                           {.batch_max = static_cast<int32_t>(batch),
+                                            .num_tokens_max = capacity,
+                                            .first_observed_layer = first_observed_layer},
+                                           stream));
+    Require(decoder->Begin(rows));
+    std::vector<double> samples = timer->Measure(arguments.repetitions, [&] {
+      for (int64_t step = 0; step < arguments.decode_steps; ++step) Require(decoder->Step());
+    });
+    for (double& sample : samples) sample /= static_cast<double>(arguments.decode_steps);
+    const double median = MedianOf(samples);
+    const double bytes = DecodeBytes(model, arguments.model, batch, (context + capacity) / 2);
+    std::printf("%-8s %10.3f %5.1f%% %9.0f %9.0f %8.1f%%\n", name.c_str(), median,
+                100.0 * VariationOf(samples), static_cast<double>(batch) * 1e3 / median,
+                bytes / median * 1e-6, 100.0 * bytes / ceilings.bytes / (median * 1e-3));
   }
 };
 

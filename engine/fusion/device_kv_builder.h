@@ -33,17 +33,18 @@ class DeviceKvBuilder {
   DeviceKvBuilder(const DeviceKvBuilder&) = delete;
   DeviceKvBuilder& operator=(const DeviceKvBuilder&) = delete;
 
-  // The caches of the runs, in their order. All are computed in one pass: the caller sees to it
-  // that they are not too many. Errors: kInvalidArgument for no tokens, a token outside the
-  // vocabulary or too many of them; kUnsupported if the numbers cannot be quantised;
-  // kResourceExhausted if pages or memory do not suffice; kCancelled; kInternal if the device
-  // fails.
+  // The caches of the runs, in their order. They are computed in one pass, or in several where
+  // pages or memory do not suffice for all at once.
+  // Errors: kInvalidArgument for no tokens, a token outside the vocabulary or too many of them;
+  // kUnsupported if the numbers cannot be quantised; kResourceExhausted if pages or memory do not
+  // suffice for a run; kCancelled; kInternal if the device fails.
   Result<std::vector<std::unique_ptr<MemoryKv>>> Build(const KvRuns& runs);
 
  private:
   struct State;
   class Pass;
   explicit DeviceKvBuilder(std::unique_ptr<State> state);
+  Result<std::vector<std::unique_ptr<MemoryKv>>> BuildTogether(const KvRuns& runs);
   const std::unique_ptr<State> state_;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -228,7 +229,6 @@ Status DeviceKvBuilder::Pass::Encode(int32_t layer) {
 }
 
 Result<std::vector<std::unique_ptr<MemoryKv>>> DeviceKvBuilder::Pass::Run() {
-  if (runs_.runs.empty()) return std::vector<std::unique_ptr<MemoryKv>>();
   INTARSIA_RETURN_IF_ERROR(CountRows());
   INTARSIA_RETURN_IF_ERROR(state_.Reserve(num_rows_));
   INTARSIA_ASSIGN_OR_RETURN(kv_,
@@ -274,8 +274,27 @@ Result<std::unique_ptr<DeviceKvBuilder>> DeviceKvBuilder::Create(
 }
 
 Result<std::vector<std::unique_ptr<MemoryKv>>> DeviceKvBuilder::Build(const KvRuns& runs) {
+  INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state_->transformer.device()));
+  std::vector<std::unique_ptr<MemoryKv>> caches;
+  size_t num_together = runs.runs.size();
+  while (caches.size() < runs.runs.size()) {
+    num_together = std::min(num_together, runs.runs.size() - caches.size());
+    const auto begin = runs.runs.begin() + std::ssize(caches);
+    KvRuns part = runs;
+    part.runs.assign(begin, begin + static_cast<std::ptrdiff_t>(num_together));
+    Result<std::vector<std::unique_ptr<MemoryKv>>> built = BuildTogether(part);
+    if (built.status().code() == StatusCode::kResourceExhausted && num_together > 1) {
+      num_together /= 2;
+      continue;
+    }
+    INTARSIA_RETURN_IF_ERROR(built.status());
+    std::ranges::move(*built, std::back_inserter(caches));
+  }
+  return caches;
+}
+
+Result<std::vector<std::unique_ptr<MemoryKv>>> DeviceKvBuilder::BuildTogether(const KvRuns& runs) {
   State& state = *state_;
-  INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(state.transformer.device()));
   state.arena.Reset();
   Pass pass(&state, runs);
   Result<std::vector<std::unique_ptr<MemoryKv>>> built = pass.Run();

@@ -148,6 +148,13 @@ TEST_F(DeviceKvBuilderCudaLlamaTest, WhatCannotBeBuiltIsAnErrorAndLeavesTheRestU
         scene.device.kv_pool->num_free_pages() * kernels::kPageTokens, scene.device.stream.get()));
     EXPECT_EQ(code({run}), StatusCode::kResourceExhausted);
   }
+  {
+    // There are pages for two at once.
+    const auto pages = Take(scene.device.kv_pool->Allocate(
+        (scene.device.kv_pool->num_free_pages() - 2) * kernels::kPageTokens,
+        scene.device.stream.get()));
+    EXPECT_EQ(code({run, run, run, run, run}), StatusCode::kOk);
+  }
   const int64_t num_free_pages = scene.device.kv_pool->num_free_pages();
   EXPECT_EQ(code({run, run}), StatusCode::kOk);
   EXPECT_EQ(scene.device.kv_pool->num_free_pages(), num_free_pages);
