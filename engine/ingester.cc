@@ -41,6 +41,13 @@ std::string HintFor(const std::string& format, const std::string& path) {
   return path;
 }
 
+bool IsLarger(FileSystem* file_system, const std::string& path, int64_t num_bytes) {
+  const auto file = file_system->OpenForReading(path);
+  if (!file.ok()) return false;
+  const Result<int64_t> size = (*file)->Size();
+  return size.ok() && *size > num_bytes;
+}
+
 std::vector<std::string> SplitHeadings(const std::string& path) {
   std::vector<std::string> headings;
   for (size_t begin = 0; begin < path.size();) {
@@ -187,9 +194,12 @@ Status Ingester::AddFile(const std::string& path, const IngestOptions& options, 
                          IngestReport* report) const {
   const auto bytes = file_system_->ReadAll(path, options.file_bytes_max);
   if (!bytes.ok()) {
-    report->errors.push_back(
-        {.source = path, .stage = "read", .reason = std::string(bytes.status().message())});
-    return bytes.status();
+    std::string reason(bytes.status().message());
+    if (IsLarger(file_system_, path, options.file_bytes_max)) {
+      reason += "; the option file_bytes_max sets another limit";
+    }
+    report->errors.push_back({.source = path, .stage = "read", .reason = reason});
+    return Status(bytes.status().code(), std::move(reason));
   }
   report->num_bytes += std::ssize(*bytes);
   query::ExtractOptions extract_options;

@@ -392,6 +392,7 @@ Failure Shell::SetMaxRows(const DotCommand& command) {
 }
 
 Failure Shell::SetOutput(const DotCommand& command) {
+  has_open_end_ = false;
   if (command.arguments.empty()) {
     output_.reset();
     return {};

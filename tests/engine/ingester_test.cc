@@ -98,6 +98,7 @@ TEST_F(IngesterTest, TheFileLimitHoldsForTheExtractedTextToo) {
   ASSERT_TRUE(Add(paths).ok());
   ASSERT_EQ(report_.errors.size(), 1u);
   EXPECT_NE(report_.errors[0].reason.find("larger than the limit"), std::string::npos);
+  EXPECT_TRUE(report_.errors[0].reason.ends_with("the option file_bytes_max sets another limit"));
   options_.file_bytes_max = 2'000;
   ASSERT_TRUE(Add(paths).ok());
   EXPECT_EQ(report_.num_added, 1);
