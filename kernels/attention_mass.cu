@@ -12,23 +12,17 @@
 #include "base/status.h"
 #include "kernels/attention_cuda_plan.h"
 #include "kernels/attention_fragments.cuh"
+#include "kernels/attention_mass_launch.h"
 #include "kernels/attention_rows_cuda.h"
 #include "kernels/attention_scores.cuh"
 #include "kernels/attention_work.h"
+#include "kernels/device_shape.h"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
 
 namespace intarsia::kernels {
 namespace {
-
-struct MassArguments {
-  AttentionArguments rows;
-  const float* weights = nullptr;  // [num_rows]
-  const float* lse = nullptr;      // [num_rows, num_heads]
-  float* partial = nullptr;        // [num_kv_heads, num_keys]
-  float* mass = nullptr;           // [num_keys]
-  int32_t num_keys = 0;            // 1 + the largest position
-};
 
 template <int kHeadDim_, bool kHasSoftcap_>
 struct MassTraits {
@@ -95,6 +89,8 @@ __device__ __forceinline__ void AddQueries(const MassArguments& args, const Atte
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     AttentionMassKernel(const __grid_constant__ MassArguments args) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int num_kv_heads = args.rows.layer.num_kv_heads;
@@ -145,6 +141,8 @@ constexpr int kAddThreads = 256;
 // Adds the kv heads up. Grid: ceil(num_keys / kAddThreads).
 __global__ void __launch_bounds__(kAddThreads)
     AttentionMassAddKernel(const __grid_constant__ MassArguments args) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const int64_t key = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
   if (key >= args.num_keys) return;
   float sum = 0.0f;
@@ -164,15 +162,34 @@ Status LaunchMass(const MassArguments& args, Stream stream) {
         StatusCode::kUnsupported,
         "attention_mass: too many keys for one grid: num_keys=" + std::to_string(args.num_keys));
   }
-  INTARSIA_RETURN_IF_ERROR(LaunchKernel("attention_mass", AttentionMassKernel<Traits>,
-                                        {.num_blocks = static_cast<unsigned>(num_blocks),
-                                         .num_threads = Traits::kThreads,
-                                         .shared_bytes = Traits::kSharedBytes,
-                                         .stream = stream},
-                                        args));
-  const int64_t num_add_blocks = (int64_t{args.num_keys} + kAddThreads - 1) / kAddThreads;
-  return LaunchKernel("attention_mass add", AttentionMassAddKernel,
-                      {.num_blocks = static_cast<unsigned>(num_add_blocks),
+  return LaunchBehind("attention_mass", AttentionMassKernel<Traits>,
+                      {.num_blocks = static_cast<unsigned>(num_blocks),
+                       .num_threads = Traits::kThreads,
+                       .shared_bytes = Traits::kSharedBytes,
+                       .stream = stream},
+                      args);
+}
+
+Status LaunchMassOfHead(const MassArguments& args, Stream stream) {
+  const bool has_softcap = args.rows.cap_log2 > 0.0f;
+  switch (args.rows.layer.head_dim) {
+    case 64:
+      return has_softcap ? LaunchMass<64, true>(args, stream) : LaunchMass<64, false>(args, stream);
+    case 128:
+      return has_softcap ? LaunchMass<128, true>(args, stream)
+                         : LaunchMass<128, false>(args, stream);
+    case 256:
+      return has_softcap ? LaunchMass<256, true>(args, stream)
+                         : LaunchMass<256, false>(args, stream);
+    default:
+      return Status(StatusCode::kUnsupported, "attention_mass: head_dim not compiled in");
+  }
+}
+
+Status LaunchAdd(const MassArguments& args, Stream stream) {
+  const int64_t num_blocks = (int64_t{args.num_keys} + kAddThreads - 1) / kAddThreads;
+  return LaunchBehind("attention_mass add", AttentionMassAddKernel,
+                      {.num_blocks = static_cast<unsigned>(num_blocks),
                        .num_threads = kAddThreads,
                        .stream = stream},
                       args);
@@ -232,22 +249,15 @@ Status AttentionMassCuda(const AttentionMassCudaParams& params, Stream stream) {
     INTARSIA_RETURN_IF_ERROR(AttentionRowsCuda(attention, stream));
     args.lse = attention.lse;
   }
-  args.rows = MakeAttentionArguments(
-      params.rows, DescribeAttention(params.rows, /*capability=*/0, /*num_multiprocessors=*/0),
-      {.tiles_per_sequence = 1, .num_splits = 1});
-  const bool has_softcap = params.rows.logit_softcap > 0.0f;
-  switch (params.rows.layer.head_dim) {
-    case 64:
-      return has_softcap ? LaunchMass<64, true>(args, stream) : LaunchMass<64, false>(args, stream);
-    case 128:
-      return has_softcap ? LaunchMass<128, true>(args, stream)
-                         : LaunchMass<128, false>(args, stream);
-    case 256:
-      return has_softcap ? LaunchMass<256, true>(args, stream)
-                         : LaunchMass<256, false>(args, stream);
-    default:
-      return Status(StatusCode::kUnsupported, "attention_mass: head_dim not compiled in");
-  }
+  INTARSIA_ASSIGN_OR_RETURN(const DeviceShape device, CurrentDeviceShape("attention_mass device"));
+  const AttentionProblem problem =
+      DescribeAttention(params.rows, device.capability, device.num_multiprocessors);
+  args.rows =
+      MakeAttentionArguments(params.rows, problem, {.tiles_per_sequence = 1, .num_splits = 1});
+  const bool is_hopper = ChooseAttentionConfig(problem).kernel == AttentionKernel::kHopper;
+  INTARSIA_RETURN_IF_ERROR(is_hopper ? LaunchAttentionMassSm90(args, stream)
+                                     : LaunchMassOfHead(args, stream));
+  return LaunchAdd(args, stream);
 }
 
 }  // namespace intarsia::kernels

@@ -70,12 +70,14 @@ class MassOnDevice {
 
   const AttentionMassCudaParams& params() const { return params_; }
   std::vector<float> Mass() const { return mass_.CopyToHost(); }
+  // Makes an element of the queries NaN.
+  void SpoilQuery(size_t element) { rows_.WriteQuery(element, AttentionRowsPages::kNanBits); }
   bool GuardsAreIntact() const {
     return mass_.GuardsAreIntact() && workspace_->GuardsAreIntact() && rows_.GuardsAreIntact();
   }
 
  private:
-  const AttentionRowsDeviceData rows_;
+  AttentionRowsDeviceData rows_;
   const DeviceArray<float> weights_;
   const DeviceArray<float> mass_;
   std::unique_ptr<DeviceArray<uint8_t>> workspace_;
@@ -107,6 +109,8 @@ std::vector<AttentionRowsCase> Cases() {
     add("odd_group", 9, 3, head_dim, PositionRange(120, 129));
     add("scattered", 14, 2, head_dim, ScatteredPositions(40, 500));
     add("prompt", 4, 1, head_dim, PositionRange(0, 130));
+    add("chunks_beyond_keys", 3, 1, head_dim, ScatteredPositions(200, 300));
+    add("one_above_a_chunk", 13, 1, head_dim, PositionRange(252, 257));
     cases.push_back({.name = "window_and_softcap_" + std::to_string(head_dim),
                      .num_heads = 4,
                      .num_kv_heads = 2,
@@ -142,6 +146,21 @@ std::string NameOf(const ::testing::TestParamInfo<AttentionRowsCase>& problem) {
 INSTANTIATE_TEST_SUITE_P(Cases, AttentionMassCudaTest, ::testing::ValuesIn(Cases()), NameOf);
 
 using AttentionMassCudaContractTest = DeviceTest;
+
+TEST_F(AttentionMassCudaContractTest, ANanQueryWithoutWeightAddsNothing) {
+  for (const int64_t num_rows : {3, 100}) {
+    const AttentionRowsCase problem{.name = "nan",
+                                    .num_heads = 4,
+                                    .num_kv_heads = 2,
+                                    .head_dim = 128,
+                                    .positions = ScatteredPositions(num_rows, 500)};
+    const std::vector<float> expected = MassOf(problem, LogSumExps::kComputedFirst);
+    MassOnDevice mass(problem, LogSumExps::kComputedFirst);
+    mass.SpoilQuery((2 * 4 + 1) * 128 + 5);  // The third row has no weight.
+    ASSERT_TRUE(AttentionMassCuda(mass.params(), /*stream=*/nullptr).ok());
+    EXPECT_EQ(mass.Mass(), expected);
+  }
+}
 
 TEST_F(AttentionMassCudaContractTest, BadParamsAreRefused) {
   const MassOnDevice mass({.name = "bad", .num_heads = 2, .positions = {3, 700}},

@@ -21,6 +21,7 @@ Status LaunchBehind(const char*, void (*kernel)(Arguments), const LaunchShape& l
   const emulation::BlockShape shape{
       .num_blocks = static_cast<int32_t>(launch.num_blocks * launch.num_blocks_y),
       .num_threads = launch.num_threads,
+      .shared_bytes = launch.shared_bytes,
       .width = static_cast<int32_t>(launch.num_blocks)};
   for (int32_t i = 0; i < shape.num_blocks; ++i) {
     emulation::EmulatedBlock block(shape, i);
