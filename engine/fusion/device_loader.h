@@ -71,9 +71,14 @@ class DeviceLoader {
   DeviceLoader(const DeviceLoader&) = delete;
   DeviceLoader& operator=(const DeviceLoader&) = delete;
 
-  // What is enqueued on the computing stream from here on starts when `layer` is there. Waits until
-  // its copies are enqueued. Errors: what a KvSource returned; failed_segment() then says which.
+  // What is enqueued on the computing stream from here on starts when `layer` is there, and placed
+  // if MarkPlaced said so. Waits until its copies are enqueued. Errors: what a KvSource returned;
+  // failed_segment() then says which.
   Status HoldBack(int32_t layer);
+  // The same for another stream, on which the layer is placed ahead of the computation, with copies
+  // alone; and that it is placed there when that stream comes here.
+  Status HoldBackPlacing(int32_t layer, kernels::Stream placing);
+  Status MarkPlaced(int32_t layer, kernels::Stream placing);
 
   // The index of the segment whose cache could not be read, after HoldBack returned an error.
   std::optional<size_t> failed_segment() const;
@@ -100,9 +105,11 @@ class DeviceLoader {
  private:
   struct Marks {
     kernels::DeviceEvent copied;       // on the copying stream, behind the layer
+    kernels::DeviceEvent placed;       // on a stream of its own
     kernels::DeviceEvent before_wait;  // on the computing stream
     kernels::DeviceEvent behind_wait;
     bool is_waited = false;
+    bool is_placed = false;
   };
 
   DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size, const Streams& streams,
@@ -111,6 +118,7 @@ class DeviceLoader {
   void Enqueue();
   Status EnqueueLayer(int32_t layer);
   Status EnqueueSegment(int32_t layer, size_t segment);
+  Status WaitUntilEnqueued(int32_t layer);
   // Where a layer of a copied segment goes: where its source wants it, or into memory_.
   uint8_t* TargetOf(int32_t layer, size_t segment) const;
 

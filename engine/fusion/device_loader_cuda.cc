@@ -116,11 +116,14 @@ Status DeviceLoader::Allocate() {
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
     INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent copied,
                               kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent placed,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
     INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent before,
                               kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
     INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent behind,
                               kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
     marks_.push_back({.copied = std::move(copied),
+                      .placed = std::move(placed),
                       .before_wait = std::move(before),
                       .behind_wait = std::move(behind)});
   }
@@ -197,17 +200,31 @@ void DeviceLoader::Enqueue() {
   changed_.notify_all();
 }
 
+Status DeviceLoader::WaitUntilEnqueued(int32_t layer) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return num_enqueued_ > layer || !error_.ok(); });
+  return num_enqueued_ > layer ? Status::Ok() : error_;
+}
+
+Status DeviceLoader::HoldBackPlacing(int32_t layer, kernels::Stream placing) {
+  INTARSIA_RETURN_IF_ERROR(WaitUntilEnqueued(layer));
+  return marks_[static_cast<size_t>(layer)].copied.HoldBack(placing);
+}
+
+Status DeviceLoader::MarkPlaced(int32_t layer, kernels::Stream placing) {
+  Marks& marks = marks_[static_cast<size_t>(layer)];
+  marks.is_placed = true;
+  return marks.placed.Record(placing);
+}
+
 Status DeviceLoader::HoldBack(int32_t layer) {
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return num_enqueued_ > layer || !error_.ok(); });
-    if (num_enqueued_ <= layer) return error_;
-  }
+  INTARSIA_RETURN_IF_ERROR(WaitUntilEnqueued(layer));
   Marks& marks = marks_[static_cast<size_t>(layer)];
   if (marks.is_waited) return Status::Ok();
   marks.is_waited = true;
   INTARSIA_RETURN_IF_ERROR(marks.before_wait.Record(streams_.compute));
-  INTARSIA_RETURN_IF_ERROR(marks.copied.HoldBack(streams_.compute));
+  INTARSIA_RETURN_IF_ERROR(
+      (marks.is_placed ? marks.placed : marks.copied).HoldBack(streams_.compute));
   return marks.behind_wait.Record(streams_.compute);
 }
 

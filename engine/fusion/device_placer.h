@@ -56,6 +56,10 @@ class DevicePlacer {
   Status Place(int32_t layer, Scope scope, const kernels::RopeDigits& rope,
                const model::CudaRows* rows);
 
+  // The same of all cached tokens as they are, on another stream than the rest. REQUIRES: that
+  // stream is held back until BeginPass is done, and the layer is there.
+  Status PlaceAhead(int32_t layer, const kernels::RopeDigits& rope, kernels::Stream stream);
+
   bool is_shifting() const { return num_chunks_ > 0; }
 
  private:
@@ -74,6 +78,9 @@ class DevicePlacer {
                const kernels::PropagationLayout& layout);
   Status Solve(const kernels::PropagationLayout& layout, PropagationMode mode);
   Status Measure(int32_t layer, const model::CudaRows& rows);
+  kernels::PlaceKvParams ParamsOf(int32_t layer, const kernels::RopeDigits& rope) const;
+  Status PlaceRuns(std::span<const TileRun> runs, kernels::PlaceKvParams params,
+                   kernels::Stream stream) const;
 
   const Prompt& prompt_;
   const DeviceLoader& loader_;

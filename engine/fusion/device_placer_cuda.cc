@@ -187,29 +187,43 @@ Status DevicePlacer::Measure(int32_t layer, const model::CudaRows& rows) {
                                    target_.stream);
 }
 
+kernels::PlaceKvParams DevicePlacer::ParamsOf(int32_t layer,
+                                              const kernels::RopeDigits& rope) const {
+  return {.layer = target_.kv->layer(layer),
+          .segments = tables_.At<kernels::PlacedSegment>(segments_at_),
+          .payloads = loader_.payloads(layer),
+          .is_row = tables_.At<uint8_t>(is_row_at_),
+          .rope = rope,
+          .num_segments = static_cast<int32_t>(segments_.size())};
+}
+
+Status DevicePlacer::PlaceRuns(std::span<const TileRun> runs, kernels::PlaceKvParams params,
+                               kernels::Stream stream) const {
+  for (const TileRun& run : runs) {
+    params.type = run.type;
+    params.tiles = tables_.At<kernels::PlaceTile>(run.tiles);
+    params.num_tiles = run.num_tiles;
+    INTARSIA_RETURN_IF_ERROR(kernels::PlaceKvCuda(params, stream));
+  }
+  return Status::Ok();
+}
+
 Status DevicePlacer::Place(int32_t layer, Scope scope, const kernels::RopeDigits& rope,
                            const model::CudaRows* rows) {
-  const bool is_shifting = rows != nullptr && num_chunks_ > 0;
-  if (is_shifting) INTARSIA_RETURN_IF_ERROR(Measure(layer, *rows));
-  kernels::PlaceKvParams params = {.layer = target_.kv->layer(layer),
-                                   .segments = tables_.At<kernels::PlacedSegment>(segments_at_),
-                                   .payloads = loader_.payloads(layer),
-                                   .is_row = tables_.At<uint8_t>(is_row_at_),
-                                   .rope = rope,
-                                   .num_segments = static_cast<int32_t>(segments_.size())};
-  if (is_shifting) {
+  kernels::PlaceKvParams params = ParamsOf(layer, rope);
+  if (rows != nullptr && num_chunks_ > 0) {
+    INTARSIA_RETURN_IF_ERROR(Measure(layer, *rows));
     params.key_weights = weights_[0].as<uint16_t>();
     params.value_weights = weights_[1].as<uint16_t>();
     params.key_deltas = deltas_[0].as<uint16_t>();
     params.value_deltas = deltas_[1].as<uint16_t>();
   }
-  for (const TileRun& run : scope == Scope::kAll ? all_tiles_ : shifted_tiles_) {
-    params.type = run.type;
-    params.tiles = tables_.At<kernels::PlaceTile>(run.tiles);
-    params.num_tiles = run.num_tiles;
-    INTARSIA_RETURN_IF_ERROR(kernels::PlaceKvCuda(params, target_.stream));
-  }
-  return Status::Ok();
+  return PlaceRuns(scope == Scope::kAll ? all_tiles_ : shifted_tiles_, params, target_.stream);
+}
+
+Status DevicePlacer::PlaceAhead(int32_t layer, const kernels::RopeDigits& rope,
+                                kernels::Stream stream) {
+  return PlaceRuns(all_tiles_, ParamsOf(layer, rope), stream);
 }
 
 }  // namespace intarsia::engine

@@ -77,12 +77,14 @@ class DeviceSpan {
 struct DeviceFusion::State {
   State(const model::CudaTransformer& used_transformer, model::DeviceKvPool* used_pages,
         ThreadPool* used_threads, const DeviceFusionOptions& options,
-        kernels::DeviceStream compute_stream, kernels::DeviceStream copy_stream)
+        kernels::DeviceStream compute_stream, kernels::DeviceStream copy_stream,
+        kernels::DeviceStream placing_stream)
       : transformer(used_transformer),
         pages(used_pages),
         threads(used_threads),
         compute(std::move(compute_stream)),
         copy(std::move(copy_stream)),
+        placing(std::move(placing_stream)),
         staging(options.staging_bytes) {}
 
   // A forward pass with room for `num_rows` rows.
@@ -107,6 +109,7 @@ struct DeviceFusion::State {
   // The streams come first: memory is given back on them.
   kernels::DeviceStream compute;
   kernels::DeviceStream copy;
+  kernels::DeviceStream placing;  // of layers ahead of their computation
   PinnedStaging staging;
   PinnedArena arena;  // of the attempt at hand
   DeviceRope rope;
@@ -126,6 +129,12 @@ class DeviceFusion::Attempt {
         request_(request),
         selector_(selector),
         plan_(MakeFusionPlan(prompt, request.fusion, selector)) {}
+  ~Attempt() {
+    // What is given back on the computing stream must not be written by the other one any more.
+    if (placed_ahead_.has_value()) placed_ahead_->HoldBack(stream()).IgnoreError();
+  }
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
 
   Status Run(DeviceFusedContext* context);
 
@@ -142,6 +151,9 @@ class DeviceFusion::Attempt {
   Status RunLayers(int32_t num_layers, bool is_asking);
   // Everything up to a layer's attention.
   Status PrepareLayer(int32_t layer);
+  // Places the cached tokens of a layer, which no row shifts, beside the computation of the layers
+  // before it.
+  Status PlaceAhead(int32_t layer);
   Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows);
   // Says which tokens the pass computes from here on, and whose shift is passed on.
   Status BeginPlacing(std::span<const int32_t> positions, std::span<const int32_t> rows);
@@ -171,9 +183,11 @@ class DeviceFusion::Attempt {
   std::unique_ptr<DeviceLoader> loader_;
   std::unique_ptr<DevicePlacer> placer_;
   model::CudaForward* forward_ = nullptr;
-  int32_t num_placed_layers_ = 0;  // whose caches lie in the pages
-  int32_t num_passed_layers_ = 0;  // that the pass at hand has been through
-  std::vector<int32_t> probes_;    // that the question's pass computes
+  int32_t num_placed_layers_ = 0;                     // whose caches lie in the pages
+  int32_t num_layers_ahead_ = 0;                      // of which the other stream takes care
+  std::optional<kernels::DeviceEvent> placed_ahead_;  // the last of them
+  int32_t num_passed_layers_ = 0;                     // that the pass at hand has been through
+  std::vector<int32_t> probes_;                       // that the question's pass computes
   std::vector<int32_t> rows_;
 
   kernels::DeviceBuffer scores_;  // [num_tokens]
@@ -209,7 +223,8 @@ Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
   if (!is_placed) INTARSIA_RETURN_IF_ERROR(loader_->HoldBack(layer));
   // Layer 0 sees no context, so nothing shifts there.
   const bool is_shifting = placer_->is_shifting() && layer > 0;
-  if (!is_placed || is_shifting) {
+  const bool is_ahead = layer < num_layers_ahead_;
+  if ((!is_placed && !is_ahead) || is_shifting) {
     const auto scope = is_placed ? DevicePlacer::Scope::kShifted : DevicePlacer::Scope::kAll;
     const model::CudaRows rows = forward_->rows();
     INTARSIA_RETURN_IF_ERROR(
@@ -218,7 +233,25 @@ Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
   return forward_->PlaceKv(layer);
 }
 
+Status DeviceFusion::Attempt::PlaceAhead(int32_t layer) {
+  const kernels::Stream placing = state_.placing.get();
+  if (!placed_ahead_.has_value()) {
+    INTARSIA_ASSIGN_OR_RETURN(placed_ahead_,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
+    // Pages and tables are there where the computing stream is now.
+    INTARSIA_RETURN_IF_ERROR(placed_ahead_->Record(stream()));
+    INTARSIA_RETURN_IF_ERROR(placed_ahead_->HoldBack(placing));
+  }
+  INTARSIA_RETURN_IF_ERROR(loader_->HoldBackPlacing(layer, placing));
+  INTARSIA_RETURN_IF_ERROR(placer_->PlaceAhead(layer, state_.rope_of(layer), placing));
+  INTARSIA_RETURN_IF_ERROR(loader_->MarkPlaced(layer, placing));
+  num_layers_ahead_ = layer + 1;
+  return placed_ahead_->Record(placing);
+}
+
 Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
+  const bool is_placing_ahead = is_asking && !placer_->is_shifting();
+  if (is_placing_ahead) INTARSIA_RETURN_IF_ERROR(PlaceAhead(0));
   for (int32_t layer = num_passed_layers_; layer < num_layers; ++layer) {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
@@ -231,6 +264,10 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
     INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer, lse));
     if (is_scored) INTARSIA_RETURN_IF_ERROR(Score(layer, lse));
     INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
+    // Behind the layer at hand, because this waits for reads from a file.
+    if (is_placing_ahead && layer + 1 < num_layers) {
+      INTARSIA_RETURN_IF_ERROR(PlaceAhead(layer + 1));
+    }
   }
   num_placed_layers_ = std::max(num_placed_layers_, num_layers);
   return Status::Ok();
@@ -478,8 +515,10 @@ Result<std::unique_ptr<DeviceFusion>> DeviceFusion::Create(
                             kernels::DeviceStream::Create(kernels::StreamPriority::kHigh));
   INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream copy,
                             kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
+  INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream placing,
+                            kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
   auto state = std::make_unique<State>(transformer, pages, threads, options, std::move(compute),
-                                       std::move(copy));
+                                       std::move(copy), std::move(placing));
   const model::ModelConfig& config = transformer.config();
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
     DeviceRope& rope = config.has_window(layer) ? state->rope_windowed : state->rope;
