@@ -9,7 +9,6 @@
 #include "kernels/attention_rows_launch.h"
 #include "kernels/attention_scores.cuh"
 #include "kernels/grid_dependency.cuh"
-#include "kernels/kernel_launch.cuh"
 #include "kernels/tensor_core.cuh"
 
 namespace intarsia::kernels {
@@ -30,6 +29,7 @@ template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads)
     AttentionRowsMergeKernel(const __grid_constant__ AttentionArguments args) {
   LetLaterKernelsStart();  // They may fetch the weights of the product that follows.
+  WaitForEarlierKernels();
   const int64_t num_queries = int64_t{args.num_rows} * args.num_heads;
   const int64_t query = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
@@ -83,7 +83,7 @@ Status LaunchMerge(const AttentionArguments& args, Stream stream) {
   const auto num_blocks =
       static_cast<unsigned>(args.num_rows) * static_cast<unsigned>(args.num_heads);
   const int num_bytes = (args.num_splits + 3) / 4 * 16 + Traits::kThreads * 20;
-  return LaunchKernel("attention_rows merge", AttentionRowsMergeKernel<Traits>,
+  return LaunchBehind("attention_rows merge", AttentionRowsMergeKernel<Traits>,
                       {.num_blocks = num_blocks,
                        .num_threads = Traits::kThreads,
                        .shared_bytes = num_bytes,

@@ -2,9 +2,10 @@
 # Runs the GPU tests under the four tools of compute-sanitizer and prints a table: a line for each
 # suite, with how many of its pieces ended and what was found in our own kernels (and in those of
 # libraries, in parentheses). A piece is a part of a suite that ends within its own time limit;
-# pieces run side by side, as many as there are cores. Sizes are small (tests/kernels/device_test.h),
-# because a kernel takes up to a thousand times as long. All kernels are instrumented: with some left
-# out, initcheck misses what these wrote, and racecheck ends in the library's.
+# pieces run side by side, as many as there are cores. Sizes are small, as
+# tests/kernels/device_test.h has it, because a kernel takes up to a thousand times as long. All
+# kernels are instrumented: with some left out, initcheck misses what these wrote, and racecheck
+# ends in those of the library.
 #
 # Usage: tools/gpu_sanitize.sh GPU_TESTS LOG_FOLDER [SECONDS_OF_A_PIECE [TOOL...]]
 set -euo pipefail
