@@ -18,9 +18,7 @@ if [[ $# -ne 2 ]]; then
 fi
 readonly build=$1 target=$2
 
-shopt -s nullglob
-programs=("$build"/bin/gpu_tests "$build"/bin/gpu_kernel_benches
-  "$build"/bin/end_to_end_gpu_*_bench)
+programs=("$build"/bin/gpu_tests "$build"/bin/gpu_kernel_benches "$build"/bin/end_to_end_gpu_bench)
 for program in "${programs[@]}"; do
   if [[ ! -x $program ]]; then
     echo "gpu_bundle: no $program; make gpu-bundle builds it" >&2
@@ -36,6 +34,14 @@ for program in "${programs[@]}"; do
   ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | while read -r name path; do
     if [[ ! $name =~ $NOT_OURS ]]; then cp -L -n "$path" "$target/lib/$name"; fi
   done
+done
+
+# Each benchmark of that program by its own name.
+for bench in fused prefill; do
+  script=$target/end_to_end_gpu_${bench}_bench
+  # shellcheck disable=SC2016
+  printf '#!/bin/sh\nexec "$(dirname "$0")/end_to_end_gpu_bench" %s "$@"\n' "$bench" > "$script"
+  chmod +x "$script"
 done
 
 megabytes=$(du -sm "$target" | cut -f1)

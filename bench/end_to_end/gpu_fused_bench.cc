@@ -24,6 +24,7 @@
 #include "base/stopwatch.h"
 #include "base/thread_pool.h"
 #include "bench/end_to_end/cuda_options.h"
+#include "bench/end_to_end/gpu_bench.h"
 #include "bench/end_to_end/llama_shape.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/samples.h"
@@ -312,7 +313,9 @@ void Run(const Arguments& arguments) {
   RunCaches(arguments, *model, pages.get());
 }
 
-int Main(int argc, char** argv) {
+}  // namespace
+
+int RunGpuFusedBench(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Time to the first token of fused prefills of an 8B model on a device");
   app.add_option("--contexts", arguments.contexts, "prompt lengths in tokens")
@@ -344,7 +347,4 @@ int Main(int argc, char** argv) {
   return 0;
 }
 
-}  // namespace
 }  // namespace intarsia::bench
-
-int main(int argc, char** argv) { return intarsia::bench::Main(argc, argv); }

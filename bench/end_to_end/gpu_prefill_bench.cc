@@ -20,6 +20,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/end_to_end/cuda_options.h"
+#include "bench/end_to_end/gpu_bench.h"
 #include "bench/end_to_end/llama_shape.h"
 #include "bench/end_to_end/require.h"
 #include "bench/end_to_end/samples.h"
@@ -272,7 +273,9 @@ void Run(const Arguments& arguments) {
   PrintMemory("at the end");
 }
 
-int Main(int argc, char** argv) {
+}  // namespace
+
+int RunGpuPrefillBench(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Full prefill and decoding of an 8B model with random weights on a device");
   app.add_option("--lengths", arguments.lengths, "prompt lengths in tokens")
@@ -298,7 +301,4 @@ int Main(int argc, char** argv) {
   return 0;
 }
 
-}  // namespace
 }  // namespace intarsia::bench
-
-int main(int argc, char** argv) { return intarsia::bench::Main(argc, argv); }
