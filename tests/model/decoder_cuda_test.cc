@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -42,9 +43,10 @@ struct Request {
 Request MakeRequest(DeviceModel* model, int64_t prompt_size, uint32_t seed) {
   Request request{.prompt = SomeTokens(prompt_size, 163, seed),
                   .kv = Take(model->kv_pool->Allocate(prompt_size + 40, model->stream.get()))};
-  if (prompt_size > 1) {
-    const std::vector<int32_t> before(request.prompt.begin(), request.prompt.end() - 1);
-    model->Forward(before, PositionsFrom(0, before.size()), *request.kv);
+  for (int64_t begin = 0; begin + 1 < prompt_size; begin += DeviceModel::kRowsMax) {
+    const int64_t end = std::min(prompt_size - 1, begin + DeviceModel::kRowsMax);
+    const std::vector<int32_t> part(request.prompt.begin() + begin, request.prompt.begin() + end);
+    model->Forward(part, PositionsFrom(static_cast<int32_t>(begin), part.size()), *request.kv);
   }
   return request;
 }
@@ -100,6 +102,40 @@ TEST_F(DecoderCudaTest, ABatchDecodesTheTokensOfItsRequestsAlone) {
               (std::vector<std::vector<int32_t>>{expected[2], expected[0]}));
     EXPECT_EQ(Decode(decoder.get(), {requests[1].Row()}, 6),
               (std::vector<std::vector<int32_t>>{expected[1]}));
+  }
+}
+
+// Where a graph ends and another one begins: at 1,024 positions.
+TEST_F(DecoderCudaTest, ALongAnswerIsTheSameByGraphsAndByTheStepsTheyWereRecordedFrom) {
+  constexpr int64_t kPromptSize = 1'020;
+  for (const std::string_view family : {"llama", "gemma3"}) {
+    SCOPED_TRACE(family);
+    const TinyModel tiny(ShapeOf(family));
+    DeviceModel model(*tiny.file);
+    const auto decoder = Take(CudaDecoder::Create(
+        *model.cuda, *model.kv_pool,
+        {.batch_max = 1, .num_tokens_max = 1'100, .first_observed_layer = 1}, model.stream.get()));
+    const Request request = MakeRequest(&model, kPromptSize, 3);
+    std::vector<std::pair<int32_t, std::vector<float>>> expected;
+    // The first round launches the first step of either shape kernel by kernel.
+    for (int round = 0; round < 3; ++round) {
+      ASSERT_TRUE(decoder->Begin(std::vector<CudaDecodeRow>{request.Row()}).ok());
+      std::vector<std::pair<int32_t, std::vector<float>>> seen;
+      for (int64_t position = kPromptSize - 1; position < kPromptSize + 12; ++position) {
+        ASSERT_TRUE(decoder->Step().ok());
+        const int32_t token = Take(decoder->Wait()).front();
+        const auto all = decoder->attention();
+        ASSERT_GT(std::ssize(all), position);
+        const auto end = all.begin() + position + 1;
+        EXPECT_EQ(std::count(end, all.end(), 0.0f), all.end() - end);
+        seen.emplace_back(token, std::vector<float>(all.begin(), end));
+        // Each layer hands out one.
+        EXPECT_NEAR(std::accumulate(all.begin(), end, 0.0), model.cuda->config().num_layers - 1,
+                    0.05);
+      }
+      if (round == 0) expected = seen;
+      EXPECT_EQ(seen, expected);
+    }
   }
 }
 
