@@ -131,10 +131,7 @@ __device__ __forceinline__ int ProductOfRows(const LaneQuery<Traits>& query, con
       int sum = 0;
 #pragma unroll
       for (int j = 0; j < Traits::kPieces; ++j) {
-        const int distance = Traits::kMethod == BinaryScanMethod::kCount
-                                 ? WeightedDistance(codes[i][j], query.words[j])
-                                 : WeightedDistanceByAdding(codes[i][j], query.words[j]);
-        sum += distance * query.weights[j];
+        sum += WeightedDistance(codes[i][j], query.words[j]) * query.weights[j];
       }
       sums[begin + i] = sum;
     }
@@ -427,11 +424,6 @@ Status LaunchByMethod(const ScanArguments& arguments, Stream stream) {
   switch (arguments.params.method) {
     case BinaryScanMethod::kTensor:
       return LaunchTensor(arguments, stream);
-    case BinaryScanMethod::kCount:
-      if (arguments.row_pieces == 8) {
-        return LaunchScan<ScanTraits<8, 1, BinaryScanMethod::kCount>>(arguments, stream);
-      }
-      break;
     case BinaryScanMethod::kDefault:
     case BinaryScanMethod::kAdd:
       break;

@@ -25,9 +25,8 @@ inline constexpr int64_t kBinaryScanRowBytesMax = 1'536;
 // capability 9.0, and kAdd on newer devices.
 enum class BinaryScanMethod : uint8_t {
   kDefault = 0,
-  kCount = 1,   // a popcount a word and plane
-  kAdd = 2,     // words of equal weight are added bit by bit first, which spares half of them
-  kTensor = 3,  // tensor cores multiply bits
+  kAdd = 1,     // words of equal weight are added bit by bit, which spares half of their popcounts
+  kTensor = 2,  // tensor cores multiply bits
 };
 
 struct BinaryScanCudaParams {

@@ -16,22 +16,10 @@ __device__ __forceinline__ uint32_t AddBits(uint32_t a, uint32_t b, uint32_t c, 
   return a ^ b ^ c;
 }
 
-// Sum over p of 2^p * popcount(code ^ query_p) of 128 bits, four words a plane.
+// Sum over p of 2^p * popcount(code ^ query_p) of 128 bits, four words a plane, by 9 popcounts
+// instead of 16: a popcount costs as much as four operations on bits. Words of one weight are added
+// by threes, and what they carry counts among those of the next.
 __device__ __forceinline__ int WeightedDistance(const uint4& code, const uint32_t (&query)[4][4]) {
-  int sum = 0;
-#pragma unroll
-  for (int p = 0; p < 4; ++p) {
-    const int count = __popc(code.x ^ query[p][0]) + __popc(code.y ^ query[p][1]) +
-                      __popc(code.z ^ query[p][2]) + __popc(code.w ^ query[p][3]);
-    sum += count << p;
-  }
-  return sum;
-}
-
-// The same by 9 popcounts instead of 16: a popcount costs as much as four operations on bits. Words
-// of one weight are added by threes, and what they carry counts among those of the next.
-__device__ __forceinline__ int WeightedDistanceByAdding(const uint4& code,
-                                                        const uint32_t (&query)[4][4]) {
   uint32_t carry0;
   uint32_t carry1[2];
   uint32_t carry2[2];

@@ -177,12 +177,6 @@ Result<std::vector<int32_t>> ReadView::GetTokens(ChunkId chunk, const Digest& to
                "chunk=" + std::to_string(chunk));
 }
 
-Result<std::vector<float>> ReadView::GetVector(CollectionId collection, ModelId model,
-                                               ChunkId chunk) const {
-  return Named(state_->Get(Family::kVectors, VectorKey(model, collection, chunk), DecodeVector),
-               "vector", "chunk=" + std::to_string(chunk) + " model=" + std::to_string(model));
-}
-
 Status ReadView::ForEachVector(CollectionId collection, ModelId model, ChunkId first,
                                const VisitVector& visit) const {
   INTARSIA_ASSIGN_OR_RETURN(const CollectionStats stats, GetStats(collection));

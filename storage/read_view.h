@@ -55,7 +55,6 @@ class ReadView {
   // The chunks of `ids` in that order, without those that do not exist.
   Result<std::vector<Chunk>> GetChunks(std::span<const ChunkId> ids) const;
   Result<std::vector<int32_t>> GetTokens(ChunkId chunk, const Digest& tokenizer) const;
-  Result<std::vector<float>> GetVector(CollectionId collection, ModelId model, ChunkId chunk) const;
   // Calls `visit` with each of them from the chunk `first` on, by ascending id, until one returns
   // an error, which is returned.
   using VisitVector = std::function<Status(ChunkId, std::span<const float>)>;

@@ -75,6 +75,19 @@ uint64_t Mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
+// Reads memory as fast as a loop can: with the widest vectors that the processor has. Narrow ones
+// read at less than the scan does. `count` is a multiple of 32.
+__attribute__((target_clones("avx512f", "avx2", "default"), optimize("O3"))) uint64_t XorOf(
+    const uint64_t* words, int64_t count) {
+  std::array<uint64_t, 32> sums{};
+  for (int64_t i = 0; i < count; i += 32) {
+    for (size_t j = 0; j < 32; ++j) sums[j] ^= words[i + static_cast<int64_t>(j)];
+  }
+  uint64_t sum = 0;
+  for (const uint64_t one : sums) sum ^= one;
+  return sum;
+}
+
 class ScanBench {
  public:
   explicit ScanBench(const Arguments& arguments)
@@ -160,14 +173,7 @@ class ScanBench {
  private:
   void Read() {
     pool_.ParallelFor(num_codes_ / kRangeCodes, [&](int64_t range, int) {
-      const uint64_t* const words = codes_.data() + range * kRangeCodes * num_words_;
-      std::array<uint64_t, 32> sums{};  // Enough for the compiler to use vectors of any width.
-      for (int64_t i = 0; i < kRangeCodes * num_words_; i += 32) {
-        for (size_t j = 0; j < 32; ++j) sums[j] ^= words[i + static_cast<int64_t>(j)];
-      }
-      uint64_t sum = 0;
-      for (const uint64_t one : sums) sum ^= one;
-      sink_ = sum;
+      sink_ = XorOf(codes_.data() + range * kRangeCodes * num_words_, kRangeCodes * num_words_);
     });
   }
 

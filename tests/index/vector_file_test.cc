@@ -3,7 +3,6 @@
 #include "index/vector_file.h"
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <numeric>
 #include <string>
@@ -13,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/hash.h"
+#include "tests/base/hex_dump.h"
 #include "tests/index/clustered_vectors.h"
 #include "tests/storage/faulty_file_system.h"
 #include "tests/storage/temporary_directory.h"
@@ -231,27 +231,6 @@ TEST_F(VectorFileTest, BadRowsAreNotWritten) {
   params.rows = flat.get();
   EXPECT_EQ(code(params), StatusCode::kInvalidArgument);
   EXPECT_TRUE(files_.List(folder_ / "")->empty());
-}
-
-// Sixteen bytes a line, in hexadecimal, with what of them is a visible character.
-std::string Dump(std::string_view bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (size_t begin = 0; begin < bytes.size(); begin += 16) {
-    const std::string_view line = bytes.substr(begin, 16);
-    std::string printable;
-    for (size_t i = 0; i < 16; ++i) {
-      if (i < line.size()) {
-        const auto byte = static_cast<uint8_t>(line[i]);
-        text += {kDigits[byte >> 4], kDigits[byte & 15], ' '};
-        printable += std::isgraph(byte) != 0 ? line[i] : '.';
-      } else {
-        text += "   ";
-      }
-    }
-    text += " " + printable + "\n";
-  }
-  return text;
 }
 
 TEST_F(VectorFileTest, ThePageAboutTheFormatIsTrue) {

@@ -137,8 +137,7 @@ TEST_F(BinaryScanCudaTest, AllMethodsOfCountingAgree) {
   for (const int64_t num_words : {2, 6, 16, 24, 32, 40}) {
     for (const int64_t num_planes : {1, 2}) {
       const Scan scan(BinaryCodesOnHost({1'000, num_words, num_planes}));
-      for (const auto method :
-           {BinaryScanMethod::kCount, BinaryScanMethod::kAdd, BinaryScanMethod::kTensor}) {
+      for (const auto method : {BinaryScanMethod::kAdd, BinaryScanMethod::kTensor}) {
         scan.Expect({.method = method});
         scan.Expect({.filter_period = 10, .method = method});
       }

@@ -69,7 +69,14 @@ TEST_F(DocumentsTest, PutIsFoundAfterReopen) {
   EXPECT_EQ(chunk.chunker, "fixed(10)");
   EXPECT_EQ(Must(view.GetTokens(chunk.id, SampleTokenizer())), (std::vector<int32_t>{1, 2, 20}));
   EXPECT_EQ(view.GetTokens(chunk.id, DigestOf("other")).status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(Must(view.GetVector(docs_, model_, chunk.id)), (std::vector<float>{20, 21, 22, 23}));
+  std::vector<float> last;
+  ASSERT_TRUE(view.ForEachVector(docs_, model_, chunk.id,
+                                 [&](ChunkId id, auto vector) {
+                                   if (id == chunk.id) last.assign(vector.begin(), vector.end());
+                                   return Status::Ok();
+                                 })
+                  .ok());
+  EXPECT_EQ(last, (std::vector<float>{20, 21, 22, 23}));
 }
 
 TEST_F(DocumentsTest, ReplacementRemovesTheOldChunksAndKeepsTheId) {

@@ -1,5 +1,4 @@
 // The worked examples in docs/formats/ are the bytes that this program writes.
-#include <cctype>
 #include <string>
 #include <string_view>
 
@@ -12,32 +11,12 @@
 #include "storage/kv_segments.h"
 #include "storage/record.h"
 #include "storage/record_codec.h"
+#include "tests/base/hex_dump.h"
 #include "tests/storage/sample_data.h"
 #include "tests/storage/temporary_directory.h"
 
 namespace intarsia::storage {
 namespace {
-
-// Sixteen bytes a line, in hexadecimal, with what of them is a visible character.
-std::string Dump(std::string_view bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (size_t begin = 0; begin < bytes.size(); begin += 16) {
-    const std::string_view line = bytes.substr(begin, 16);
-    std::string printable;
-    for (size_t i = 0; i < 16; ++i) {
-      if (i < line.size()) {
-        const auto byte = static_cast<uint8_t>(line[i]);
-        text += {kDigits[byte >> 4], kDigits[byte & 15], ' '};
-        printable += std::isgraph(byte) != 0 ? line[i] : '.';
-      } else {
-        text += "   ";
-      }
-    }
-    text += " " + printable + "\n";
-  }
-  return text;
-}
 
 void ExpectInPage(const std::string& page, const std::string& example) {
   const std::string text = ReadFile("docs/formats/" + page);
