@@ -1,5 +1,6 @@
 #include "model/cross_encoder.h"
 
+#include <cmath>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -23,8 +24,8 @@ class CrossEncoderTest : public testing::Test {
   Result<std::unique_ptr<CrossEncoder>> Load(
       EmbedderPrecision precision = EmbedderPrecision::kF32) {
     // A reranker has no modules and no pooling.
-    for (const std::string name : {"config.json", "vocab.txt", "tokenizer_config.json",
-                                   "sentence_bert_config.json"}) {
+    for (const std::string name :
+         {"config.json", "vocab.txt", "tokenizer_config.json", "sentence_bert_config.json"}) {
       Write(name, bert_.files.at(name));
     }
     Write("model.safetensors", bert_.Safetensors());
@@ -58,6 +59,36 @@ TEST_F(CrossEncoderTest, AgreesWithItsDefinition) {
   EXPECT_NEAR(scores[2], bert_.Score({2, 5, 6, 3, 1, 3}, 4), 1e-5);
   EXPECT_NEAR(scores[3], bert_.Score({2, 5, 6, 3, 6, 10, 3}, 4), 1e-5);
   EXPECT_TRUE(Score(**encoder, "the cat", {}).empty());
+}
+
+struct Golden {
+  const char* passage;
+  float score;
+};
+// Printed by tools/make_cross_encoder_goldens.py.
+constexpr Golden kGoldens[] = {
+    {"sat on a mat", 0.6882081F},
+    {"dog", 0.7098130F},
+    {"cats", 0.7063751F},
+    {"the cat sat on the mats", 0.7133279F},
+};
+
+TEST_F(CrossEncoderTest, AgreesWithTransformers) {
+  int number = 0;
+  for (auto& [name, tensor] : bert_.tensors) {
+    const bool is_norm = name.ends_with("LayerNorm.weight");
+    for (size_t i = 0; i < tensor.values.size(); ++i) {
+      const double wave = std::sin(0.9 * static_cast<double>(i) + 1.3 * number + 1.0);
+      tensor.values[i] = static_cast<float>(is_norm ? 1.0 + 0.1 * wave : 0.3 * wave);
+    }
+    ++number;
+  }
+  const auto encoder = Load();
+  ASSERT_TRUE(encoder.ok()) << encoder.status();
+  for (const Golden& golden : kGoldens) {
+    EXPECT_NEAR(Score(**encoder, "the cat", {golden.passage})[0], golden.score, 2e-5)
+        << golden.passage;
+  }
 }
 
 TEST_F(CrossEncoderTest, ALongPairLosesTheEndOfItsLongerText) {
