@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints what transformers' BertForSequenceClassification scores for the tests of the cross-encoder.
+"""Prints the scores that transformers gives for the tests of the cross-encoder.
 
 The model is that of tests/model/tiny_bert.h with weights by a formula, so that the test makes the
 same ones: of tensor t in the order of names, number i is scale * sin(0.9 i + 1.3 t + 1), plus 1 for
