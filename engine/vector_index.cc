@@ -291,11 +291,14 @@ Status VectorIndex::SearchAt(const Plan& plan, const SearchDevice& device, int32
   Result<index::BinarySearchResult> found = search();
   // What comes first to a device waits for more than a scan: that would be a poor prediction.
   if (found.ok() && lease.is_new) found = search();
-  // A vector that is damaged is not the device's fault, and is found by any other path, too.
-  if (!found.ok() && found.status().code() != StatusCode::kCorruption) {
-    on_device_.Fail(lease.scanner);
+  if (!found.ok()) {
+    // A damaged vector or a bad query is not the device's fault, and any other way finds it, too.
+    const StatusCode code = found.status().code();
+    if (code != StatusCode::kCorruption && code != StatusCode::kInvalidArgument) {
+      on_device_.Fail(lease.scanner);
+    }
+    return found.status();
   }
-  if (!found.ok()) return std::move(found).status();
   matches->access_path =
       std::string(AccessPathName(AccessPath::kDevice)) + " at " + CudaName(index) + ", rescored";
   matches->num_rescored = found->num_rescored;
