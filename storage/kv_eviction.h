@@ -22,8 +22,8 @@ class KvEvictionPolicy {
   // Worth of keeping the entry; the entries of least worth go first. Not NaN.
   virtual double Worth(const KvEvictionCandidate& candidate) const = 0;
 
-  // Least recently used, where an entry that was used n times counts as if its last use were
-  // sqrt(n) times nearer. Lives as long as the program.
+  // Least recently used, where the last use of an entry that was used twice counts as four times
+  // nearer, and nine times if it was used more often. Lives as long as the program.
   static const KvEvictionPolicy* LeastRecentlyUsed();
 };
 
