@@ -69,6 +69,8 @@ std::vector<std::string> FilesBelow(const std::string& directory) {
 Status DropFromPageCache(const std::vector<std::string>& files) {
   for (const std::string& path : files) {
     const Descriptor file(path);
+    // A compaction beside this may have removed it since it was listed.
+    if (file.value() < 0 && errno == ENOENT) continue;
     // Pages that are not on the disk yet cannot be forgotten.
     if (file.value() < 0 || ::fdatasync(file.value()) != 0) {
       return SystemError("cannot write out a file", path);

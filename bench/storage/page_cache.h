@@ -31,7 +31,8 @@ class ScratchDirectory {
 // The regular files in a directory and below it, sorted.
 std::vector<std::string> FilesBelow(const std::string& directory);
 
-// Writes the files out and asks the system to forget their pages. Errors: kIo.
+// Writes the files out and asks the system to forget their pages. Files that are gone are passed
+// over. Errors: kIo.
 Status DropFromPageCache(const std::vector<std::string>& files);
 
 // The share of the files' pages that lies in the page cache, in [0, 1]. On a file system in memory
