@@ -91,7 +91,7 @@ class Attempt::QuestionObserver : public model::LayerObserver {
 
   Status OnQueries(const model::LayerQueries& queries) override {
     const model::ModelConfig& config = attempt_.transformer_.config();
-    if (queries.layer < FirstObservedLayer(attempt_.num_question_layers())) return Status::Ok();
+    if (queries.layer < FirstRankingLayer(attempt_.num_question_layers())) return Status::Ok();
     const auto num_rows = static_cast<int64_t>(queries.positions.size());
     return kernels::AttentionMass(
         {.rows = {.layer = attempt_.cache_->layer(queries.layer),

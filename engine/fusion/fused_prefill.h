@@ -34,8 +34,8 @@ struct FusionOptions {
   PropagationMode propagate = PropagationMode::kTwoSided;
   ProbePass probes = ProbePass::kWithRows;
   // The share of the model's layers, in (0, 1], that the question passes before `attention` and
-  // `design` choose rows, by the last third of them. With fewer layers less is computed and loaded
-  // before the first row; the rest is loaded under the rows.
+  // `design` choose rows, by all but the first third of them (FirstRankingLayer). With fewer layers
+  // less is computed and loaded before the first row; the rest is loaded under the rows.
   double question_depth = 1.0;
 };
 
@@ -58,8 +58,12 @@ struct FusionTiming {
   double total_ms = 0.0;
 };
 
-// The layers whose attention says which tokens a question needs and where an answer comes from: the
-// last third of those that are computed.
+// The layers whose attention ranks tokens for recomputing, of those that the question passes: all
+// from this one on. The first third looks at neighbours and formatting
+// (docs/decisions/0011-layers-that-rank.md).
+inline int32_t FirstRankingLayer(int32_t num_layers) { return num_layers / 3; }
+
+// The layers whose attention says where an answer comes from: the last third.
 inline int32_t FirstObservedLayer(int32_t num_layers) { return 2 * (num_layers / 3); }
 
 // What running a prompt gives, wherever that was.

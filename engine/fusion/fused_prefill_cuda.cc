@@ -255,7 +255,7 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
   for (int32_t layer = num_passed_layers_; layer < num_layers; ++layer) {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
-    const bool is_scored = is_asking && layer >= FirstObservedLayer(num_layers);
+    const bool is_scored = is_asking && layer >= FirstRankingLayer(num_layers);
     if (is_asking && layer + 1 == num_layers) {
       INTARSIA_RETURN_IF_ERROR(Score(layer, /*lse=*/nullptr));
       break;

@@ -58,7 +58,7 @@ struct RowSelectorOptions {
 //   deviation  the largest deviation of V at layer 1 (CacheBlend, arXiv 2405.16444, section 4)
 //   stride     evenly spaced; known before loading
 //   attention  what the question attends to (after ProphetKV, arXiv 2602.02579), ranked by the last
-//              prompt row plus the mean of the question's rows over the last third of layers
+//              prompt row plus the mean of the question's rows, over FirstRankingLayer and on
 //   design     where the question attends to and propagation leaves most unknown (row_design.h)
 //   full       all
 // Errors: kInvalidArgument that lists the names.
