@@ -265,6 +265,11 @@ Result<std::unique_ptr<Rocks>> Rocks::Open(const std::string& path, const RocksO
     if (status.ok() || !(status.IsIOError() || status.IsCorruption())) break;
     if (i + 1 < num_tries) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
+  if (status.IsNoSpace()) {
+    return Status(StatusCode::kResourceExhausted,
+                  "cannot open " + path + " for writing: " + status.ToString() +
+                      "; free space on its disk, or open the directory read-only");
+  }
   if (!status.ok()) return FromRocks(status, "open " + path);
   std::ranges::copy(families, state->families.begin());
   return std::make_unique<Rocks>(std::move(state));

@@ -17,13 +17,13 @@ import textwrap
 QUESTIONS = {
     "postgres": [
         "What does VACUUM do?",
-        "When should VACUUM FULL be used?",
-        "What lock does VACUUM FULL take?",
+        "How does VACUUM FULL differ from plain VACUUM?",
+        "Does VACUUM FULL need extra disk space?",
     ],
     "manual": [
         "When is a KV cache written?",
         "Why is the first answer slow?",
-        "What is a recomputed token?",
+        "What does CACHE COLLECTION do?",
     ],
 }
 # The prefix row is there for its costs: its answer is that of the full prefill.
