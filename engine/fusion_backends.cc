@@ -1,6 +1,7 @@
 #include "engine/fusion_backends.h"
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "engine/fusion/cpu_backend.h"
@@ -17,12 +18,6 @@ constexpr std::chrono::milliseconds kLoadingStep(10);
 bool IsBeyondTheDevice(const Status& status) {
   return status.code() == StatusCode::kUnsupported ||
          status.code() == StatusCode::kResourceExhausted;
-}
-
-// What an answer says that a device was asked for.
-std::string NoticeOf(int32_t index, const Status& status) {
-  return "computed on the CPU, because " + CudaName(index) +
-         " could not: " + std::string(status.message());
 }
 
 }  // namespace
@@ -44,6 +39,15 @@ Status FusionBackends::ErrorAt(const std::string& device, const Status& status) 
     default:
       return status;
   }
+}
+
+Result<std::string> FusionBackends::FallbackNotice(const DeviceChoice& choice, int32_t index,
+                                                   const Status& status) {
+  if (choice.kind != DeviceChoice::Kind::kAuto || !IsBeyondTheDevice(status)) {
+    return ErrorAt(CudaName(index), status);
+  }
+  return "computed on the CPU, because " + CudaName(index) +
+         " could not: " + std::string(status.message());
 }
 
 Status FusionBackends::Check(const DeviceChoice& choice) {
@@ -157,13 +161,17 @@ std::optional<int32_t> FusionBackends::DeviceFor(const DeviceChoice& choice) {
 }
 
 int32_t FusionBackends::IndexFor(const DeviceChoice& choice, storage::ModelId model) {
-  if (choice.kind == DeviceChoice::Kind::kCpu) return kCpu;
-  if (choice.kind == DeviceChoice::Kind::kCuda) return choice.index;
-  if (!HasFirstDevice()) return kCpu;
-  const std::shared_ptr<Place> place = PlaceOf(model, 0);
-  const std::scoped_lock lock(place->mutex);
-  if (place->failure.ok() && place->backend != nullptr) place->failure = place->backend->Health();
-  return place->failure.ok() ? 0 : kCpu;
+  const std::optional<int32_t> index = DeviceFor(choice);
+  if (!index.has_value()) return kCpu;
+  if (choice.kind == DeviceChoice::Kind::kCuda) return *index;
+  return LoadedAt(PlaceOf(model, *index).get()).ok() ? *index : kCpu;
+}
+
+int32_t FusionBackends::BuilderIndexFor(const DeviceChoice& choice, const Generator& generator) {
+  const bool is_of_device_arithmetic =
+      generator.transformer->compute() != kernels::ComputeType::kInt8 &&
+      DeviceComputeOf(generator.info) == model::CudaCompute::kBf16;
+  return is_of_device_arithmetic ? IndexFor(choice, generator.info.id) : kCpu;
 }
 
 std::string FusionBackends::DeviceName(int32_t index) {
@@ -207,8 +215,9 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
   INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<FusionBackend> backend, LoadedAt(place));
   if (backend != nullptr) return backend;
   std::unique_lock loading(place->loading, std::defer_lock);
-  while (!loading.try_lock_for(kLoadingStep)) {
+  while (!loading.try_lock()) {
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    std::this_thread::sleep_for(kLoadingStep);
   }
   // Another prompt may have brought it meanwhile.
   INTARSIA_ASSIGN_OR_RETURN(backend, LoadedAt(place));
@@ -257,16 +266,13 @@ Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& gene
 }
 
 bool FusionBackends::WouldBuildCaches(const DeviceChoice& choice, const Generator& generator) {
-  return generator.transformer->compute() != kernels::ComputeType::kInt8 &&
-         DeviceComputeOf(generator.info) == model::CudaCompute::kBf16 &&
-         IndexFor(choice, generator.info.id) != kCpu;
+  return BuilderIndexFor(choice, generator) != kCpu;
 }
 
 Result<PlacedCaches> FusionBackends::BuildCaches(const DeviceChoice& choice,
                                                  const Generator& generator, const KvRuns& runs) {
   PlacedCaches placed;
-  if (!WouldBuildCaches(choice, generator)) return placed;
-  const int32_t index = IndexFor(choice, generator.info.id);
+  const int32_t index = BuilderIndexFor(choice, generator);
   if (index == kCpu) return placed;
   const std::shared_ptr<Place> place = PlaceOf(generator.info.id, index);
   const auto build = [&]() -> Result<std::vector<std::unique_ptr<MemoryKv>>> {
@@ -279,10 +285,8 @@ Result<PlacedCaches> FusionBackends::BuildCaches(const DeviceChoice& choice,
     placed.caches = *std::move(built);
     return placed;
   }
-  if (choice.kind != DeviceChoice::Kind::kAuto || !IsBeyondTheDevice(built.status())) {
-    return ErrorAt(CudaName(index), built.status());
-  }
-  placed.notices.push_back(NoticeOf(index, built.status()));
+  INTARSIA_ASSIGN_OR_RETURN(std::string notice, FallbackNotice(choice, index, built.status()));
+  placed.notices.push_back(std::move(notice));
   return placed;
 }
 
@@ -293,10 +297,8 @@ Result<PlacedRun> FusionBackends::Prefill(const DeviceChoice& choice, const Gene
   std::shared_ptr<Place> place = PlaceOf(generator.info.id, index);
   Result<StartedRun> started = PrefillAt(place.get(), generator, index, request);
   if (!started.ok() && index != kCpu) {
-    if (choice.kind != DeviceChoice::Kind::kAuto || !IsBeyondTheDevice(started.status())) {
-      return ErrorAt(CudaName(index), started.status());
-    }
-    placed.notices.push_back(NoticeOf(index, started.status()));
+    INTARSIA_ASSIGN_OR_RETURN(std::string notice, FallbackNotice(choice, index, started.status()));
+    placed.notices.push_back(std::move(notice));
     index = kCpu;
     place = PlaceOf(generator.info.id, index);
     started = PrefillAt(place.get(), generator, index, request);

@@ -116,8 +116,8 @@ class FusionBackends {
   // A model at one place.
   struct Place {
     FusionCostModel costs;
-    std::timed_mutex loading;  // held by whoever brings the model there, which takes seconds
-    std::mutex mutex;          // held for moments
+    std::mutex loading;  // held by whoever brings the model there, which takes seconds
+    std::mutex mutex;    // held for moments
     // Guarded by mutex.
     std::shared_ptr<FusionBackend> backend;  // null until the first prompt, and on the CPU
     Status failure;                          // why it cannot be there
@@ -127,6 +127,12 @@ class FusionBackends {
 
   // The device's index, or kCpu.
   int32_t IndexFor(const DeviceChoice& choice, storage::ModelId model);
+  // The same for computing the model's caches.
+  int32_t BuilderIndexFor(const DeviceChoice& choice, const Generator& generator);
+  // What an answer says for which a device was asked in vain; the error where the CPU may not
+  // stand in.
+  static Result<std::string> FallbackNotice(const DeviceChoice& choice, int32_t index,
+                                            const Status& status);
   static std::string DeviceName(int32_t index);
   std::shared_ptr<Place> PlaceOf(storage::ModelId model, int32_t index);
   // All places as they are now, to be looked at without mutex_.
