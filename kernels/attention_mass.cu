@@ -155,15 +155,9 @@ __global__ void __launch_bounds__(kAddThreads)
 template <int kHeadDim, bool kHasSoftcap>
 Status LaunchMass(const MassArguments& args, Stream stream) {
   using Traits = MassTraits<kHeadDim, kHasSoftcap>;
-  const int64_t num_tiles = (int64_t{args.num_keys} + Traits::kTileKeys - 1) / Traits::kTileKeys;
-  const int64_t num_blocks = num_tiles * args.rows.layer.num_kv_heads;
-  if (num_blocks >= int64_t{1} << 31) {
-    return Status(
-        StatusCode::kUnsupported,
-        "attention_mass: too many keys for one grid: num_keys=" + std::to_string(args.num_keys));
-  }
+  INTARSIA_ASSIGN_OR_RETURN(const unsigned num_blocks, NumMassBlocks(args, Traits::kTileKeys));
   return LaunchBehind("attention_mass", AttentionMassKernel<Traits>,
-                      {.num_blocks = static_cast<unsigned>(num_blocks),
+                      {.num_blocks = num_blocks,
                        .num_threads = Traits::kThreads,
                        .shared_bytes = Traits::kSharedBytes,
                        .stream = stream},
@@ -220,6 +214,17 @@ Result<MassWorkspace> PlanWorkspace(const AttentionMassCudaParams& params) {
 }
 
 }  // namespace
+
+Result<unsigned> NumMassBlocks(const MassArguments& args, int64_t tile_keys) {
+  const int64_t num_tiles = (int64_t{args.num_keys} + tile_keys - 1) / tile_keys;
+  const int64_t num_blocks = num_tiles * args.rows.layer.num_kv_heads;
+  if (num_blocks >= int64_t{1} << 31) {
+    return Status(
+        StatusCode::kUnsupported,
+        "attention_mass: too many keys for one grid: num_keys=" + std::to_string(args.num_keys));
+  }
+  return static_cast<unsigned>(num_blocks);
+}
 
 Result<int64_t> AttentionMassWorkspaceBytes(const AttentionMassCudaParams& params) {
   INTARSIA_RETURN_IF_ERROR(CheckAttentionMassCuda(params));

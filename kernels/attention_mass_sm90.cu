@@ -232,15 +232,9 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
 template <int kHeadDim, bool kHasSoftcap>
 Status LaunchMassSm90(const MassArguments& args, Stream stream) {
   using Traits = MassSm90Traits<kHeadDim, kHasSoftcap>;
-  const int64_t num_tiles = (int64_t{args.num_keys} + Traits::kTileKeys - 1) / Traits::kTileKeys;
-  const int64_t num_blocks = num_tiles * args.rows.layer.num_kv_heads;
-  if (num_blocks >= int64_t{1} << 31) {
-    return Status(
-        StatusCode::kUnsupported,
-        "attention_mass: too many keys for one grid: num_keys=" + std::to_string(args.num_keys));
-  }
+  INTARSIA_ASSIGN_OR_RETURN(const unsigned num_blocks, NumMassBlocks(args, Traits::kTileKeys));
   return LaunchBehind("attention_mass_sm90", AttentionMassSm90Kernel<Traits>,
-                      {.num_blocks = static_cast<unsigned>(num_blocks),
+                      {.num_blocks = num_blocks,
                        .num_threads = Traits::kThreads,
                        .shared_bytes = Traits::kSharedBytes,
                        .stream = stream},

@@ -53,6 +53,12 @@ Status SampleRowsReference(const SampleRowsParams& params);
 // The errors of all forms.
 Status CheckSampleRows(const SampleRowsParams& params);
 
+// What the forms on the host share: checks, and gives each row its token and its next step.
+// Errors: those of SampleRows.
+using SampleRowFunction = int32_t(const float* logits, int64_t vocab_size, const SampleRule& rule,
+                                  int32_t step);
+Status SampleEachRow(const SampleRowsParams& params, SampleRowFunction* sample_row);
+
 // Errors: kInvalidArgument for a temperature below 0 or above 10, a top_k below 0, or a top_p
 // outside (0, 1].
 Status CheckSampleRule(const SampleRule& rule);

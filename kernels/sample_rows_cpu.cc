@@ -102,14 +102,6 @@ int32_t SampleRow(const float* logits, int64_t vocab_size, const SampleRule& rul
 
 }  // namespace
 
-Status SampleRows(const SampleRowsParams& params) {
-  INTARSIA_RETURN_IF_ERROR(CheckSampleRows(params));
-  for (int64_t row = 0; row < params.num_rows; ++row) {
-    params.tokens[row] = SampleRow(params.logits + row * params.stride, params.vocab_size,
-                                   params.rules[row], params.steps[row]);
-    if (params.next_steps != nullptr) params.next_steps[row] = params.steps[row] + 1;
-  }
-  return Status::Ok();
-}
+Status SampleRows(const SampleRowsParams& params) { return SampleEachRow(params, SampleRow); }
 
 }  // namespace intarsia::kernels

@@ -77,14 +77,18 @@ Status CheckSampleRows(const SampleRowsParams& params) {
   return Status::Ok();
 }
 
-Status SampleRowsReference(const SampleRowsParams& params) {
+Status SampleEachRow(const SampleRowsParams& params, SampleRowFunction* sample_row) {
   INTARSIA_RETURN_IF_ERROR(CheckSampleRows(params));
   for (int64_t row = 0; row < params.num_rows; ++row) {
-    params.tokens[row] = SampleRow(params.logits + row * params.stride, params.vocab_size,
-                                   params.rules[row], params.steps[row]);
+    params.tokens[row] = sample_row(params.logits + row * params.stride, params.vocab_size,
+                                    params.rules[row], params.steps[row]);
     if (params.next_steps != nullptr) params.next_steps[row] = params.steps[row] + 1;
   }
   return Status::Ok();
+}
+
+Status SampleRowsReference(const SampleRowsParams& params) {
+  return SampleEachRow(params, SampleRow);
 }
 
 }  // namespace intarsia::kernels
