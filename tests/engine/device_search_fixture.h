@@ -51,14 +51,6 @@ class DeviceSearchFixture : public EngineFixture {
       ExpectFindsWhatComparingAllFinds(where);
     }
   }
-  std::string Plan(const std::string& sql) {
-    std::string plan;
-    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
-    return plan;
-  }
-  static bool Has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-  }
 };
 
 }  // namespace intarsia::engine

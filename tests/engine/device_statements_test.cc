@@ -34,8 +34,7 @@ class DeviceStatementsTest : public EngineFixture {
     return answer;
   }
   std::string Plan(const std::string& sql) {
-    std::string plan;
-    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
+    std::string plan = EngineFixture::Plan(sql);
     EXPECT_TRUE(engine_->Finish(nullptr).ok());
     return plan;
   }
@@ -44,9 +43,6 @@ class DeviceStatementsTest : public EngineFixture {
     if (at == std::string::npos) return "none";
     const size_t begin = at + std::string_view(" device=").size();
     return plan.substr(begin, plan.find('\n', begin) - begin);
-  }
-  static bool Has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
   }
 
   FakeDevices devices_;

@@ -110,6 +110,15 @@ class EngineFixture : public testing::Test {
     ADD_FAILURE() << query::RenderDiagnostic(outcome.diagnostic(), sql);
     return {};
   }
+  // The lines of a statement that gives a column of text.
+  std::string Plan(std::string_view sql) {
+    std::string plan;
+    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
+    return plan;
+  }
+  static bool Has(std::string_view text, std::string_view part) {
+    return text.find(part) != std::string_view::npos;
+  }
   // The error of a statement that must fail.
   query::Diagnostic Fail(std::string_view sql) {
     auto outcome = Execute(sql);

@@ -8,17 +8,7 @@
 namespace intarsia::engine {
 namespace {
 
-class ExplainStatementTest : public EngineFixture {
- protected:
-  std::string Plan(const std::string& sql) {
-    std::string plan;
-    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
-    return plan;
-  }
-  static bool Has(const std::string& plan, const std::string& part) {
-    return plan.find(part) != std::string::npos;
-  }
-};
+class ExplainStatementTest : public EngineFixture {};
 
 TEST_F(ExplainStatementTest, OfASearchNamesTheScan) {
   CreateFilledDocs();

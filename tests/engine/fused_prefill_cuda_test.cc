@@ -121,19 +121,23 @@ int64_t NumShared(const std::vector<int32_t>& a, const std::vector<int32_t>& b) 
   return std::ranges::count_if(a, [&](int32_t row) { return std::ranges::binary_search(b, row); });
 }
 
+void ExpectTheRowsOfTheCpu(TinyDeviceScene* tiny, const FusionOptions& options) {
+  const FusedContext expected = tiny->device.scene.Run(options);
+  const DeviceFusedContext context = tiny->device.Run(options);
+  ASSERT_EQ(context.rows.size(), expected.rows.size());
+  EXPECT_TRUE(std::ranges::is_sorted(context.rows));
+  const auto num_rows = static_cast<double>(expected.rows.size());
+  EXPECT_GT(static_cast<double>(NumShared(context.rows, expected.rows)), 0.9 * num_rows);
+  if (context.rows == expected.rows) {
+    EXPECT_TRUE(kernels::ArraysAgree(context.logits, expected.logits, kTolerance));
+  }
+}
+
 TEST_P(FusedPrefillCudaTest, AttentionChoosesTheRowsOfTheCpu) {
   TinyDeviceScene tiny(GetParam());
   for (const ProbePass probes : {ProbePass::kWithRows, ProbePass::kWithQuestion}) {
     const FusionOptions options = {.ratio = 0.3, .probes = probes};
-    const FusedContext expected = tiny.device.scene.Run(options);
-    const DeviceFusedContext context = tiny.device.Run(options);
-    ASSERT_EQ(context.rows.size(), expected.rows.size());
-    EXPECT_TRUE(std::ranges::is_sorted(context.rows));
-    const auto num_rows = static_cast<double>(expected.rows.size());
-    EXPECT_GT(static_cast<double>(NumShared(context.rows, expected.rows)), 0.9 * num_rows);
-    if (context.rows == expected.rows) {
-      EXPECT_TRUE(kernels::ArraysAgree(context.logits, expected.logits, kTolerance));
-    }
+    ExpectTheRowsOfTheCpu(&tiny, options);
   }
 }
 
@@ -141,15 +145,7 @@ TEST_P(FusedPrefillCudaTest, DeviationChoosesTheRowsOfTheCpu) {
   TinyDeviceScene tiny(GetParam());
   for (const PropagationMode mode : {PropagationMode::kOff, PropagationMode::kTwoSided}) {
     const FusionOptions options = {.selector = "deviation", .ratio = 0.3, .propagate = mode};
-    const FusedContext expected = tiny.device.scene.Run(options);
-    const DeviceFusedContext context = tiny.device.Run(options);
-    ASSERT_EQ(context.rows.size(), expected.rows.size());
-    EXPECT_TRUE(std::ranges::is_sorted(context.rows));
-    const auto num_rows = static_cast<double>(expected.rows.size());
-    EXPECT_GT(static_cast<double>(NumShared(context.rows, expected.rows)), 0.9 * num_rows);
-    if (context.rows == expected.rows) {
-      EXPECT_TRUE(kernels::ArraysAgree(context.logits, expected.logits, kTolerance));
-    }
+    ExpectTheRowsOfTheCpu(&tiny, options);
   }
 }
 

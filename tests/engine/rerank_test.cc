@@ -14,11 +14,6 @@ class RerankTest : public EngineFixture {
   RerankTest() { WriteTinyReranker(reranker_path()); }
 
   std::string reranker_path() const { return folder_ / "reranker"; }
-  std::string Plan(const std::string& sql) {
-    std::string plan;
-    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
-    return plan;
-  }
   static void ExpectDescending(const query::ResultSet& result, const std::string& column) {
     for (size_t row = 1; row < result.rows.size(); ++row) {
       EXPECT_GE(Cell(result, column, row - 1).AsDouble(), Cell(result, column, row).AsDouble());

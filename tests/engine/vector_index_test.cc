@@ -26,11 +26,6 @@ class VectorIndexTest : public EngineFixture {
     options.vectors.graph_at_once_max = graph_at_once_max;
     Open(options);
   }
-  std::string Plan(const std::string& sql) {
-    std::string plan;
-    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
-    return plan;
-  }
   // The setting `name` of the vector index as SHOW INDEXES says it, or null.
   query::Value Setting(const std::string& name) {
     const auto result = Run("SHOW INDEXES FOR many");

@@ -31,14 +31,6 @@ class DeviceAnswerCudaTest : public EngineFixture {
     Run("SET device = '" + device + "'");
     return Run(Sql(options));
   }
-  std::string Plan(const std::string& sql) {
-    std::string plan;
-    for (const query::Row& row : Run(sql).rows) plan += row[0].AsString() + "\n";
-    return plan;
-  }
-  static bool Has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-  }
   void ExpectQuotesToStandInTheirChunks(const query::ResultSet& answer) {
     for (const query::Value& citation : Cell(answer, "citations").AsList()) {
       const auto chunk = Run("SELECT content FROM docs WHERE chunk_id = '" +
