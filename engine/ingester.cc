@@ -23,6 +23,11 @@ constexpr int64_t kBatchBytes = int64_t{8} << 20;
 constexpr size_t kEmbedChunks = 256;
 constexpr size_t kLongBatchChunks = 1'000;
 
+// Text of one document that is cut into chunks between two reports of progress.
+constexpr int64_t kReportBytes = int64_t{1} << 20;
+// The chunker counts the tokens of each byte about so often.
+constexpr int64_t kCountsPerByte = 2;
+
 constexpr size_t kNoticesMax = 100;
 
 // English text has about four bytes a token in every vocabulary that we read.
@@ -61,12 +66,26 @@ std::vector<std::string> SplitHeadings(const std::string& path) {
 }  // namespace
 
 struct Ingester::Batch {
+  bool IsFull() const { return num_chunks >= kBatchChunks || num_bytes >= kBatchBytes; }
+
   std::vector<storage::NewDocument> documents;
   std::set<std::string> sources;
   int64_t num_chunks = 0;
   int64_t num_bytes = 0;
+};
 
-  bool IsFull() const { return num_chunks >= kBatchChunks || num_bytes >= kBatchBytes; }
+struct Ingester::Run {
+  void Report() const {
+    if (progress != nullptr) progress->Report(state);
+  }
+  Status CheckCancelled() const { return cancel == nullptr ? Status::Ok() : cancel->Check(); }
+
+  const IngestOptions& options;
+  ProgressSink* progress;
+  const CancelToken* cancel;
+  IngestReport* report;
+  Progress state;
+  Batch batch;
 };
 
 Ingester::Ingester(storage::Database* database, const storage::CollectionInfo& collection,
@@ -86,9 +105,37 @@ int64_t Ingester::CountTokens(std::string_view text) const {
   return (std::ssize(text) + kBytesPerToken - 1) / kBytesPerToken;
 }
 
+// A text of 100 MB takes seconds. The chunker knows of no progress and cannot fail on the way, but
+// it counts tokens all the time: after a cancellation there are none, and what it makes of that is
+// thrown away.
+Result<std::vector<query::ChunkSpan>> Ingester::Chunk(const query::ExtractedText& extracted,
+                                                      Run* run) const {
+  const int64_t bytes_before = run->state.bytes_done;
+  int64_t num_counted = 0;
+  bool is_cancelled = false;
+  const auto count_tokens = [&](std::string_view text) -> int64_t {
+    is_cancelled = is_cancelled || !run->CheckCancelled().ok();
+    if (is_cancelled) return 0;
+    const int64_t num_reports = num_counted / kReportBytes;
+    num_counted += std::ssize(text);
+    if (num_counted / kReportBytes > num_reports) {
+      run->state.bytes_done =
+          bytes_before + std::min(std::ssize(extracted.text), num_counted / kCountsPerByte);
+      run->Report();
+    }
+    return CountTokens(text);
+  };
+  auto spans = query::ChunkText(extracted, run->options.chunker, count_tokens);
+  INTARSIA_RETURN_IF_ERROR(run->CheckCancelled());
+  return spans;
+}
+
 // Chunks the document and adds it to the batch, unless the stored one is the same.
 Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedText& extracted,
-                         const IngestOptions& options, Batch* batch, IngestReport* report) const {
+                         Run* run) const {
+  const IngestOptions& options = run->options;
+  IngestReport* const report = run->report;
+  Batch* const batch = &run->batch;
   const std::string signature =
       query::ChunkerSignature(options.chunker) + " embedding=" + embedder_->info.name;
   const auto stored = database_->Read().GetDocumentBySource(collection_.id, document.source);
@@ -115,10 +162,7 @@ Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedT
   } else if (stored.status().code() != StatusCode::kNotFound) {
     return stored.status();
   }
-  INTARSIA_ASSIGN_OR_RETURN(
-      const std::vector<query::ChunkSpan> spans,
-      query::ChunkText(extracted, options.chunker,
-                       [this](std::string_view text) { return CountTokens(text); }));
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<query::ChunkSpan> spans, Chunk(extracted, run));
   storage::NewDocument added;
   added.source = document.source;
   added.title = document.title;
@@ -140,9 +184,9 @@ Status Ingester::Prepare(const InlineDocument& document, const query::ExtractedT
   return Status::Ok();
 }
 
-Status Ingester::Embed(ProgressSink* progress, const CancelToken* cancel, Batch* batch) const {
+Status Ingester::Embed(Run* run) const {
   std::vector<std::string> passages;
-  for (const storage::NewDocument& document : batch->documents) {
+  for (const storage::NewDocument& document : run->batch.documents) {
     for (const storage::NewChunk& chunk : document.chunks) {
       const auto begin = static_cast<size_t>(chunk.byte_begin);
       const auto size = static_cast<size_t>(chunk.byte_end - chunk.byte_begin);
@@ -157,15 +201,15 @@ Status Ingester::Embed(ProgressSink* progress, const CancelToken* cancel, Batch*
   for (size_t begin = 0; begin < texts.size(); begin += kEmbedChunks) {
     const auto slice =
         std::span(texts).subspan(begin, std::min(kEmbedChunks, texts.size() - begin));
-    if (progress != nullptr && texts.size() > kLongBatchChunks) {
+    if (run->progress != nullptr && texts.size() > kLongBatchChunks) {
       state.done = static_cast<int64_t>(begin);
-      progress->Report(state);
+      run->progress->Report(state);
     }
     INTARSIA_RETURN_IF_ERROR(embedder_->embedder->Embed(
-        slice, model::TextRole::kDocument, vectors.data() + begin * dimension, cancel));
+        slice, model::TextRole::kDocument, vectors.data() + begin * dimension, run->cancel));
   }
   auto vector = vectors.begin();
-  for (storage::NewDocument& document : batch->documents) {
+  for (storage::NewDocument& document : run->batch.documents) {
     for (storage::NewChunk& chunk : document.chunks) {
       const auto end = vector + static_cast<int64_t>(dimension);
       chunk.vectors.push_back({.model = embedder_->info.id, .values = {vector, end}});
@@ -175,23 +219,23 @@ Status Ingester::Embed(ProgressSink* progress, const CancelToken* cancel, Batch*
   return Status::Ok();
 }
 
-Status Ingester::Commit(ProgressSink* progress, const CancelToken* cancel, Batch* batch,
-                        IngestReport* report) const {
-  if (batch->documents.empty()) return Status::Ok();
-  INTARSIA_RETURN_IF_ERROR(Embed(progress, cancel, batch));
+Status Ingester::Commit(Run* run) const {
+  if (run->batch.documents.empty()) return Status::Ok();
+  INTARSIA_RETURN_IF_ERROR(Embed(run));
   INTARSIA_ASSIGN_OR_RETURN(const std::vector<storage::StoredDocument> stored,
-                            database_->PutDocuments(collection_.id, batch->documents));
+                            database_->PutDocuments(collection_.id, run->batch.documents));
   for (const storage::StoredDocument& document : stored) {
     const bool is_new = document.change == storage::StoredDocument::Change::kAdded;
-    ++(is_new ? report->num_added : report->num_updated);
+    ++(is_new ? run->report->num_added : run->report->num_updated);
   }
-  report->num_chunks += batch->num_chunks;
-  *batch = Batch();
+  run->report->num_chunks += run->batch.num_chunks;
+  run->batch = Batch();
   return Status::Ok();
 }
 
-Status Ingester::AddFile(const std::string& path, const IngestOptions& options, Batch* batch,
-                         IngestReport* report) const {
+Status Ingester::AddFile(const std::string& path, Run* run) const {
+  const IngestOptions& options = run->options;
+  IngestReport* const report = run->report;
   const auto bytes = file_system_->ReadAll(path, options.file_bytes_max);
   if (!bytes.ok()) {
     std::string reason(bytes.status().message());
@@ -217,29 +261,29 @@ Status Ingester::AddFile(const std::string& path, const IngestOptions& options, 
   document.source = path;
   document.title = extracted->title;
   document.metadata = options.metadata;
-  return Prepare(document, *extracted, options, batch, report);
+  return Prepare(document, *extracted, run);
 }
 
 Status Ingester::AddFiles(const std::vector<std::string>& paths, const IngestOptions& options,
                           ProgressSink* progress, const CancelToken* cancel, IngestReport* report) {
   INTARSIA_RETURN_IF_ERROR(query::ValidateChunkerOptions(options.chunker));
-  Batch batch;
-  Progress state = {.stage = "ingest", .unit = "documents", .total = std::ssize(paths)};
+  Run run = {options, progress, cancel, report, {}, {}};
+  run.state = {.stage = "ingest", .unit = "documents", .total = std::ssize(paths)};
   for (const std::string& path : paths) {
-    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    INTARSIA_RETURN_IF_ERROR(run.CheckCancelled());
     const size_t num_errors = report->errors.size();
-    const Status status = AddFile(path, options, &batch, report);
+    const Status status = AddFile(path, &run);
     const bool is_file_error = report->errors.size() > num_errors;
     if (!status.ok() && (!is_file_error || options.on_error == OnError::kFail)) {
       return Status(status.code(), path + ": " + std::string(status.message()));
     }
-    if (batch.IsFull()) INTARSIA_RETURN_IF_ERROR(Commit(progress, cancel, &batch, report));
-    ++state.done;
-    state.bytes_done = report->num_bytes;
-    state.errors = std::ssize(report->errors);
-    if (progress != nullptr) progress->Report(state);
+    if (run.batch.IsFull()) INTARSIA_RETURN_IF_ERROR(Commit(&run));
+    ++run.state.done;
+    run.state.bytes_done = report->num_bytes;
+    run.state.errors = std::ssize(report->errors);
+    run.Report();
   }
-  return Commit(progress, cancel, &batch, report);
+  return Commit(&run);
 }
 
 Status Ingester::AddDocuments(std::vector<InlineDocument> documents, const IngestOptions& options,
@@ -247,24 +291,22 @@ Status Ingester::AddDocuments(std::vector<InlineDocument> documents, const Inges
                               IngestReport* report) {
   INTARSIA_RETURN_IF_ERROR(query::ValidateChunkerOptions(options.chunker));
   // Everything is looked at before anything is written: INSERT is one statement over little data.
-  Batch batch;
+  Run run = {options, progress, cancel, report, {}, {}};
+  run.state = {.stage = "ingest", .unit = "documents", .total = std::ssize(documents)};
   for (const InlineDocument& document : documents) {
-    if (batch.sources.contains(document.source)) {
+    if (run.batch.sources.contains(document.source)) {
       return Status(StatusCode::kInvalidArgument,
                     "two documents of one INSERT have the same id: " + document.source);
     }
     INTARSIA_ASSIGN_OR_RETURN(const query::ExtractedText extracted,
                               query::ExtractText(document.text, "text/markdown", {}));
     report->num_bytes += std::ssize(document.text);
-    INTARSIA_RETURN_IF_ERROR(Prepare(document, extracted, options, &batch, report));
+    INTARSIA_RETURN_IF_ERROR(Prepare(document, extracted, &run));
+    ++run.state.done;
+    run.state.bytes_done = report->num_bytes;
   }
-  if (progress != nullptr) {
-    progress->Report({.stage = "ingest",
-                      .unit = "documents",
-                      .done = std::ssize(documents),
-                      .total = std::ssize(documents)});
-  }
-  return Commit(progress, cancel, &batch, report);
+  run.Report();
+  return Commit(&run);
 }
 
 }  // namespace intarsia::engine

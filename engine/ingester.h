@@ -77,16 +77,19 @@ class Ingester {
 
  private:
   struct Batch;
+  // What one call of AddFiles or AddDocuments works on.
+  struct Run;
 
+  // Errors: kCancelled, kDeadlineExceeded.
+  Result<std::vector<query::ChunkSpan>> Chunk(const query::ExtractedText& extracted,
+                                              Run* run) const;
   Status Prepare(const InlineDocument& document, const query::ExtractedText& extracted,
-                 const IngestOptions& options, Batch* batch, IngestReport* report) const;
+                 Run* run) const;
   // The vectors of all chunks, into the batch.
-  Status Embed(ProgressSink* progress, const CancelToken* cancel, Batch* batch) const;
-  Status Commit(ProgressSink* progress, const CancelToken* cancel, Batch* batch,
-                IngestReport* report) const;
+  Status Embed(Run* run) const;
+  Status Commit(Run* run) const;
   // Reads one file and adds it to the batch, or to the report's errors.
-  Status AddFile(const std::string& path, const IngestOptions& options, Batch* batch,
-                 IngestReport* report) const;
+  Status AddFile(const std::string& path, Run* run) const;
   int64_t CountTokens(std::string_view text) const;
 
   storage::Database* const database_;

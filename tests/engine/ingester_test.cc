@@ -51,6 +51,22 @@ class IngesterTest : public testing::Test {
   IngestReport report_;
 };
 
+// Counts reports from within the first document, and cancels at one of them.
+class LongFileSink final : public ProgressSink {
+ public:
+  void Report(const Progress& progress) override {
+    if (progress.done > 0) return;
+    EXPECT_GE(progress.bytes_done, bytes_done);
+    bytes_done = progress.bytes_done;
+    if (++num_reports == cancel_at) cancel.Cancel();
+  }
+
+  int64_t num_reports = 0;
+  int64_t cancel_at = 0;
+  int64_t bytes_done = 0;
+  CancelToken cancel;
+};
+
 TEST_F(IngesterTest, AFileThatVanishesIsListedAndPassedOver) {
   const std::vector<std::string> paths = {
       Write("a.md", "The harbour."), Write("b.md", "The railway."), Write("c.md", "The market.")};
@@ -132,6 +148,29 @@ TEST_F(IngesterTest, EveryChunkHasAVectorOfTheModel) {
   ASSERT_TRUE(vectors.ok());
   EXPECT_EQ(vectors->dimension, embedder_->embedder->dimension());
   EXPECT_EQ(std::ssize(vectors->ids), report_.num_chunks);
+}
+
+TEST_F(IngesterTest, ALongFileReportsProgressWhileItIsCutAndCanBeCancelled) {
+  options_.chunker.chunk_tokens = 65'536;
+  std::string text;
+  while (text.size() < (3U << 20)) text += "The harbour of the northern town is deep. ";
+  const std::vector<std::string> paths = {Write("long.txt", text)};
+  Ingester ingester(database_.get(), collection_, embedder_.get(), nullptr, &files_);
+
+  LongFileSink sink;
+  sink.cancel_at = 2;
+  Status status = ingester.AddFiles(paths, options_, &sink, &sink.cancel, &report_);
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(sink.num_reports, 2);
+  EXPECT_EQ(NumDocuments(), 0);
+
+  LongFileSink patient;
+  report_ = {};
+  status = ingester.AddFiles(paths, options_, &patient, &patient.cancel, &report_);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_GE(patient.num_reports, 3);
+  EXPECT_LE(patient.bytes_done, std::ssize(text));
+  EXPECT_EQ(NumDocuments(), 1);
 }
 
 }  // namespace
