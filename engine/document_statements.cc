@@ -1,5 +1,7 @@
 // Statements that load, read and delete documents.
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <utility>
 
 #include "engine/collection_rows.h"
@@ -207,8 +209,9 @@ class Selection {
       INTARSIA_ASSIGN_OR_FAIL(const int64_t column, schema_.Find(item.column));
       columns_.push_back(column);
     }
-    if (is_count_ && statement_.items.size() > 1) {
-      return query::BinderError({}, "COUNT(*) stands alone in a SELECT");
+    for (const query::SelectItem& item : statement_.items) {
+      if (item.kind != query::SelectItem::Kind::kCount || statement_.items.size() == 1) continue;
+      return query::BinderError(item.column.range, "COUNT(*) stands alone in a SELECT");
     }
     used_ = columns_;
     for (const query::OrderTerm& term : statement_.order_by) {
@@ -222,11 +225,16 @@ class Selection {
       used_.insert(used_.end(), filter.columns_used().begin(), filter.columns_used().end());
       filter_.emplace(std::move(filter));
     }
+    if (!is_count_ && statement_.limit.has_value()) {
+      const int64_t offset = statement_.offset.value_or(0);
+      if (*statement_.limit <= kRowsMax - offset) rows_wanted_ = *statement_.limit + offset;
+    }
     return {};
   }
 
   Status Scan(const storage::ReadView& view, const CancelToken* cancel) {
     const RowNeeds needs = NeedsOf(schema_, used_);
+    if (HasEnough()) return Status::Ok();
     const auto visit = [&](const storage::Document& document) -> Status {
       if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
       INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
@@ -235,11 +243,12 @@ class Selection {
         INTARSIA_ASSIGN_OR_RETURN(Row row, rows.RowOf(chunk));
         if (filter_.has_value() && !filter_->Matches(row)) return Status::Ok();
         ++num_rows_;
-        if (!is_count_) rows_.push_back(std::move(row));
-        return Status::Ok();
+        if (!is_count_) Keep(std::move(row));
+        return HasEnough() ? Status(StatusCode::kCancelled, "enough rows") : Status::Ok();
       });
     };
-    return view.ForEachDocument(collection_.id, visit);
+    const Status status = view.ForEachDocument(collection_.id, visit);
+    return HasEnough() ? Status::Ok() : status;
   }
 
   ResultSet Finish() {
@@ -249,7 +258,7 @@ class Selection {
       result.rows.push_back({Value(num_rows_)});
       return result;
     }
-    std::ranges::stable_sort(rows_, [this](const Row& a, const Row& b) { return IsBefore(a, b); });
+    Sort();
     for (const int64_t column : columns_) {
       const query::ColumnSpec& spec = schema_.columns()[static_cast<size_t>(column)];
       result.columns.push_back({spec.name, query::KindOf(spec.type)});
@@ -267,6 +276,27 @@ class Selection {
   }
 
  private:
+  static constexpr int64_t kRowsMax = std::numeric_limits<int64_t>::max();
+  // Of rows that are sorted to find the first ones, fewer are not worth it.
+  static constexpr int64_t kSortedMin = 1'024;
+
+  // Whether no later row changes the result.
+  bool HasEnough() const {
+    return !is_count_ && order_.empty() && std::ssize(rows_) >= rows_wanted_;
+  }
+
+  // Of ordered rows, those that LIMIT leaves out are dropped now and then.
+  void Keep(Row row) {
+    rows_.push_back(std::move(row));
+    if (std::ssize(rows_) / 2 < std::max(rows_wanted_, kSortedMin)) return;
+    Sort();
+    rows_.resize(static_cast<size_t>(rows_wanted_));
+  }
+
+  void Sort() {
+    std::ranges::stable_sort(rows_, [this](const Row& a, const Row& b) { return IsBefore(a, b); });
+  }
+
   // Nulls last; numbers by value, everything else as text.
   static int Compare(const Value& a, const Value& b) {
     if (a.is_null() || b.is_null()) return (a.is_null() ? 1 : 0) - (b.is_null() ? 1 : 0);
@@ -299,6 +329,7 @@ class Selection {
   std::vector<int64_t> used_;
   std::optional<query::Filter> filter_;
   bool is_count_ = false;
+  int64_t rows_wanted_ = kRowsMax;  // of the ordered ones: LIMIT and OFFSET
   int64_t num_rows_ = 0;
   std::vector<Row> rows_;
 };

@@ -351,7 +351,8 @@ struct SelectItem {
   // A function is SCORE(), TEXT_SCORE(), VECTOR_SCORE(), RERANK_SCORE() or SNIPPET(content).
   enum class Kind : uint8_t { kStar, kCount, kColumn, kFunction };
   Kind kind = Kind::kColumn;
-  Name column;  // Of kColumn; of kFunction its name in upper case.
+  // Of kColumn; of kFunction its name in upper case; of kCount its place only.
+  Name column;
   bool operator==(const SelectItem&) const = default;
 };
 

@@ -38,11 +38,12 @@ Outcome<SelectItem> ParseSelectItem(TokenCursor* cursor) {
   if (cursor->Accept(TokenKind::kStar)) return SelectItem{SelectItem::Kind::kStar, {}};
   if (cursor->Is(TokenKind::kWord) && cursor->next().kind == TokenKind::kLeftParen) {
     if (!cursor->IsWord("COUNT")) return ParseFunction(cursor);
+    SelectItem count{SelectItem::Kind::kCount, {.text = "", .range = cursor->range()}};
     cursor->Advance();
     cursor->Advance();
     INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kStar, "*"));
     INTARSIA_FAIL_IF(cursor->Expect(TokenKind::kRightParen, ")"));
-    return SelectItem{SelectItem::Kind::kCount, {}};
+    return count;
   }
   INTARSIA_ASSIGN_OR_FAIL(Name column, cursor->ReadName("a column, * or COUNT(*)"));
   return SelectItem{SelectItem::Kind::kColumn, std::move(column)};

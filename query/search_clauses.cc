@@ -82,7 +82,8 @@ Outcome<BoundSearchClauses> BindSearchClauses(const Select& statement) {
   INTARSIA_CHECK(statement.search.has_value() && !statement.search->matches.empty());
   for (const SelectItem& item : statement.items) {
     if (item.kind != SelectItem::Kind::kCount) continue;
-    return BinderError({}, "COUNT(*) does not go with SEARCH, which finds as many as LIMIT says");
+    return BinderError(item.column.range,
+                       "COUNT(*) does not go with SEARCH, which finds as many as LIMIT says");
   }
   if (!statement.order_by.empty()) {
     return BinderError(statement.order_by.front().column.range,

@@ -112,13 +112,40 @@ TEST_F(RowStatementsTest, CountStandsAloneAndStarIsEveryColumn) {
   CreateNotes();
   EXPECT_EQ(Number(Run("SELECT COUNT(*) FROM notes WHERE lang = 'en'"), "count"), 2);
   EXPECT_EQ(Number(Run("SELECT COUNT(*) FROM notes WHERE lang = 'fr'"), "count"), 0);
-  Fail("SELECT COUNT(*), source FROM notes");
+  const auto error = Fail("SELECT source, COUNT(*) FROM notes");
+  EXPECT_EQ(error.range.begin, 15);
   const auto described = Run("DESCRIBE notes");
   const auto star = Run("SELECT * FROM notes LIMIT 1");
   for (size_t i = 0; i < star.columns.size(); ++i) {
     EXPECT_EQ(star.columns[i].name, Text(described, "column", i));
   }
   EXPECT_EQ(star.columns.back().name, "good");
+}
+
+TEST_F(RowStatementsTest, LimitTakesTheFirstRowsThatPassTheCondition) {
+  CreateNotes();
+  EXPECT_EQ(Sources("LIMIT 2"), "ab");
+  EXPECT_EQ(Sources("LIMIT 2 OFFSET 1"), "bc");
+  EXPECT_EQ(Sources("WHERE lang = 'en' LIMIT 1 OFFSET 1"), "c");
+  EXPECT_EQ(Sources("LIMIT 0"), "");
+  EXPECT_EQ(Sources("ORDER BY source LIMIT 0"), "");
+  EXPECT_EQ(Sources("LIMIT 4"), "abcd");
+  EXPECT_EQ(Number(Run("SELECT COUNT(*) FROM notes LIMIT 1"), "count"), 4);
+}
+
+TEST_F(RowStatementsTest, ALimitOfOrderedRowsIsTheirBeginningHoweverManyThereAre) {
+  CreateNotes();
+  Run("CREATE COLLECTION small WITH (chunk_tokens = 16, min_tokens = 0, chunker = 'fixed')");
+  std::string text;
+  for (int i = 0; text.size() < 300'000; ++i) text += "word" + std::to_string(i) + " ";
+  Run("INSERT INTO small (id, content) VALUES ('x', '" + text + "'), ('y', 'A word.')");
+  // All rows but one are equal by the first column, and equal rows keep their order.
+  const std::string select = "SELECT source, chunk_no FROM small ORDER BY source DESC";
+  const auto all = Run(select);
+  ASSERT_GT(all.rows.size(), 3'000u);
+  const auto some = Run(select + " LIMIT 7 OFFSET 5");
+  ASSERT_EQ(some.rows.size(), 7u);
+  for (size_t i = 0; i < some.rows.size(); ++i) EXPECT_EQ(some.rows[i], all.rows[i + 5]);
 }
 
 TEST_F(RowStatementsTest, DeleteRemovesWholeDocumentsFromEveryPlace) {
