@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plots what end_to_end_gpu_fused_bench prints: the time to the first token on a device.
+"""Plots what end_to_end_gpu_bench fused prints: the time to the first token on a device.
 
   tools/gpu_fused_plot.py FILE... --ratio R [--out SVG]
     By the length of the prompt, R of the cached tokens computed again: a line for full prefill and
@@ -44,7 +44,7 @@ def read_machine(lines, path):
     found = [pattern.fullmatch(line) for pattern, line in zip((DEVICE, PRODUCTS), lines)]
     if len(found) < 2 or None in found:
         fail(f"{path} does not begin with the device and its products; want the standard output "
-             "of end_to_end_gpu_fused_bench")
+             "of end_to_end_gpu_bench fused")
     return tuple(match[1] for match in found)
 
 
@@ -59,7 +59,7 @@ def read_case(match, tokens, figures, place):
 def read_file(path, figures):
     """Adds the cases of one run."""
     if not path.exists():
-        fail(f"no {path}; it is the standard output of end_to_end_gpu_fused_bench")
+        fail(f"no {path}; it is the standard output of end_to_end_gpu_bench fused")
     lines = path.read_text(encoding="utf-8").splitlines()
     machine = read_machine(lines, path)
     if figures.machine not in ((), machine):
