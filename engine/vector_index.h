@@ -43,7 +43,7 @@ enum class VectorScan : uint8_t { kAuto, kFlat, kBinary, kGraph, kDevice };
 struct VectorIndexOptions {
   int64_t flat_max = 20'000;          // larger ones have codes
   int64_t sampled_max = 32'768;       // vectors that settings are measured on, at least 32
-  int64_t graph_min = 1'000'000;      // larger ones have a graph without being asked for it
+  int64_t graph_min = 1'000'000;      // from here on there is a graph without being asked for it
   int64_t graph_at_once_max = 2'000;  // graphs up to this size are made while a search waits
   int64_t page_rows = 1'024;          // files hold whole pages: a power of two, at least 8
   int64_t file_rows_min = 8'192;      // so many rows that are in no file are written to one
