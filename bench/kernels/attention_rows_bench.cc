@@ -2,7 +2,6 @@
 // visible keys per second, beside those of a plain matrix product; for a single row the bytes of
 // keys and values read per second, beside the same bytes merely read.
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "base/aligned_array.h"
 #include "base/thread_pool.h"
 #include "bench/kernels/host_timer.h"
+#include "bench/kernels/read_roof.h"
 #include "bench/kernels/run_timed.h"
 #include "kernels/attention_rows.h"
 #include "kernels/packed_matrix.h"
@@ -129,26 +129,7 @@ void BM_AttentionRows_MatMulRoof(benchmark::State& state) {
   state.SetLabel(type == ComputeType::kF32 ? "f32" : "bf16");
 }
 
-// {number of bytes, number of threads}
-void BM_AttentionRows_ReadRoof(benchmark::State& state) {
-  constexpr int64_t kItemWords = int64_t{16} << 10;
-  const std::vector<uint64_t> words(static_cast<size_t>(state.range(0)) / sizeof(uint64_t), 1);
-  const auto num_words = static_cast<int64_t>(words.size());
-  ThreadPool pool(static_cast<int>(state.range(1)));
-  RunTimed<HostTimer>(state, state.range(0), [&] {
-    std::atomic<uint64_t> total{0};
-    pool.ParallelFor((num_words + kItemWords - 1) / kItemWords, [&](int64_t item, int) {
-      const int64_t end = std::min(num_words, (item + 1) * kItemWords);
-      uint64_t sums[8] = {};
-      for (int64_t i = item * kItemWords; i + 8 <= end; i += 8) {
-        for (int64_t k = 0; k < 8; ++k) sums[k] += words[static_cast<size_t>(i + k)];
-      }
-      for (const uint64_t sum : sums) total.fetch_add(sum, std::memory_order_relaxed);
-    });
-    benchmark::DoNotOptimize(total.load());
-    return Status::Ok();
-  });
-}
+void BM_AttentionRows_ReadRoof(benchmark::State& state) { RunReadRoof(state); }
 
 void RowShapes(benchmark::internal::Benchmark* bench) {
   const auto bf16 = static_cast<int64_t>(KvType::kBf16);

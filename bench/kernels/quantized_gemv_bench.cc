@@ -1,7 +1,5 @@
 // QuantizedGemv on the shapes of real models: bytes of weights read per second, weights per second,
 // and beside it the same bytes merely read.
-#include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -10,6 +8,7 @@
 
 #include "base/thread_pool.h"
 #include "bench/kernels/host_timer.h"
+#include "bench/kernels/read_roof.h"
 #include "bench/kernels/run_timed.h"
 #include "kernels/quantized_gemv.h"
 #include "tests/kernels/quantized_gemv_cases.h"
@@ -30,28 +29,7 @@ void BM_QuantizedGemv(benchmark::State& state) {
   state.SetLabel(std::string(BlockTypeName(type)));
 }
 
-// Reads all bytes once, in pieces of 256 KiB shared by the threads, prefetching as far ahead as the
-// kernel does.
-void BM_QuantizedGemv_ReadRoof(benchmark::State& state) {
-  constexpr int64_t kItemWords = int64_t{32} << 10;
-  const std::vector<uint64_t> words(static_cast<size_t>(state.range(0)) / sizeof(uint64_t), 1);
-  const auto num_words = static_cast<int64_t>(words.size());
-  ThreadPool pool(static_cast<int>(state.range(1)));
-  RunTimed<HostTimer>(state, state.range(0), [&] {
-    std::atomic<uint64_t> total{0};
-    pool.ParallelFor((num_words + kItemWords - 1) / kItemWords, [&](int64_t item, int) {
-      const int64_t end = std::min(num_words, (item + 1) * kItemWords);
-      uint64_t sums[8] = {};
-      for (int64_t i = item * kItemWords; i + 8 <= end; i += 8) {
-        __builtin_prefetch(words.data() + i + 1'024);
-        for (int64_t k = 0; k < 8; ++k) sums[k] += words[static_cast<size_t>(i + k)];
-      }
-      for (const uint64_t sum : sums) total.fetch_add(sum, std::memory_order_relaxed);
-    });
-    benchmark::DoNotOptimize(total.load());
-    return Status::Ok();
-  });
-}
+void BM_QuantizedGemv_ReadRoof(benchmark::State& state) { RunReadRoof(state); }
 
 // The layers and heads of SmolLM2-135M and Qwen2.5-0.5B; every type on one large shape, so that the
 // figures can be compared; more rows for the types that matter most.
