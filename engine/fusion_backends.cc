@@ -115,7 +115,6 @@ void FusionBackends::SetBudgets(const Budgets& budgets) {
     std::shared_ptr<FusionBackend> gone;  // goes without the lock
     const std::scoped_lock lock(place->mutex);
     gone = std::move(place->backend);
-    place->backend = nullptr;
     place->failure = Status::Ok();
     ++place->num_budgets;
   }
@@ -242,13 +241,13 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
     backend = *std::move(loaded);
   }
   const std::scoped_lock lock(place->mutex);
-  if (!loaded.ok()) {
+  // With budgets that have changed meanwhile it answers this prompt, or fails it, and the next one
+  // brings it anew.
+  if (place->num_budgets == num_budgets) {
     place->failure = loaded.status();
-    return place->failure;
+    place->backend = backend;
   }
-  // With budgets that have changed meanwhile it answers this prompt, and the next one brings it
-  // anew.
-  if (place->num_budgets == num_budgets) place->backend = backend;
+  if (!loaded.ok()) return loaded.status();
   return backend;
 }
 
