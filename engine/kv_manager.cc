@@ -108,17 +108,18 @@ std::unique_ptr<KvSource> KvManager::Find(const KvFamily& family, std::span<cons
   return std::make_unique<StoredKv>(database_->kv(), *std::move(handle));
 }
 
+std::shared_ptr<const KvSource> KvManager::KeptHeader(const KvFamily& family,
+                                                      bool is_of_device) const {
+  const std::scoped_lock lock(mutex_);
+  const bool is_wanted = header_family_ == family.digest && is_header_of_device_ == is_of_device;
+  return is_wanted ? header_ : nullptr;
+}
+
 Result<std::shared_ptr<const KvSource>> KvManager::Header(const HeaderRequest& request,
                                                           std::vector<std::string>* notices) {
   const model::Transformer& transformer = *request.generator->transformer;
   const bool is_on_device = backends_->WouldBuildCaches(request.device, *request.generator);
-  {
-    const std::scoped_lock lock(mutex_);
-    if (header_ != nullptr && header_family_ == request.family.digest &&
-        is_header_of_device_ == is_on_device) {
-      return header_;
-    }
-  }
+  if (auto kept = KeptHeader(request.family, is_on_device); kept != nullptr) return kept;
   // A header is some dozens of tokens: computing it costs less than looking after it on disk.
   std::shared_ptr<const KvSource> computed;
   if (is_on_device) {
@@ -131,14 +132,16 @@ Result<std::shared_ptr<const KvSource>> KvManager::Header(const HeaderRequest& r
     if (placed.caches.has_value()) computed = std::move(placed.caches->front());
     if (notices != nullptr) std::ranges::move(placed.notices, std::back_inserter(*notices));
   }
-  if (computed == nullptr) {
+  const bool is_of_device = computed != nullptr;
+  if (!is_of_device) {
+    if (auto kept = KeptHeader(request.family, is_of_device); kept != nullptr) return kept;
     INTARSIA_ASSIGN_OR_RETURN(computed,
                               BuildKv(transformer, nullptr, request.header, request.cancel));
   }
   const std::scoped_lock lock(mutex_);
   header_ = computed;
   header_family_ = request.family.digest;
-  is_header_of_device_ = is_on_device;
+  is_header_of_device_ = is_of_device;
   return computed;
 }
 
@@ -200,19 +203,23 @@ void KvManager::Enqueue(KvTask task) {
   // what was worth keeping.
   const bool is_space_short = space.live_bytes > space.bytes_max - space.bytes_max / 4;
   const std::scoped_lock lock(mutex_);
-  if (!IsAdmitted(identity, is_space_short)) return;
   const auto same = std::ranges::find(queue_, identity, &Queued::identity);
   if (same != queue_.end()) {
     same->task = std::move(task);
     return;
   }
+  if (!IsAdmitted(identity, is_space_short)) return;
   queue_.push_back({.identity = identity, .task = std::move(task)});
   if (queue_.size() > kQueueMax) queue_.pop_front();
   changed_.notify_all();
 }
 
 bool KvManager::IsAdmitted(const Digest& identity, bool is_space_short) {
-  if (!is_space_short || asked_.erase(identity) > 0) return true;
+  if (!is_space_short) return true;
+  if (asked_.erase(identity) > 0) {
+    std::erase(asked_order_, identity);
+    return true;
+  }
   asked_.insert(identity);
   asked_order_.push_back(identity);
   while (asked_order_.size() > kAskedMax) {

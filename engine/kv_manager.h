@@ -115,6 +115,8 @@ class KvManager {
     KvTask task;
   };
 
+  // The header if it is in memory and was computed there, else null.
+  std::shared_ptr<const KvSource> KeptHeader(const KvFamily& family, bool is_of_device) const;
   void Work();
   // The first tasks of the queue that may be built together. mutex_ is held.
   std::vector<Queued> TakeBatch();
@@ -133,9 +135,9 @@ class KvManager {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  std::deque<Queued> queue_;  // by identity, each once
-  std::set<Digest> asked_;    // what was asked for lately and not queued
-  std::deque<Digest> asked_order_;
+  std::deque<Queued> queue_;        // by identity, each once
+  std::set<Digest> asked_;          // what was asked for lately and not queued
+  std::deque<Digest> asked_order_;  // the same, each once
   int num_statements_ = 0;
   bool is_stopping_ = false;
   int64_t num_working_ = 0;  // tasks that the thread is at

@@ -374,6 +374,41 @@ TEST_F(DeviceStatementsTest, ABudgetThatChangesDuringALoadHoldsFromTheNextPrompt
   EXPECT_EQ(device.num_there, 1);
 }
 
+TEST_F(DeviceStatementsTest, AFailureUnderABudgetThatChangedDuringTheLoadDoesNotLast) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  device.load = Status(StatusCode::kResourceExhausted, "no memory");
+  device.during_load = [this] {
+    std::thread([this] {
+      Session other(engine_.get());
+      EXPECT_TRUE(other.Execute("SET device.kv_bytes_max = '64MiB'", {}).ok());
+    }).join();
+  };
+  EXPECT_TRUE(HasNotice(Answer("reuse = 'none'"), "cuda:0 could not: no memory"));
+  device.load = Status::Ok();
+  device.during_load = {};
+  EXPECT_FALSE(HasNotice(Answer("reuse = 'none'"), "cuda:0"));
+  EXPECT_EQ(device.num_prefills, 1);
+  EXPECT_EQ(device.kv_bytes_max, int64_t{64} << 20);
+}
+
+TEST_F(DeviceStatementsTest, AHeaderThatTheCpuComputedForADeviceIsNotTakenForTheDevices) {
+  OpenWith(&devices_);
+  FakeDeviceState& device = devices_.state();
+  Run("SET device = 'cpu'");
+  Run("CACHE COLLECTION docs");
+  Run("SET device = 'auto'");
+  device.build = Status(StatusCode::kResourceExhausted, "no pages");
+  EXPECT_TRUE(HasNotice(Answer(), "no pages"));
+  EXPECT_EQ(device.num_builds, 0);
+  device.build = Status::Ok();
+  EXPECT_FALSE(HasNotice(Answer(), "cuda:0"));
+  EXPECT_EQ(device.num_builds, 1);
+  EXPECT_FALSE(HasNotice(Answer(), "cuda:0"));
+  EXPECT_EQ(device.num_builds, 1);
+  EXPECT_EQ(device.num_built, 0);  // chunks
+}
+
 TEST_F(DeviceStatementsTest, ADeviceComputesInFp8WhatWasRegisteredSo) {
   OpenWith(&devices_);
   Run("SET device = 'cuda:0'");

@@ -62,6 +62,16 @@ class KvManagerTest : public testing::Test {
   bool IsStored(const KvTask& task) const {
     return database_->kv()->Contains(KvIdentityOf(task.family, task.tokens));
   }
+  // Disk for hardly more than a long document's cache, which is there.
+  void MakeSpaceShort() {
+    manager_->Enqueue(AddDocument("long", Long(0)));
+    ASSERT_TRUE(manager_->Drain(nullptr).ok());
+    ASSERT_TRUE(database_->kv()->SetBudget(database_->kv()->space().live_bytes / 4 * 5).ok());
+  }
+  void Delete(const KvTask& task) {
+    const storage::DocumentId id = task.owner.document;
+    ASSERT_TRUE(database_->DeleteDocuments({&id, 1}).ok());
+  }
   std::string Long(int seed) const {
     std::string text;
     for (int i = 0; i < 400; ++i) text += "harbour " + std::to_string(seed * 1'000 + i) + " ";
@@ -180,14 +190,53 @@ TEST_F(KvManagerTest, ADocumentThatCameBackIsCachedThoughItsOldTaskWaits) {
   auto scope = std::make_unique<KvManager::StatementScope>(manager_.get());
   const KvTask old_task = AddDocument("a", "The harbour is deep.");
   manager_->Enqueue(old_task);
-  const storage::DocumentId id = old_task.owner.document;
-  ASSERT_TRUE(database_->DeleteDocuments({&id, 1}).ok());
+  Delete(old_task);
   const KvTask new_task = AddDocument("a", "The harbour is deep.");
   manager_->Enqueue(new_task);
   EXPECT_EQ(manager_->num_queued(), 1);
   scope.reset();
   ASSERT_TRUE(manager_->Drain(nullptr).ok());
   EXPECT_TRUE(IsStored(new_task));
+}
+
+TEST_F(KvManagerTest, WhereSpaceIsShortANewerTaskStillTakesTheOldOnesPlace) {
+  MakeSpaceShort();
+  auto scope = std::make_unique<KvManager::StatementScope>(manager_.get());
+  const KvTask old_task = AddDocument("a", "The harbour is deep.");
+  manager_->Enqueue(old_task);
+  EXPECT_EQ(manager_->num_queued(), 0);
+  manager_->Enqueue(old_task);
+  EXPECT_EQ(manager_->num_queued(), 1);
+  Delete(old_task);
+  const KvTask new_task = AddDocument("a", "The harbour is deep.");
+  manager_->Enqueue(new_task);
+  EXPECT_EQ(manager_->num_queued(), 1);
+  scope.reset();
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_TRUE(IsStored(new_task));
+}
+
+TEST_F(KvManagerTest, WhatWasQueuedOnceIsRememberedAsLongAsOthersWhenAskedForAgain) {
+  constexpr int32_t kRemembered = 16'384;
+  MakeSpaceShort();
+  KvTask task = AddDocument("a", "The harbour is deep.");
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(task);
+    manager_->Enqueue(task);
+    Delete(task);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  const KvManager::StatementScope scope(manager_.get());
+  manager_->Enqueue(task);
+  KvTask other = task;
+  for (int32_t i = 1; i < kRemembered; ++i) {
+    other.tokens = {i % 256, 1 + i / 256};
+    manager_->Enqueue(other);
+  }
+  ASSERT_EQ(manager_->num_queued(), 0);
+  manager_->Enqueue(task);
+  EXPECT_EQ(manager_->num_queued(), 1);
 }
 
 TEST_F(KvManagerTest, WhatWasDeletedMeanwhileIsNotStored) {
@@ -198,8 +247,7 @@ TEST_F(KvManagerTest, WhatWasDeletedMeanwhileIsNotStored) {
     const KvManager::StatementScope scope(manager_.get());
     manager_->Enqueue(gone);
     manager_->Enqueue(kept);
-    const storage::DocumentId id = gone.owner.document;
-    ASSERT_TRUE(database_->DeleteDocuments({&id, 1}).ok());
+    Delete(gone);
   }
   ASSERT_TRUE(manager_->Drain(nullptr).ok());
   EXPECT_FALSE(IsStored(gone));
