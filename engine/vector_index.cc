@@ -245,11 +245,9 @@ Result<VectorMatches> VectorIndex::Search(const VectorQuery& query, const RowInd
 std::optional<int32_t> VectorIndex::FindDevice(const VectorQuery& query,
                                                std::array<double, kNumAccessPaths>* ms) const {
   constexpr auto kDevice = static_cast<size_t>(AccessPath::kDevice);
-  const double least = *std::min_element(ms->begin(), ms->end());
-  const bool is_wanted = std::isfinite((*ms)[kDevice]) &&
-                         (query.scan == VectorScan::kDevice || (*ms)[kDevice] <= least);
   std::optional<int32_t> device;
-  if (is_wanted) device = query.device->find();
+  // Looking for one starts its driver, so only a search that would go there does.
+  if (Choose(query.scan, *ms) == AccessPath::kDevice) device = query.device->find();
   if (!device.has_value()) (*ms)[kDevice] = std::numeric_limits<double>::infinity();
   return device;
 }
@@ -287,10 +285,7 @@ Status VectorIndex::SearchAt(const Plan& plan, const SearchDevice& device, int32
                             on_device_.Bring(device.codes, index, *binary_));
   index::BinarySearchOptions options = BinaryOptions();
   options.scanner = lease.scanner.get();
-  const auto search = [&] { return binary_->Search(*flat_, plan.params, options); };
-  Result<index::BinarySearchResult> found = search();
-  // What comes first to a device waits for more than a scan: that would be a poor prediction.
-  if (found.ok() && lease.is_new) found = search();
+  Result<index::BinarySearchResult> found = binary_->Search(*flat_, plan.params, options);
   if (!found.ok()) {
     // A damaged vector or a bad query is not the device's fault, and any other way finds it, too.
     const StatusCode code = found.status().code();
@@ -303,7 +298,8 @@ Status VectorIndex::SearchAt(const Plan& plan, const SearchDevice& device, int32
       std::string(AccessPathName(AccessPath::kDevice)) + " at " + CudaName(index) + ", rescored";
   matches->num_rescored = found->num_rescored;
   matches->hits = std::move(found->hits);
-  costs_.ObserveDevice(plan.work, found->scan_ms, found->rescore_ms);
+  // What comes first to a device waits for more than a scan: that would be a poor prediction.
+  if (!lease.is_new) costs_.ObserveDevice(plan.work, found->scan_ms, found->rescore_ms);
   return Status::Ok();
 }
 
