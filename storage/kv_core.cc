@@ -272,7 +272,7 @@ int64_t KvCore::SegmentBytesMax(int64_t bytes_max) const {
 }
 
 int64_t KvCore::live_bytes() const {
-  return table_.live_bytes() + kKvAlignment * static_cast<int64_t>(table_.SegmentUses().size());
+  return table_.live_bytes() + kKvAlignment * table_.num_segments();
 }
 
 KvStats KvCore::stats() const {

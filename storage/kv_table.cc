@@ -243,6 +243,10 @@ int64_t KvTable::num_entries() const {
   const Lock lock(mutex_);
   return static_cast<int64_t>(slots_.size());
 }
+int64_t KvTable::num_segments() const {
+  const Lock lock(mutex_);
+  return static_cast<int64_t>(segments_.size());
+}
 int64_t KvTable::live_bytes() const {
   const Lock lock(mutex_);
   return live_bytes_;

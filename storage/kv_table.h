@@ -106,6 +106,7 @@ class KvTable {
   std::vector<std::pair<Digest, KvUseRecord>> TakeDirty();
   uint64_t clock() const;
   int64_t num_entries() const;
+  int64_t num_segments() const;  // that have entries
   int64_t live_bytes() const;
   int64_t num_pins() const;
   // Of what is not evictable; bytes on disk.
