@@ -77,21 +77,24 @@ std::array<double, kNumAccessPaths> SearchCosts::Predict(const SearchWork& work)
   constexpr double kNever = std::numeric_limits<double>::infinity();
   const std::scoped_lock lock(mutex_);
   std::array<double, kNumAccessPaths> ms = {kNever, kNever, kNever, kNever};
-  ms[0] = 1e-6 * rates_.flat_ns_per_row * static_cast<double>(work.num_passing);
+  ms[IndexOf(AccessPath::kFlat)] =
+      1e-6 * rates_.flat_ns_per_row * static_cast<double>(work.num_passing);
   if (work.has_codes) {
-    ms[1] = 1e-6 * rates_.scan_ns_per_row * RowsTouched(work) + 1e-3 * rates_.rescore_us;
+    ms[IndexOf(AccessPath::kBinary)] =
+        1e-6 * rates_.scan_ns_per_row * RowsTouched(work) + 1e-3 * rates_.rescore_us;
   }
   const double breadth = BreadthFor(work);
   if (work.num_in_graph > 0 && breadth <= static_cast<double>(kGraphBreadthMax)) {
     const double rest = static_cast<double>(work.num_rows - work.num_in_graph);
-    ms[2] = 1e-3 * rates_.graph_us * breadth / static_cast<double>(kGraphBreadth) +
-            1e-6 * rates_.flat_ns_per_row * rest;
+    ms[IndexOf(AccessPath::kGraph)] =
+        1e-3 * rates_.graph_us * breadth / static_cast<double>(kGraphBreadth) +
+        1e-6 * rates_.flat_ns_per_row * rest;
   }
   if (work.has_codes && work.device_row_bytes > 0) {
     const double estimate = static_cast<double>(work.device_row_bytes) / kDeviceBytesPerNs;
     const double rate = device_ns_per_row_ > 0.0 ? device_ns_per_row_ : estimate;
-    ms[3] = 1e-6 * rate * static_cast<double>(work.num_rows) +
-            1e-3 * (kDeviceAskedUs + rates_.rescore_us);
+    ms[IndexOf(AccessPath::kDevice)] = 1e-6 * rate * static_cast<double>(work.num_rows) +
+                                       1e-3 * (kDeviceAskedUs + rates_.rescore_us);
   }
   return ms;
 }

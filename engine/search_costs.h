@@ -17,6 +17,8 @@ namespace intarsia::engine {
 // kDevice is the binary scan on a device.
 enum class AccessPath : uint8_t { kFlat, kBinary, kGraph, kDevice };
 inline constexpr int64_t kNumAccessPaths = 4;
+// Its place in arrays of kNumAccessPaths.
+constexpr size_t IndexOf(AccessPath path) { return static_cast<size_t>(path); }
 
 // For example "binary scan".
 std::string_view AccessPathName(AccessPath path);

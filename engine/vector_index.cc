@@ -192,9 +192,13 @@ AccessPath VectorIndex::Choose(VectorScan scan,
                                const std::array<double, kNumAccessPaths>& ms) const {
   if (scan == VectorScan::kFlat) return AccessPath::kFlat;
   if (scan == VectorScan::kBinary && has_codes()) return AccessPath::kBinary;
-  if (scan == VectorScan::kDevice && std::isfinite(ms[3])) return AccessPath::kDevice;
+  if (scan == VectorScan::kDevice && std::isfinite(ms[IndexOf(AccessPath::kDevice)])) {
+    return AccessPath::kDevice;
+  }
   // A graph that is asked for is taken unless the filter leaves it no hope.
-  if (scan == VectorScan::kGraph && std::isfinite(ms[2])) return AccessPath::kGraph;
+  if (scan == VectorScan::kGraph && std::isfinite(ms[IndexOf(AccessPath::kGraph)])) {
+    return AccessPath::kGraph;
+  }
   size_t best = 0;
   for (size_t path = 1; path < ms.size(); ++path) {
     if (ms[path] < ms[best]) best = path;
@@ -244,7 +248,7 @@ Result<VectorMatches> VectorIndex::Search(const VectorQuery& query, const RowInd
 
 std::optional<int32_t> VectorIndex::FindDevice(const VectorQuery& query,
                                                std::array<double, kNumAccessPaths>* ms) const {
-  constexpr auto kDevice = static_cast<size_t>(AccessPath::kDevice);
+  constexpr size_t kDevice = IndexOf(AccessPath::kDevice);
   std::optional<int32_t> device;
   // Looking for one starts its driver, so only a search that would go there does.
   if (Choose(query.scan, *ms) == AccessPath::kDevice) device = query.device->find();
@@ -259,8 +263,10 @@ Status VectorIndex::SearchOnCpu(const Plan& plan, VectorMatches* matches) const 
     INTARSIA_RETURN_IF_ERROR(SearchGraph(plan, matches, &is_short));
     if (!is_short) return Status::Ok();
     constexpr double kNever = std::numeric_limits<double>::infinity();
-    matches->path = Choose(VectorScan::kAuto,
-                           {matches->predicted_ms[0], matches->predicted_ms[1], kNever, kNever});
+    std::array<double, kNumAccessPaths> left = matches->predicted_ms;
+    left[IndexOf(AccessPath::kGraph)] = kNever;
+    left[IndexOf(AccessPath::kDevice)] = kNever;
+    matches->path = Choose(VectorScan::kAuto, left);
     matches->access_path = "graph, then " + std::string(AccessPathName(matches->path));
   }
   if (matches->path != AccessPath::kBinary) return SearchFlat(plan, matches);
@@ -274,7 +280,7 @@ Status VectorIndex::SearchOnDevice(const Plan& plan, const SearchDevice& device,
   if (status.ok()) return status;
   matches->notice = "vectors were searched on the CPU, because " + CudaName(index) +
                     " could not: " + std::string(status.message());
-  matches->predicted_ms[3] = std::numeric_limits<double>::infinity();
+  matches->predicted_ms[IndexOf(AccessPath::kDevice)] = std::numeric_limits<double>::infinity();
   matches->path = Choose(VectorScan::kAuto, matches->predicted_ms);
   return SearchOnCpu(plan, matches);
 }

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/log.h"
 #include "storage/kv_core.h"
 
 namespace intarsia::storage {
