@@ -158,8 +158,8 @@ query::Outcome<AnswerParams> Session::BindAnswer(const query::Answer& statement,
   params.fusion.propagate = propagate == "off"      ? PropagationMode::kOff
                             : propagate == "causal" ? PropagationMode::kCausal
                                                     : PropagationMode::kTwoSided;
-  params.fusion.probes = options.GetText("probes") == "with_question" ? ProbePass::kWithQuestion
-                                                                      : ProbePass::kWithRows;
+  params.fusion.probes = ProbePassNamed(options.GetText("probes"));
+  params.fusion.probe_share = options.GetDouble("probe_share");
   params.fusion.question_depth = options.GetDouble("question_depth");
   const std::string& reuse = options.GetText("reuse");
   params.reuse = reuse == "none"     ? CacheReuse::kNone

@@ -31,17 +31,26 @@ __device__ void MeasureRows(const MeasureShiftParams& params, const PropagationC
   const uint16_t* const computed = is_key ? params.k : params.v;
   const int64_t stride = is_key ? params.k_stride : params.v_stride;
   const float* const u = is_key ? params.key_u : params.value_u;
+  const uint16_t* const known = is_key ? params.known_key_deltas : params.known_value_deltas;
   uint16_t* const deltas = is_key ? params.key_deltas : params.value_deltas;
 #pragma unroll 2
   for (int s = static_cast<int>(threadIdx.x) / 32; s < chunk.num_rows;
        s += MeasureShiftTraits::kWarps) {
     const int64_t row = int64_t{chunk.first_row} + s;
     const int token = params.rows[row];
+    const int pass_row = params.pass_rows[row];
+    const bool is_known = pass_row < 0;
     const uint4 fresh =
-        *reinterpret_cast<const uint4*>(computed + params.pass_rows[row] * stride + column);
+        is_known
+            ? *reinterpret_cast<const uint4*>(known + int64_t{~pass_row} * params.width + column)
+            : *reinterpret_cast<const uint4*>(computed + pass_row * stride + column);
     const RawNumbers<kType> raw = LoadRaw<kType>(half.codes, token, params.width, column);
     float cached[kRawNumbers];
     Decode<kType>(raw, half.parameters, token, column, cached);
+    if (is_known) {
+#pragma unroll
+      for (int i = 0; i < kRawNumbers; ++i) cached[i] = 0.0f;
+    }
     const uint32_t words[4] = {fresh.x, fresh.y, fresh.z, fresh.w};
     uint32_t packed[4];
     const float weight = u[row];

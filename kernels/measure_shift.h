@@ -2,6 +2,7 @@
 // keys and values, on a device.
 //
 //   key_deltas[s] = new K - cached K of row s, before RoPE, and the same for V
+// Rows of an earlier pass are named too, by where that one left their differences.
 // Behind the m rows of each chunk stands g, the weighted sum of all rows that the term across
 // chunks needs: sum of u[s] * delta[s] over all chunks, or over earlier ones in the causal form.
 // PlaceKv multiplies its weights by these m + 1 rows. On the CPU, LayerPlacer::Measure does the
@@ -26,11 +27,15 @@ struct MeasureShiftParams {
   const PlacedSegment* segments = nullptr;   // that the chunks name
   const uint8_t* const* payloads = nullptr;  // of the segments
   const int32_t* rows = nullptr;             // [rows]: token of the chunk, as the chunks say
-  const int32_t* pass_rows = nullptr;        // [rows]: the row of k and v that is this one
-  const uint16_t* k = nullptr;               // [rows of the pass, width], before RoPE
-  const uint16_t* v = nullptr;               // [rows of the pass, width]
-  int64_t k_stride = 0;                      // elements from row to row, a multiple of 8
+  // [rows]: the row of k and v that is this one, or, for one of an earlier pass, ~ of its row in
+  // known_key_deltas and known_value_deltas.
+  const int32_t* pass_rows = nullptr;
+  const uint16_t* k = nullptr;  // [rows of the pass, width], before RoPE
+  const uint16_t* v = nullptr;  // [rows of the pass, width]
+  int64_t k_stride = 0;         // elements from row to row, a multiple of 8
   int64_t v_stride = 0;
+  const uint16_t* known_key_deltas = nullptr;  // [., width]; may be null without such rows
+  const uint16_t* known_value_deltas = nullptr;
   const float* key_u = nullptr;      // [rows]
   const float* value_u = nullptr;    // [rows]
   uint16_t* key_deltas = nullptr;    // [rows + num_chunks, width]

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@ struct Half {
   KvHalf half;
   const uint16_t* computed;
   int64_t stride;
+  const uint16_t* known;
   const float* u;
   uint16_t* deltas;
 };
@@ -41,7 +43,10 @@ Status MeasureHalf(const MeasureShiftParams& params, const Half& half) {
                              .begin = params.rows[row],
                              .count = 1,
                              .target = cached.data()}));
-      const uint16_t* const computed = half.computed + params.pass_rows[row] * half.stride;
+      const int64_t pass_row = params.pass_rows[row];
+      if (pass_row < 0) std::ranges::fill(cached, 0.0F);
+      const uint16_t* const computed = pass_row < 0 ? half.known + ~pass_row * width
+                                                    : half.computed + pass_row * half.stride;
       uint16_t* const target = half.deltas + (chunk.first_delta + s) * width;
       for (int64_t i = 0; i < width; ++i) {
         const double delta = double{Bf16ToF32(computed[i])} - cached[static_cast<size_t>(i)];
@@ -89,11 +94,13 @@ Status MeasureShiftReference(const MeasureShiftParams& params) {
   INTARSIA_RETURN_IF_ERROR(MeasureHalf(params, {.half = KvHalf::kKey,
                                                 .computed = params.k,
                                                 .stride = params.k_stride,
+                                                .known = params.known_key_deltas,
                                                 .u = params.key_u,
                                                 .deltas = params.key_deltas}));
   return MeasureHalf(params, {.half = KvHalf::kValue,
                               .computed = params.v,
                               .stride = params.v_stride,
+                              .known = params.known_value_deltas,
                               .u = params.value_u,
                               .deltas = params.value_deltas});
 }

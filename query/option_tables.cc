@@ -125,14 +125,15 @@ constexpr std::array<std::string_view, 3> kPresets = {"default", "fast", "carefu
 constexpr std::array<std::string_view, 7> kSelectors = {
     "attention", "design", "prefix", "deviation", "stride", "none", "full"};
 constexpr std::array<std::string_view, 3> kPropagations = {"two_sided", "causal", "off"};
-constexpr std::array<std::string_view, 2> kProbes = {"with_rows", "with_question"};
+constexpr std::array<std::string_view, 3> kProbes = {"with_rows", "with_question",
+                                                     "with_question_only"};
 constexpr std::array<std::string_view, 3> kOrders = {"score", "reverse", "document"};
 constexpr std::array<std::string_view, 2> kNoEvidence = {"refuse", "answer"};
 constexpr std::array<std::string_view, 3> kReuses = {"chunks", "prefix", "none"};
 constexpr std::array<OptionSpec, 1> kPassages = {{
     {"k", T::kInteger, "8", "Chunks that the answer is made from.", 1, 256},
 }};
-constexpr std::array<OptionSpec, 15> kGeneration = {{
+constexpr std::array<OptionSpec, 16> kGeneration = {{
     {"order", T::kChoice, "score", "Order of the chunks in the prompt.", 0, 0, kOrders},
     {"on_no_evidence", T::kChoice, "refuse", "What to do if no chunk supports an answer.", 0, 0,
      kNoEvidence},
@@ -157,6 +158,8 @@ constexpr std::array<OptionSpec, 15> kGeneration = {{
     {"probes", T::kChoice, "with_rows",
      "When the evenly spaced rows are computed; with_question also shifts what attention ranks by.",
      0, 0, kProbes},
+    {"probe_share", T::kDouble, "0.03",
+     "Share of the cached tokens that are evenly spaced rows, at most half of ratio.", 0, 0.5},
     {"question_depth", T::kDouble, "1",
      "Share of the layers that the question passes before rows are chosen.", 0.01, 1},
 }};

@@ -3,7 +3,8 @@
 // For each question and policy one line of JSON is appended to --out: KL of the first answer token,
 // mean KL and agreement over the full prefill's answer (teacher forced), whether the greedy answer
 // is the same, F1, and the time to the first token. A run that is stopped goes on where it was.
-// With --device everything is computed there, the caches and the full prefill included.
+// A selector's name with _reranked computes its probes with the question too, with _kept there
+// only. With --device everything is computed there, the caches and the full prefill included.
 // tools/quality_report.py makes the table and the plot.
 #include <algorithm>
 #include <chrono>
@@ -56,6 +57,7 @@ struct Arguments {
   std::vector<double> ratios = {0.05, 0.10, 0.15, 0.30};
   std::vector<std::string> kv_dtypes = {"compute"};
   std::vector<double> question_depths = {1.0};  // of selectors that ask the question
+  std::vector<double> probe_shares = {0.03};
   int num_questions = 75;
   int first_question = 0;
   int num_threads = 0;
@@ -72,6 +74,10 @@ struct Policy {
     char text[96];
     std::snprintf(text, sizeof(text), "%s/%s/%.3f", name.c_str(), propagate.c_str(), options.ratio);
     std::string key = kv_dtype == "compute" ? text : text + ("/" + kv_dtype);
+    if (options.probe_share != 0.03) {
+      std::snprintf(text, sizeof(text), "/probes %.3f", options.probe_share);
+      key += text;
+    }
     if (options.question_depth < 1.0) {
       std::snprintf(text, sizeof(text), "/depth %.2f", options.question_depth);
       key += text;
@@ -96,11 +102,25 @@ std::vector<Policy> WithDepths(const std::vector<double>& depths,
   return all;
 }
 
+std::vector<Policy> WithProbeShares(const std::vector<double>& shares,
+                                    const std::vector<Policy>& policies) {
+  std::vector<Policy> all;
+  for (const double share : shares) {
+    for (Policy policy : policies) {
+      if (policy.options.selector != "attention" && share != shares.front()) continue;
+      if (policy.options.selector == "attention") policy.options.probe_share = share;
+      all.push_back(policy);
+    }
+  }
+  return all;
+}
+
 std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& kv_dtype) {
   std::vector<Policy> policies;
   for (const std::string& name : arguments.selectors) {
-    const bool is_reranked = name == "attention_reranked";
-    const std::string selector = is_reranked ? "attention" : name;
+    const bool is_reranked = name.ends_with("_reranked");
+    const bool is_kept = name.ends_with("_kept");
+    const std::string selector = name.substr(0, name.find('_'));
     if (selector == "none" || selector == "full") {
       policies.push_back({.name = name,
                           .options = {.selector = selector,
@@ -120,6 +140,7 @@ std::vector<Policy> ListPolicies(const Arguments& arguments, const std::string& 
                                         .ratio = ratio,
                                         .propagate = propagate,
                                         .probes = is_reranked ? engine::ProbePass::kWithQuestion
+                                                  : is_kept   ? engine::ProbePass::kWithQuestionOnly
                                                               : engine::ProbePass::kWithRows},
                             .propagate = mode,
                             .kv_dtype = kv_dtype});
@@ -163,7 +184,8 @@ class Evaluation {
                                            .pool = &pool_}));
     for (const std::string& kv_dtype : arguments.kv_dtypes) {
       const std::vector<Policy> policies =
-          WithDepths(arguments.question_depths, ListPolicies(arguments, kv_dtype));
+          WithProbeShares(arguments.probe_shares,
+                          WithDepths(arguments.question_depths, ListPolicies(arguments, kv_dtype)));
       policies_.insert(policies_.end(), policies.begin(), policies.end());
     }
     ReadDone();
@@ -387,6 +409,9 @@ int main(int argc, char** argv) {
                  "shares of the layers that the question passes before rows are chosen")
       ->delimiter(',')
       ->check(CLI::Range(0.01, 1.0));
+  app.add_option("--probe-shares", arguments.probe_shares, "shares of evenly spaced rows")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 0.5));
   app.add_option("--questions", arguments.num_questions, "how many questions");
   app.add_option("--first", arguments.first_question, "the first question, from 0");
   app.add_option("--device", arguments.device,

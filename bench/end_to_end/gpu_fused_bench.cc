@@ -3,7 +3,8 @@
 // The shape is Llama-3-8B's with random weights, and caches are random too, so no file is needed.
 // A prompt is a header of 42 tokens, chunks of 512 and a question; every case runs `--repetitions`
 // times after two warm-ups, and medians count. Caches lie in pinned memory, or on the device
-// already; "early" ranks by the first quarter of the layers. Full prefill is the same prompt
+// already; "early" ranks by the first quarter of the layers, and "kept" computes the evenly spaced
+// rows with the question, and not again. Full prefill is the same prompt
 // without caches in the same run. Times are those of the device, but for the first, which is the
 // host's from the call to the logits. Last comes how long the caches of chunks take to compute, by
 // the host's clock, encoding included. A program and not a Google Benchmark, because its cases
@@ -53,13 +54,17 @@ struct Mode {
   const char* selector;
   Place place;
   double question_depth;
+  engine::ProbePass probes = engine::ProbePass::kWithRows;
 };
-constexpr Mode kModes[] = {{"attention", "attention", Place::kPinned, 1.0},
-                           {"early", "attention", Place::kPinned, 0.25},
-                           {"stride", "stride", Place::kPinned, 1.0},
-                           {"attention-on-device", "attention", Place::kDevice, 1.0},
-                           {"early-on-device", "attention", Place::kDevice, 0.25},
-                           {"stride-on-device", "stride", Place::kDevice, 1.0}};
+constexpr Mode kModes[] = {
+    {"attention", "attention", Place::kPinned, 1.0},
+    {"early", "attention", Place::kPinned, 0.25},
+    {"kept", "attention", Place::kPinned, 1.0, engine::ProbePass::kWithQuestionOnly},
+    {"kept-on-device", "attention", Place::kDevice, 1.0, engine::ProbePass::kWithQuestionOnly},
+    {"stride", "stride", Place::kPinned, 1.0},
+    {"attention-on-device", "attention", Place::kDevice, 1.0},
+    {"early-on-device", "attention", Place::kDevice, 0.25},
+    {"stride-on-device", "stride", Place::kDevice, 1.0}};
 
 std::vector<std::string> ModeNames() {
   std::vector<std::string> names;
@@ -74,6 +79,7 @@ struct Arguments {
   std::vector<std::string> modes = ModeNames();
   KvPayloadType kv_type = KvPayloadType::kBf16;
   int repetitions = 5;
+  double probe_share = 0.03;
   model::CudaTransformerOptions model;
 };
 
@@ -243,6 +249,8 @@ void RunContext(const Arguments& arguments, int64_t context, engine::DeviceFusio
       const Figures figures = Measure(fusion, prompt,
                                       {.fusion = {.selector = mode.selector,
                                                   .ratio = ratio,
+                                                  .probes = mode.probes,
+                                                  .probe_share = arguments.probe_share,
                                                   .question_depth = mode.question_depth}},
                                       arguments.repetitions);
       const engine::FusionTiming& timing = figures.timing;
@@ -334,6 +342,8 @@ int RunGpuFusedBench(int argc, char** argv) {
                                                          {"int4", KvPayloadType::kInt4}};
   app.add_option("--kv-type", arguments.kv_type, "caches at rest: bf16, int8 or int4")
       ->transform(CLI::CheckedTransformer(kv_types));
+  app.add_option("--probe-share", arguments.probe_share, "evenly spaced rows of attention")
+      ->check(CLI::Range(0.0, 0.5));
   app.add_option("--repetitions", arguments.repetitions, "measurements of each case")
       ->check(CLI::Range(1, 1'000));
   AddCudaOptions(&app, &arguments.model);

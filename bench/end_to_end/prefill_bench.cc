@@ -54,6 +54,7 @@ struct Arguments {
   std::string compute = "auto";
   std::string selector = "attention";
   std::string propagate = "two_sided";
+  std::string probes = "with_rows";
   std::vector<std::string> parts = {"prefill", "decode", "fused"};
   std::vector<int64_t> lengths = {512, 2048, 4096, 6144};
   std::vector<int64_t> contexts = {4096};
@@ -314,10 +315,10 @@ class PrefillBench {
     const engine::Prompt store_prompt = prompt_from(stored);
     std::fprintf(out_,
                  "fused: %zu chunks of %lld tokens (built and stored in %.0f ms), header %zu, "
-                 "question %zu; selector %s, propagation %s\n",
+                 "question %zu; selector %s, propagation %s, probes %s\n",
                  parts.size(), static_cast<long long>(arguments_.chunk_tokens), build_ms,
                  header.size(), question.size(), arguments_.selector.c_str(),
-                 arguments_.propagate.c_str());
+                 arguments_.propagate.c_str(), arguments_.probes.c_str());
     std::vector<FusedCase> cases;
     for (const std::string& tier : arguments_.tiers) {
       for (const double ratio : arguments_.ratios) {
@@ -349,7 +350,8 @@ class PrefillBench {
         .ratio = measured->ratio,
         .propagate = arguments_.propagate == "off"      ? engine::PropagationMode::kOff
                      : arguments_.propagate == "causal" ? engine::PropagationMode::kCausal
-                                                        : engine::PropagationMode::kTwoSided};
+                                                        : engine::PropagationMode::kTwoSided,
+        .probes = engine::ProbePassNamed(arguments_.probes)};
     const bool is_warm_up = full_ms == 0.0;
     if (is_warm_up) ResetPeakResidentBytes();
     const Stopwatch stopwatch;
@@ -422,6 +424,7 @@ class PrefillBench {
                                 {"question_tokens", num_tokens - prompt.question_begin()},
                                 {"selector", arguments_.selector},
                                 {"propagate", arguments_.propagate},
+                                {"probes", arguments_.probes},
                                 {"build_ms", build_ms},
                                 {"full", full.ToJson()},
                                 {"cases", rows}});
@@ -462,6 +465,8 @@ int Main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::IsMember({"memory", "warm", "cold"}));
   app.add_option("--selector", arguments.selector, "fused: which rows");
+  app.add_option("--probes", arguments.probes, "fused: when evenly spaced rows are computed")
+      ->check(CLI::IsMember({"with_rows", "with_question", "with_question_only"}));
   app.add_option("--propagate", arguments.propagate, "fused: off, two_sided, causal")
       ->check(CLI::IsMember({"off", "two_sided", "causal"}));
   app.add_option("--chunk-tokens", arguments.chunk_tokens, "fused: tokens of a chunk")

@@ -34,6 +34,7 @@ class DevicePlacer {
   struct Target {
     const model::DeviceKv* kv = nullptr;
     int32_t kv_size = 0;
+    int32_t num_layers = 0;
     kernels::Stream stream = nullptr;
     PinnedArena* arena = nullptr;  // for tables; its pieces live until the stream is done
   };
@@ -43,11 +44,13 @@ class DevicePlacer {
                                                       const DeviceLoader& loader,
                                                       const Target& target);
 
-  // Begins a pass over `positions`, ascending, which holds all of `rows`: the recomputed
-  // candidates. Unless `mode` is kOff, enqueues the solve for the weights with which their shift is
-  // passed on. Errors: kResourceExhausted, kInternal.
+  // Begins a pass over `positions`, ascending, which holds those of `rows`, the recomputed
+  // candidates, that no earlier pass has kept. Unless `mode` is kOff, enqueues the solve for the
+  // weights with which their shift is passed on. kKept: the rows of this pass stay as it leaves
+  // them, with what they show of the shift in each layer. Errors: kResourceExhausted, kInternal.
+  enum class Rows : uint8_t { kOfThisPass, kKept };
   Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
-                   PropagationMode mode);
+                   PropagationMode mode, Rows kind);
 
   // Places cached tokens of a layer that are not rows of the pass. kShifted leaves segments alone
   // to which no shift is passed on. `rows` are those of the pass, whose shift is passed on; null:
@@ -78,6 +81,9 @@ class DevicePlacer {
                const kernels::PropagationLayout& layout);
   Status Solve(const kernels::PropagationLayout& layout, PropagationMode mode);
   Status Measure(int32_t layer, const model::CudaRows& rows);
+  // What the rows of the pass at hand, or those kept, show of the shift: of K (0) or V (1).
+  uint16_t* Deltas(int half, int32_t layer) const;
+  uint16_t* KeptDeltas(int half, int32_t layer) const;
   kernels::PlaceKvParams ParamsOf(int32_t layer, const kernels::RopeDigits& rope) const;
   Status PlaceRuns(std::span<const TileRun> runs, kernels::PlaceKvParams params,
                    kernels::Stream stream) const;
@@ -94,7 +100,7 @@ class DevicePlacer {
   DeviceTables::Offset chunks_at_ = 0;
   DeviceTables::Offset weigh_tiles_at_ = 0;
   DeviceTables::Offset rows_at_ = 0;       // token of its chunk, of each row
-  DeviceTables::Offset pass_rows_at_ = 0;  // row of the pass, of each row
+  DeviceTables::Offset pass_rows_at_ = 0;  // row of the pass, or of what is known, of each row
   std::vector<TileRun> all_tiles_;
   std::vector<TileRun> shifted_tiles_;
   int32_t num_chunks_ = 0;  // that a shift is passed on to
@@ -104,6 +110,12 @@ class DevicePlacer {
   kernels::DeviceBuffer deltas_[2];
   kernels::DeviceBuffer solve_workspace_;
   kernels::DeviceBuffer measure_workspace_;
+  bool is_keeping_ = false;
+
+  // Of the rows that an earlier pass has kept.
+  std::vector<int32_t> kept_rows_;        // ascending positions
+  kernels::DeviceBuffer kept_deltas_[2];  // [num_layers, deltas of a layer, kv_size]
+  int64_t num_kept_deltas_ = 0;           // of a layer
 };
 
 }  // namespace intarsia::engine

@@ -91,18 +91,28 @@ void DevicePlacer::AddRows(std::span<const int32_t> positions, std::span<const i
       tokens[static_cast<size_t>(chunk.first_row + s)] -= begin;
     }
   }
-  auto at = positions.begin();
-  for (const int32_t row : rows) {
-    at = std::lower_bound(at, positions.end(), row);
-    INTARSIA_CHECK(at != positions.end() && *at == row);
-    pass_rows.push_back(static_cast<int32_t>(at - positions.begin()));
+  const auto index_in = [](std::span<const int32_t> sorted, int32_t position) {
+    const auto at = std::ranges::lower_bound(sorted, position);
+    const bool is_there = at != sorted.end() && *at == position;
+    return is_there ? static_cast<int32_t>(at - sorted.begin()) : -1;
+  };
+  for (size_t index = 0; index < layout.chunks.size(); ++index) {
+    const kernels::PropagationChunk& chunk = layout.chunks[index];
+    for (int32_t s = 0; s < chunk.num_rows; ++s) {
+      const int32_t position = rows[static_cast<size_t>(chunk.first_row + s)];
+      const int32_t kept = index_in(kept_rows_, position);
+      const int32_t row = index_in(positions, position);
+      INTARSIA_CHECK(kept >= 0 || row >= 0);
+      // Behind the kept rows of each chunk stands their sum.
+      pass_rows.push_back(kept >= 0 ? ~(kept + static_cast<int32_t>(index)) : row);
+    }
   }
   rows_at_ = tables_.Add<int32_t>(tokens);
   pass_rows_at_ = tables_.Add<int32_t>(pass_rows);
 }
 
 Status DevicePlacer::BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
-                               PropagationMode mode) {
+                               PropagationMode mode, Rows kind) {
   tables_ = DeviceTables();
   for (kernels::PlacedSegment& segment : segments_) segment.num_deltas = 0;
   kernels::PropagationLayout layout;
@@ -114,6 +124,7 @@ Status DevicePlacer::BeginPass(std::span<const int32_t> positions, std::span<con
   num_chunks_ = static_cast<int32_t>(layout.chunks.size());
   std::vector<uint8_t> is_row(static_cast<size_t>(prompt_.num_tokens()));
   for (const int32_t position : positions) is_row[static_cast<size_t>(position)] = 1;
+  for (const int32_t position : kept_rows_) is_row[static_cast<size_t>(position)] = 1;
   std::vector<uint8_t> is_cached;
   std::vector<uint8_t> is_shifted;
   for (const kernels::PlacedSegment& segment : segments_) {
@@ -127,7 +138,27 @@ Status DevicePlacer::BeginPass(std::span<const int32_t> positions, std::span<con
   chunks_at_ = tables_.Add<kernels::PropagationChunk>(layout.chunks);
   weigh_tiles_at_ = tables_.Add<kernels::PropagationTile>(layout.tiles);
   INTARSIA_RETURN_IF_ERROR(tables_.Upload(target_.arena, target_.stream));
+  is_keeping_ = kind == Rows::kKept && is_shifting;
+  if (is_keeping_) {
+    kept_rows_.assign(rows.begin(), rows.end());
+    num_kept_deltas_ = layout.num_rows + num_chunks_;
+    for (kernels::DeviceBuffer& deltas : kept_deltas_) {
+      INTARSIA_ASSIGN_OR_RETURN(
+          deltas, kernels::DeviceBuffer::Allocate(
+                      target_.num_layers * num_kept_deltas_ * target_.kv_size * 2, target_.stream));
+    }
+  }
   return is_shifting ? Solve(layout, mode) : Status::Ok();
+}
+
+uint16_t* DevicePlacer::KeptDeltas(int half, int32_t layer) const {
+  return kept_deltas_[half].num_bytes() == 0
+             ? nullptr
+             : kept_deltas_[half].as<uint16_t>() + layer * num_kept_deltas_ * target_.kv_size;
+}
+
+uint16_t* DevicePlacer::Deltas(int half, int32_t layer) const {
+  return is_keeping_ ? KeptDeltas(half, layer) : deltas_[half].as<uint16_t>();
 }
 
 Status DevicePlacer::Solve(const kernels::PropagationLayout& layout, PropagationMode mode) {
@@ -176,10 +207,12 @@ Status DevicePlacer::Measure(int32_t layer, const model::CudaRows& rows) {
                                     .v = rows.v,
                                     .k_stride = rows.kv_stride,
                                     .v_stride = rows.kv_stride,
+                                    .known_key_deltas = KeptDeltas(0, layer),
+                                    .known_value_deltas = KeptDeltas(1, layer),
                                     .key_u = u_[0].as<float>(),
                                     .value_u = u_[1].as<float>(),
-                                    .key_deltas = deltas_[0].as<uint16_t>(),
-                                    .value_deltas = deltas_[1].as<uint16_t>(),
+                                    .key_deltas = Deltas(0, layer),
+                                    .value_deltas = Deltas(1, layer),
                                     .workspace = measure_workspace_.as<float>(),
                                     .order = order_,
                                     .num_chunks = num_chunks_,
@@ -215,8 +248,8 @@ Status DevicePlacer::Place(int32_t layer, Scope scope, const kernels::RopeDigits
     INTARSIA_RETURN_IF_ERROR(Measure(layer, *rows));
     params.key_weights = weights_[0].as<uint16_t>();
     params.value_weights = weights_[1].as<uint16_t>();
-    params.key_deltas = deltas_[0].as<uint16_t>();
-    params.value_deltas = deltas_[1].as<uint16_t>();
+    params.key_deltas = Deltas(0, layer);
+    params.value_deltas = Deltas(1, layer);
   }
   return PlaceRuns(scope == Scope::kAll ? all_tiles_ : shifted_tiles_, params, target_.stream);
 }

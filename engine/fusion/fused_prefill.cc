@@ -59,6 +59,7 @@ class Attempt {
   std::unique_ptr<LayerPlacer> placer_;
   int32_t num_placed_layers_ = 0;  // by the question's pass, as cached
   std::vector<int32_t> probes_;    // that the question's pass computes
+  std::vector<int32_t> kept_;      // of them, what is not computed again
   std::vector<int32_t> rows_;
   std::optional<Propagation> propagation_;  // of the pass at hand
   FusionTiming timing_;
@@ -86,7 +87,12 @@ class Attempt::QuestionObserver : public model::LayerObserver {
       propagation = &*attempt_.propagation_;
       INTARSIA_ASSIGN_OR_RETURN(shift, attempt_.placer_->Measure(*propagation, rows));
     }
-    return attempt_.placer_->Place(rows.layer, LayerPlacer::Scope::kAll, propagation, &shift);
+    INTARSIA_RETURN_IF_ERROR(
+        attempt_.placer_->Place(rows.layer, LayerPlacer::Scope::kAll, propagation, &shift));
+    if (propagation != nullptr && !attempt_.kept_.empty()) {
+      attempt_.placer_->Keep(rows.layer, *propagation, std::move(shift));
+    }
+    return Status::Ok();
   }
 
   Status OnQueries(const model::LayerQueries& queries) override {
@@ -161,10 +167,11 @@ class Attempt::RowsObserver : public model::LayerObserver {
 Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   const Stopwatch stopwatch;
   scores->assign(static_cast<size_t>(prompt_.num_tokens()), 0.0f);
-  if (options_.probes == ProbePass::kWithQuestion && options_.propagate != PropagationMode::kOff) {
+  if (options_.probes != ProbePass::kWithRows && options_.propagate != PropagationMode::kOff) {
     probes_ = selector_.Probes(plan_.candidates, plan_.budget);
     INTARSIA_RETURN_IF_ERROR(PreparePropagation(probes_));
   }
+  if (IsKeepingProbes(options_, transformer_.config().num_layers)) kept_ = probes_;
   QuestionObserver observer(this, scores);
   const std::vector<int32_t> positions = MergePositions(probes_, plan_.fresh);
   const std::vector<int32_t> tokens = TokensAt(prompt_, positions);
@@ -188,6 +195,7 @@ Result<std::vector<int32_t>> Attempt::Select(std::span<const float> scores) cons
                            .candidates = plan_.candidates,
                            .budget = plan_.budget,
                            .scores = scores,
+                           .taken = kept_,
                            .pool = transformer_.pool()});
 }
 
@@ -224,7 +232,7 @@ Status Attempt::Run(int64_t num_new_tokens_max, FusedContext* context) {
       rows_ = plan_.candidates;
     }
     INTARSIA_RETURN_IF_ERROR(PreparePropagation(rows_));
-    positions = MergePositions(rows_, plan_.fresh);
+    positions = MergePositions(WithoutPositions(rows_, kept_), plan_.fresh);
   }
   const Stopwatch rows_pass;
   RowsObserver observer(this);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/cancel.h"
@@ -25,7 +26,14 @@ namespace intarsia::engine {
 enum class ProbePass : uint8_t {
   kWithRows,      // with all other rows
   kWithQuestion,  // once more with the question's pass, which then ranks over a shifted cache
+  // With the question's pass, and not again, if that passes all layers: a device then has work
+  // while it waits for caches.
+  kWithQuestionOnly,
 };
+
+// As the option `probes` names them: with_rows, with_question, with_question_only. REQUIRES: one of
+// these.
+ProbePass ProbePassNamed(std::string_view name);
 
 struct FusionOptions {
   std::string selector = "attention";
@@ -33,6 +41,8 @@ struct FusionOptions {
   double ratio = 0.15;
   PropagationMode propagate = PropagationMode::kTwoSided;
   ProbePass probes = ProbePass::kWithRows;
+  // Share of the tokens that are probes, at most half of the rows.
+  double probe_share = 0.03;
   // The share of the model's layers, in (0, 1], that the question passes before `attention` and
   // `design` choose rows, by all but the first third of them (FirstRankingLayer). With fewer layers
   // less is computed and loaded before the first row; the rest is loaded under the rows.

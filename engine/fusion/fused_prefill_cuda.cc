@@ -154,9 +154,11 @@ class DeviceFusion::Attempt {
   // Places the cached tokens of a layer, which no row shifts, beside the computation of the layers
   // before it.
   Status PlaceAhead(int32_t layer);
-  Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows);
+  Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
+                   DevicePlacer::Rows kind);
   // Says which tokens the pass computes from here on, and whose shift is passed on.
-  Status BeginPlacing(std::span<const int32_t> positions, std::span<const int32_t> rows);
+  Status BeginPlacing(std::span<const int32_t> positions, std::span<const int32_t> rows,
+                      DevicePlacer::Rows kind);
   bool is_choosing_by_deviation() const {
     return plan_.is_choice() && selector_.score_kind() == ScoreKind::kDeviation;
   }
@@ -188,6 +190,7 @@ class DeviceFusion::Attempt {
   std::optional<kernels::DeviceEvent> placed_ahead_;  // the last of them
   int32_t num_passed_layers_ = 0;                     // that the pass at hand has been through
   std::vector<int32_t> probes_;                       // that the question's pass computes
+  std::vector<int32_t> kept_;                         // of them, what is not computed again
   std::vector<int32_t> rows_;
 
   kernels::DeviceBuffer scores_;  // [num_tokens]
@@ -201,19 +204,19 @@ class DeviceFusion::Attempt {
 };
 
 Status DeviceFusion::Attempt::BeginPass(std::span<const int32_t> positions,
-                                        std::span<const int32_t> rows) {
+                                        std::span<const int32_t> rows, DevicePlacer::Rows kind) {
   INTARSIA_ASSIGN_OR_RETURN(forward_, state_.Forward(std::ssize(positions)));
   INTARSIA_RETURN_IF_ERROR(forward_->Begin(TokensAt(prompt_, positions), positions, *kv_));
-  return BeginPlacing(positions, rows);
+  return BeginPlacing(positions, rows, kind);
 }
 
 Status DeviceFusion::Attempt::BeginPlacing(std::span<const int32_t> positions,
-                                           std::span<const int32_t> rows) {
+                                           std::span<const int32_t> rows, DevicePlacer::Rows kind) {
   const PropagationMode mode = plan_.is_propagating(request_.fusion.propagate, rows.size())
                                    ? request_.fusion.propagate
                                    : PropagationMode::kOff;
   INTARSIA_RETURN_IF_ERROR(solve_span_.Begin(stream()));
-  INTARSIA_RETURN_IF_ERROR(placer_->BeginPass(positions, rows, mode));
+  INTARSIA_RETURN_IF_ERROR(placer_->BeginPass(positions, rows, mode, kind));
   return solve_span_.End(stream());
 }
 
@@ -275,7 +278,7 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
 
 Status DeviceFusion::Attempt::RunDeviationLayers() {
   const std::vector<int32_t> positions = MergePositions(plan_.candidates, plan_.fresh);
-  INTARSIA_RETURN_IF_ERROR(BeginPass(positions, {}));
+  INTARSIA_RETURN_IF_ERROR(BeginPass(positions, {}, DevicePlacer::Rows::kOfThisPass));
   for (int32_t layer = 0; layer <= kDeviationLayer; ++layer) {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
@@ -301,7 +304,7 @@ Status DeviceFusion::Attempt::KeepMostDeviating(std::span<const int32_t> positio
   const auto kept_at = tables.Add<int32_t>(kept);
   INTARSIA_RETURN_IF_ERROR(tables.Upload(&state_.arena, stream()));
   INTARSIA_RETURN_IF_ERROR(forward_->KeepRows(tables.At<int32_t>(kept_at), std::ssize(kept)));
-  return BeginPlacing(going_on, rows_);
+  return BeginPlacing(going_on, rows_, DevicePlacer::Rows::kOfThisPass);
 }
 
 // Of the rows at `positions`, by position; rows and payloads come to the host for it, which this
@@ -379,7 +382,8 @@ Status DeviceFusion::Attempt::AskQuestion() {
   weights.back() += 1.0f;
   question_weights_at_ = question_.Add<float>(weights);
   INTARSIA_RETURN_IF_ERROR(question_.Upload(&state_.arena, stream()));
-  if (request_.fusion.probes == ProbePass::kWithQuestion &&
+  const int32_t num_layers = NumQuestionLayers(request_.fusion, config_.num_layers);
+  if (request_.fusion.probes != ProbePass::kWithRows &&
       request_.fusion.propagate != PropagationMode::kOff) {
     probes_ = selector_.Probes(plan_.candidates, plan_.budget);
   }
@@ -388,8 +392,10 @@ Status DeviceFusion::Attempt::AskQuestion() {
       lse_, kernels::DeviceBuffer::Allocate(
                 std::ssize(positions) * config_.num_heads * static_cast<int64_t>(sizeof(float)),
                 stream()));
-  INTARSIA_RETURN_IF_ERROR(BeginPass(positions, probes_));
-  const int32_t num_layers = NumQuestionLayers(request_.fusion, config_.num_layers);
+  if (IsKeepingProbes(request_.fusion, config_.num_layers)) kept_ = probes_;
+  INTARSIA_RETURN_IF_ERROR(
+      BeginPass(positions, probes_,
+                kept_.empty() ? DevicePlacer::Rows::kOfThisPass : DevicePlacer::Rows::kKept));
   INTARSIA_RETURN_IF_ERROR(RunLayers(num_layers, /*is_asking=*/true));
   INTARSIA_RETURN_IF_ERROR(SelectByScores());
   return question_span_.End(stream());
@@ -438,6 +444,7 @@ Result<std::vector<int32_t>> DeviceFusion::Attempt::Select(std::span<const float
                            .candidates = plan_.candidates,
                            .budget = plan_.budget,
                            .scores = scores,
+                           .taken = kept_,
                            .pool = state_.threads});
 }
 
@@ -477,6 +484,7 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
   INTARSIA_ASSIGN_OR_RETURN(placer_, DevicePlacer::Create(prompt_, *loader_,
                                                           {.kv = kv_.get(),
                                                            .kv_size = config_.kv_size(),
+                                                           .num_layers = config_.num_layers,
                                                            .stream = stream(),
                                                            .arena = &state_.arena}));
   INTARSIA_RETURN_IF_ERROR(ChooseRows());
@@ -484,7 +492,8 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
   if (is_choosing_by_deviation()) {
     INTARSIA_RETURN_IF_ERROR(RunDeviationLayers());
   } else {
-    INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(rows_, plan_.fresh), rows_));
+    INTARSIA_RETURN_IF_ERROR(BeginPass(MergePositions(WithoutPositions(rows_, kept_), plan_.fresh),
+                                       rows_, DevicePlacer::Rows::kOfThisPass));
   }
   INTARSIA_RETURN_IF_ERROR(RunLayers(config_.num_layers, /*is_asking=*/false));
   INTARSIA_RETURN_IF_ERROR(forward_->ComputeLogits(1));

@@ -8,12 +8,12 @@
 #include "base/check.h"
 
 namespace intarsia::engine {
-namespace {
-
-// Of the candidates; at most half of the budget.
-constexpr double kProbeShare = 0.03;
-
-}  // namespace
+ProbePass ProbePassNamed(std::string_view name) {
+  if (name == "with_question") return ProbePass::kWithQuestion;
+  if (name == "with_question_only") return ProbePass::kWithQuestionOnly;
+  INTARSIA_CHECK(name == "with_rows");
+  return ProbePass::kWithRows;
+}
 
 FusionPlan MakeFusionPlan(const Prompt& prompt, const FusionOptions& options,
                           const RowSelector& selector) {
@@ -34,12 +34,28 @@ Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& opt
     return Status(StatusCode::kInvalidArgument, "question_depth must be in (0, 1]: depth=" +
                                                     std::to_string(options.question_depth));
   }
+  if (!(options.probe_share >= 0.0 && options.probe_share <= 1.0)) {
+    return Status(StatusCode::kInvalidArgument, "probe_share must be in [0, 1]: probe_share=" +
+                                                    std::to_string(options.probe_share));
+  }
   const bool is_propagating = options.propagate != PropagationMode::kOff;
-  return MakeRowSelector(options.selector, {.probe_share = is_propagating ? kProbeShare : 0.0});
+  return MakeRowSelector(options.selector,
+                         {.probe_share = is_propagating ? options.probe_share : 0.0});
 }
 
 int32_t NumQuestionLayers(const FusionOptions& options, int32_t num_layers) {
   return static_cast<int32_t>(std::ceil(options.question_depth * num_layers));
+}
+
+bool IsKeepingProbes(const FusionOptions& options, int32_t num_layers) {
+  return options.probes == ProbePass::kWithQuestionOnly &&
+         NumQuestionLayers(options, num_layers) == num_layers;
+}
+
+std::vector<int32_t> WithoutPositions(std::span<const int32_t> a, std::span<const int32_t> b) {
+  std::vector<int32_t> left;
+  std::ranges::set_difference(a, b, std::back_inserter(left));
+  return left;
 }
 
 std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b) {

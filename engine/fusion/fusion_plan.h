@@ -36,12 +36,18 @@ FusionPlan MakeFusionPlan(const Prompt& prompt, const FusionOptions& options,
                           const RowSelector& selector);
 
 // The selector that `options` name, with probes only where propagation uses them.
-// Errors: kInvalidArgument for an unknown selector, a ratio outside [0, 1] or a question_depth
-// outside (0, 1].
+// Errors: kInvalidArgument for an unknown selector, a ratio or probe_share outside [0, 1] or a
+// question_depth outside (0, 1].
 Result<std::unique_ptr<RowSelector>> MakeFusionSelector(const FusionOptions& options);
 
 // Layers that the question passes in a model of `num_layers`, at least one.
 int32_t NumQuestionLayers(const FusionOptions& options, int32_t num_layers);
+
+// Whether the question's pass computes the probes for good.
+bool IsKeepingProbes(const FusionOptions& options, int32_t num_layers);
+
+// Ascending positions of `a` that are not in `b`. REQUIRES: each ascends.
+std::vector<int32_t> WithoutPositions(std::span<const int32_t> a, std::span<const int32_t> b);
 
 // Ascending positions of both. REQUIRES: each ascends.
 std::vector<int32_t> MergePositions(std::span<const int32_t> a, std::span<const int32_t> b);

@@ -121,6 +121,17 @@ Status LayerPlacer::PlaceRun(int32_t layer, const Run& run, Scratch* scratch) co
                            .num_tokens = run.end - run.begin});
 }
 
+Status LayerPlacer::PlaceAroundKept(int32_t layer, Run run, Scratch* scratch) const {
+  const int64_t end = run.end;
+  for (auto kept = std::ranges::lower_bound(kept_, run.begin);; ++kept) {
+    const bool is_last = kept == kept_.end() || *kept >= end;
+    run.end = is_last ? end : *kept;
+    if (run.begin < run.end) INTARSIA_RETURN_IF_ERROR(PlaceRun(layer, run, scratch));
+    if (is_last) return Status::Ok();
+    run.begin = *kept + 1;
+  }
+}
+
 // A task is a range of positions and takes from each run what lies within it.
 Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) {
   ThreadPool* const pool = transformer_.pool();
@@ -134,7 +145,7 @@ Status LayerPlacer::PlaceRuns(int32_t layer, const std::vector<Run>& runs) {
       run.begin = std::max(whole.begin, task * kTokensPerTask);
       run.end = std::min(whole.end, (task + 1) * kTokensPerTask);
       if (run.begin >= run.end) continue;
-      error.Set(worker, PlaceRun(layer, run, &scratches_[static_cast<size_t>(worker)]));
+      error.Set(worker, PlaceAroundKept(layer, run, &scratches_[static_cast<size_t>(worker)]));
     }
   });
   return error.Get();
@@ -161,12 +172,39 @@ Status LayerPlacer::Place(int32_t layer, Scope scope, const Propagation* propaga
   return PlaceRuns(layer, runs);
 }
 
+void LayerPlacer::Keep(int32_t layer, const Propagation& propagation, LayerShift shift) {
+  if (kept_rows_.empty()) {
+    for (const ChunkPropagation& chunk : propagation.chunks()) {
+      kept_rows_.push_back(chunk.rows);
+      kept_.insert(kept_.end(), chunk.rows.begin(), chunk.rows.end());
+    }
+    kept_shifts_.resize(static_cast<size_t>(transformer_.config().num_layers));
+  }
+  kept_shifts_[static_cast<size_t>(layer)] = std::move(shift);
+}
+
+const float* LayerPlacer::KeptDelta(int32_t layer, const MeasuredRows& measured,
+                                    int32_t position) const {
+  if (kept_rows_.empty()) return nullptr;
+  const LayerShift& shift = kept_shifts_[static_cast<size_t>(layer)];
+  if (shift.key.empty()) return nullptr;  // the pass that keeps them is measuring them now
+  const std::vector<int32_t>& rows = kept_rows_[measured.chunk_index];
+  const auto at = std::ranges::lower_bound(rows, position);
+  if (at == rows.end() || *at != position) return nullptr;
+  return (measured.is_key ? shift.key : shift.value)[measured.chunk_index].data() +
+         (at - rows.begin()) * kv_size_;
+}
+
 Status LayerPlacer::MeasureRows(const model::LayerRows& rows, const MeasuredRows& measured) const {
   const ChunkPropagation& chunk = *measured.chunk;
   const float* const computed = measured.is_key ? rows.k : rows.v;
   auto found = rows.positions.begin();
   for (int64_t s = measured.begin; s < measured.end; ++s) {
     const int32_t position = chunk.rows[static_cast<size_t>(s)];
+    if (const float* known = KeptDelta(rows.layer, measured, position); known != nullptr) {
+      std::copy_n(known, kv_size_, measured.deltas + s * kv_size_);
+      continue;
+    }
     found = std::lower_bound(found, rows.positions.end(), position);
     INTARSIA_CHECK(found != rows.positions.end() && *found == position);
     float* const delta = measured.deltas + s * kv_size_;
@@ -183,13 +221,15 @@ Result<LayerShift> LayerPlacer::Measure(const Propagation& propagation,
   const std::span<const ChunkPropagation> chunks = propagation.chunks();
   LayerShift shift;
   std::vector<MeasuredRows> pieces;  // attention likes some chunks, so they differ in rows
-  for (const ChunkPropagation& chunk : chunks) {
+  for (size_t index = 0; index < chunks.size(); ++index) {
+    const ChunkPropagation& chunk = chunks[index];
     const int64_t num_rows = std::ssize(chunk.rows);
     for (const bool is_key : {true, false}) {
       AlignedArray<float>& deltas = (is_key ? shift.key : shift.value).emplace_back();
       INTARSIA_ASSIGN_OR_RETURN(deltas, AlignedArray<float>::TryCreate((num_rows + 1) * kv_size_));
       for (int64_t begin = 0; begin < num_rows; begin += kRowsPerTask) {
         pieces.push_back({.chunk = &chunk,
+                          .chunk_index = index,
                           .is_key = is_key,
                           .begin = begin,
                           .end = std::min(num_rows, begin + kRowsPerTask),

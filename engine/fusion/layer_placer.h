@@ -41,8 +41,13 @@ class LayerPlacer {
   Status Place(int32_t layer, Scope scope, const Propagation* propagation, const LayerShift* shift);
 
   // What the rows of a layer, which must be loaded, show: new minus cached at each recomputed
-  // position, with the sums g. The rows hold every recomputed position. Errors: kResourceExhausted.
+  // position, with the sums g. The rows hold every recomputed position that is not kept.
+  // Errors: kResourceExhausted.
   Result<LayerShift> Measure(const Propagation& propagation, const model::LayerRows& rows) const;
+
+  // The recomputed rows of `propagation` stay as the pass at hand leaves them: Place does not touch
+  // them any more, and Measure knows what they have shown in this layer.
+  void Keep(int32_t layer, const Propagation& propagation, LayerShift shift);
 
   // Squared distance of the rows' V from the cached V, [num_tokens] by position; 0 elsewhere.
   std::vector<float> ValueDeviation(int32_t layer, const model::LayerRows& rows) const;
@@ -75,6 +80,7 @@ class LayerPlacer {
   // Recomputed rows [begin, end) of a chunk, and where the deltas of all its rows go.
   struct MeasuredRows {
     const ChunkPropagation* chunk = nullptr;
+    size_t chunk_index = 0;
     bool is_key = false;
     int64_t begin = 0;
     int64_t end = 0;
@@ -82,7 +88,11 @@ class LayerPlacer {
   };
 
   Status PlaceRuns(int32_t layer, const std::vector<Run>& runs);
+  // The pieces of a run between kept rows.
+  Status PlaceAroundKept(int32_t layer, Run run, Scratch* scratch) const;
   Status PlaceRun(int32_t layer, const Run& run, Scratch* scratch) const;
+  // What a kept row has shown, [kv_size]; null for a row that is not kept.
+  const float* KeptDelta(int32_t layer, const MeasuredRows& measured, int32_t position) const;
   // Writes new minus cached of some of a chunk's recomputed rows.
   Status MeasureRows(const model::LayerRows& rows, const MeasuredRows& measured) const;
   // Cached K or V of a run as f32, plus its shift.
@@ -97,6 +107,10 @@ class LayerPlacer {
   Angles angles_;
   Angles angles_windowed_;          // empty for models without windows
   std::vector<int32_t> positions_;  // 0, 1, 2, ...
+
+  std::vector<int32_t> kept_;                    // positions, ascending
+  std::vector<std::vector<int32_t>> kept_rows_;  // the same by chunk of the propagation
+  std::vector<LayerShift> kept_shifts_;          // by layer; empty for the first one
 
   std::vector<Scratch> scratches_;  // by worker
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/aligned_array.h"
+#include "base/check.h"
 #include "engine/fusion/propagation.h"
 #include "kernels/condition_covariance.h"
 
@@ -26,15 +27,18 @@ struct Pick {
 // The picks of one chunk, in order.
 class ChunkDesign {
  public:
-  ChunkDesign(std::span<const int32_t> candidates, std::span<const float> weights, float floor)
+  ChunkDesign(std::span<const int32_t> candidates, const RowDesignInput& input, float floor)
       : candidates_(candidates) {
     for (const int32_t position : candidates) {
-      weights_.push_back(weights[static_cast<size_t>(position)] + floor);
+      weights_.push_back(input.weights[static_cast<size_t>(position)] + floor);
     }
+    const auto first = std::ranges::lower_bound(input.taken, candidates.front());
+    const auto last = std::ranges::upper_bound(input.taken, candidates.back());
+    taken_ = {first, last};
   }
 
   int64_t num_candidates() const { return std::ssize(candidates_); }
-  bool is_exhausted() const { return std::ssize(picks_) == std::ssize(candidates_); }
+  bool is_exhausted() const { return picks_.size() + taken_.size() == candidates_.size(); }
   // By falling worth.
   const std::vector<Pick>& picks() const { return picks_; }
 
@@ -71,6 +75,10 @@ class ChunkDesign {
         sum += weights_[t] * row[t] * row[t];
       }
       square_sums_[u] = static_cast<float>(sum);
+    }
+    for (const int32_t position : taken_) {
+      const auto at = std::ranges::lower_bound(candidates_, position);
+      INTARSIA_RETURN_IF_ERROR(Take(static_cast<size_t>(at - candidates_.begin())));
     }
     return Status::Ok();
   }
@@ -114,6 +122,7 @@ class ChunkDesign {
   }
 
   std::span<const int32_t> candidates_;
+  std::span<const int32_t> taken_;
   std::vector<float> weights_;
   AlignedArray<float> covariance_;  // [size, size]
   std::vector<float> square_sums_;
@@ -146,7 +155,7 @@ std::vector<ChunkDesign> CutIntoChunks(const RowDesignInput& input, float floor)
                         std::ranges::binary_search(input.chunk_begins, input.candidates[i]) ||
                         static_cast<int64_t>(i - begin) == kDesignTokensMax;
     if (!is_end) continue;
-    chunks.emplace_back(input.candidates.subspan(begin, i - begin), input.weights, floor);
+    chunks.emplace_back(input.candidates.subspan(begin, i - begin), input, floor);
     begin = i;
   }
   return chunks;
@@ -179,10 +188,12 @@ Status ExtendInParallel(const std::vector<ChunkDesign*>& chunks, const std::vect
 
 Result<std::vector<int32_t>> DesignRows(const RowDesignInput& input) {
   const auto num_candidates = std::ssize(input.candidates);
-  if (input.budget < 0 || input.budget > num_candidates) {
+  INTARSIA_CHECK(std::ranges::includes(input.candidates, input.taken));
+  if (input.budget < 0 || input.budget > num_candidates - std::ssize(input.taken)) {
     return Status(StatusCode::kInvalidArgument,
                   "budget out of range: budget=" + std::to_string(input.budget) +
-                      " candidates=" + std::to_string(num_candidates));
+                      " candidates=" + std::to_string(num_candidates) +
+                      " taken=" + std::to_string(input.taken.size()));
   }
   if (input.budget == 0) return std::vector<int32_t>();
   INTARSIA_ASSIGN_OR_RETURN(const float floor, FloorOf(input));

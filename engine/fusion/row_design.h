@@ -32,14 +32,15 @@ struct RowDesignInput {
   std::span<const int32_t> candidates;
   std::span<const int32_t> chunk_begins;  // positions at which a chunk begins, ascending
   std::span<const float> weights;         // >= 0, by position
-  int64_t budget = 0;                     // rows to pick, in [0, candidates.size()]
+  std::span<const int32_t> taken;         // candidates that are rows anyway, ascending
+  int64_t budget = 0;                     // rows to pick beside them
   ThreadPool* pool = nullptr;
 };
 
-// `budget` of the candidates, ascending. Takes O(n^2) work a pick for a chunk of n tokens; longer
-// chunks than kDesignTokensMax are cut.
-// Errors: kInvalidArgument for a budget out of range or a weight that is negative or not finite;
-// kResourceExhausted if the covariances, 4 n^2 bytes a chunk, do not fit.
+// `budget` of the candidates that are not taken, ascending. Takes O(n^2) work a pick for a chunk of
+// n tokens; longer chunks than kDesignTokensMax are cut. Errors: kInvalidArgument for a budget out
+// of range or a weight that is negative or not finite; kResourceExhausted if the covariances, 4 n^2
+// bytes a chunk, do not fit.
 Result<std::vector<int32_t>> DesignRows(const RowDesignInput& input);
 
 inline constexpr int64_t kDesignTokensMax = 1024;

@@ -91,16 +91,25 @@ class DeviationSelector : public RowSelector {
   }
 };
 
-class AttentionSelector : public RowSelector {
+// The probes of a selector that asks the question.
+class AskingSelector : public RowSelector {
  public:
-  explicit AttentionSelector(double probe_share) : probe_share_(probe_share) {}
-  std::string_view name() const override { return "attention"; }
+  explicit AskingSelector(double probe_share) : probe_share_(probe_share) {}
   ScoreKind score_kind() const override { return ScoreKind::kAttention; }
   std::vector<int32_t> Probes(std::span<const int32_t> candidates, int64_t budget) const override {
     const auto size = static_cast<double>(candidates.size());
     return EvenlySpaced(candidates,
                         std::min<int64_t>(budget / 2, std::llround(probe_share_ * size)));
   }
+
+ private:
+  const double probe_share_;
+};
+
+class AttentionSelector : public AskingSelector {
+ public:
+  using AskingSelector::AskingSelector;
+  std::string_view name() const override { return "attention"; }
   Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
     const std::vector<int32_t> picked = Probes(input.candidates, input.budget);
     std::vector<int32_t> others;
@@ -112,25 +121,28 @@ class AttentionSelector : public RowSelector {
     std::merge(picked.begin(), picked.end(), best.begin(), best.end(), std::back_inserter(all));
     return all;
   }
-
- private:
-  const double probe_share_;
 };
 
-class DesignSelector : public RowSelector {
+class DesignSelector : public AskingSelector {
  public:
+  using AskingSelector::AskingSelector;
   std::string_view name() const override { return "design"; }
-  ScoreKind score_kind() const override { return ScoreKind::kAttention; }
   Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
     std::vector<int32_t> chunk_begins;
     for (const Segment& segment : input.prompt->segments()) {
       chunk_begins.push_back(static_cast<int32_t>(segment.begin));
     }
-    return DesignRows({.candidates = input.candidates,
-                       .chunk_begins = chunk_begins,
-                       .weights = input.scores,
-                       .budget = input.budget,
-                       .pool = input.pool});
+    INTARSIA_ASSIGN_OR_RETURN(
+        const std::vector<int32_t> picked,
+        DesignRows({.candidates = input.candidates,
+                    .chunk_begins = chunk_begins,
+                    .weights = input.scores,
+                    .taken = input.taken,
+                    .budget = input.budget - static_cast<int64_t>(input.taken.size()),
+                    .pool = input.pool}));
+    std::vector<int32_t> all;
+    std::ranges::merge(input.taken, picked, std::back_inserter(all));
+    return all;
   }
 };
 
@@ -145,7 +157,7 @@ Result<std::unique_ptr<RowSelector>> MakeRowSelector(std::string_view name,
   if (name == "deviation") return std::make_unique<DeviationSelector>();
   if (name == "stride") return std::make_unique<StrideSelector>();
   if (name == "attention") return std::make_unique<AttentionSelector>(options.probe_share);
-  if (name == "design") return std::make_unique<DesignSelector>();
+  if (name == "design") return std::make_unique<DesignSelector>(options.probe_share);
   if (name == "full") return std::make_unique<FullSelector>();
   std::string names;
   for (const std::string_view known : kNames) {

@@ -27,6 +27,7 @@ struct SelectionInput {
   std::span<const int32_t> candidates;  // ascending positions
   int64_t budget = 0;                   // rows to return, in [0, candidates.size()]
   std::span<const float> scores;        // [num_tokens] by position; empty for kNone
+  std::span<const int32_t> taken;       // of Probes(), if they are computed already; else empty
   ThreadPool* pool = nullptr;
 };
 
@@ -41,7 +42,8 @@ class RowSelector {
                                       int64_t /*budget*/) const {
     return {};
   }
-  // Returns at most `budget` of the candidates, ascending. Ties go to the lower position.
+  // Returns at most `budget` of the candidates, those taken among them, ascending. Ties go to the
+  // lower position.
   // Errors: kResourceExhausted; kInvalidArgument for a score that is not finite.
   virtual Result<std::vector<int32_t>> Select(const SelectionInput& input) const = 0;
 };

@@ -135,7 +135,8 @@ void ExpectTheRowsOfTheCpu(TinyDeviceScene* tiny, const FusionOptions& options) 
 
 TEST_P(FusedPrefillCudaTest, AttentionChoosesTheRowsOfTheCpu) {
   TinyDeviceScene tiny(GetParam());
-  for (const ProbePass probes : {ProbePass::kWithRows, ProbePass::kWithQuestion}) {
+  for (const ProbePass probes :
+       {ProbePass::kWithRows, ProbePass::kWithQuestion, ProbePass::kWithQuestionOnly}) {
     const FusionOptions options = {.ratio = 0.3, .probes = probes};
     ExpectTheRowsOfTheCpu(&tiny, options);
   }

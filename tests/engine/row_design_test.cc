@@ -28,6 +28,7 @@ std::vector<int32_t> Design(const std::vector<int32_t>& candidates,
   return *DesignRows({.candidates = candidates,
                       .chunk_begins = chunk_begins,
                       .weights = weights,
+                      .taken = {},
                       .budget = budget,
                       .pool = &pool});
 }
@@ -101,6 +102,36 @@ TEST(RowDesignTest, LeavesLessVarianceThanTheBestWeightsOrEqualSteps) {
   }
 }
 
+TEST(RowDesignTest, WhatIsTakenIsPartOfTheDesignAndNotPickedAgain) {
+  std::mt19937 generator(11);
+  std::exponential_distribution<float> exponential;
+  std::vector<float> weights(150);
+  for (float& weight : weights) weight = exponential(generator);
+  const std::vector<int32_t> candidates = Range(0, 150);
+  ThreadPool pool(2);
+  RowDesignInput input = {.candidates = candidates,
+                          .chunk_begins = {},
+                          .weights = weights,
+                          .taken = {},
+                          .budget = 7,
+                          .pool = &pool};
+  const std::vector<int32_t> first = *DesignRows(input);
+  // The best rows beside the first ones are the sequence's next ones.
+  input.taken = first;
+  input.budget = 13;
+  std::vector<int32_t> all = *DesignRows(input);
+  all.insert(all.end(), first.begin(), first.end());
+  std::ranges::sort(all);
+  EXPECT_EQ(all, Design(candidates, {}, weights, 20));
+  // Nothing is left but what is not taken.
+  input.budget = 143;
+  all = *DesignRows(input);
+  EXPECT_EQ(std::ssize(all), 143);
+  for (const int32_t row : all) EXPECT_FALSE(std::ranges::binary_search(first, row));
+  input.budget = 144;
+  EXPECT_EQ(DesignRows(input).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(RowDesignTest, AHeavyTokenIsARowAndItsNeighboursAreNot) {
   std::vector<float> weights(100, 0.01f);
   weights[40] = 50.0f;
@@ -140,6 +171,7 @@ TEST(RowDesignTest, TheNumberOfThreadsChangesNothing) {
   const auto rows = DesignRows({.candidates = candidates,
                                 .chunk_begins = begins,
                                 .weights = weights,
+                                .taken = {},
                                 .budget = 60,
                                 .pool = &one});
   EXPECT_EQ(*rows, Design(candidates, begins, weights, 60));
@@ -152,6 +184,7 @@ TEST(RowDesignTest, BadInputIsRefused) {
   RowDesignInput input = {.candidates = candidates,
                           .chunk_begins = {},
                           .weights = weights,
+                          .taken = {},
                           .budget = 21,
                           .pool = &pool};
   EXPECT_EQ(DesignRows(input).status().code(), StatusCode::kInvalidArgument);

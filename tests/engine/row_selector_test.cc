@@ -29,13 +29,15 @@ struct Example {
     return *Prompt::Create(header, chunks, std::vector<int32_t>{1, 2, 3});
   }
   std::vector<int32_t> Select(const std::string& name, int64_t budget,
-                              const std::vector<float>& scores, double probe_share = 0.0) {
+                              const std::vector<float>& scores, double probe_share = 0.0,
+                              const std::vector<int32_t>& taken = {}) {
     const auto selector = MakeRowSelector(name, {.probe_share = probe_share});
     const std::vector<int32_t> candidates = prompt.Candidates();
     return *(*selector)->Select({.prompt = &prompt,
                                  .candidates = candidates,
                                  .budget = budget,
                                  .scores = scores,
+                                 .taken = taken,
                                  .pool = &pool});
   }
 };
@@ -89,6 +91,22 @@ TEST(RowSelectorTest, ProbesTakeAtMostHalfOfTheBudget) {
   scores[15] = 1.0f;
   EXPECT_EQ(example.Select("attention", 4, scores, /*probe_share=*/1.0),
             (std::vector<int32_t>{6, 11, 15, 16}));
+}
+
+TEST(RowSelectorTest, ProbesThatAreTakenAreAmongTheRowsOfEverySelectorThatAsks) {
+  Example example;
+  std::vector<float> scores(20, 0.0f);
+  scores[16] = 2.0f;
+  const std::vector<int32_t> candidates = example.prompt.Candidates();
+  for (const std::string name : {"attention", "design"}) {
+    const auto selector = MakeRowSelector(name, {.probe_share = 0.2});
+    const std::vector<int32_t> probes = (*selector)->Probes(candidates, 4);
+    EXPECT_EQ(std::ssize(probes), 2) << name;
+    const std::vector<int32_t> rows = example.Select(name, 4, scores, 0.2, probes);
+    EXPECT_EQ(std::ssize(rows), 4) << name;
+    EXPECT_TRUE(std::ranges::includes(rows, probes)) << name;
+    EXPECT_TRUE(std::ranges::binary_search(rows, 16)) << name;
+  }
 }
 
 TEST(RowSelectorTest, UnknownNameListsTheKnownOnes) {

@@ -29,7 +29,8 @@ struct Deltas {
   std::vector<uint16_t> value;
 };
 
-// A pass of rows in which every other row is a recomputed one.
+// A pass of rows in which every other row is a recomputed one. Each third row comes from an earlier
+// pass, whose differences lie in the opposite order.
 class MeasureShiftData {
  public:
   MeasureShiftData(KvPayloadType type, int32_t width, const PropagationCase& test_case)
@@ -41,7 +42,12 @@ class MeasureShiftData {
                  .chunk_tokens = test_case.chunk_tokens}),
         width_(width) {
     pass_rows_.resize(propagation_.rows.size());
-    for (size_t i = 0; i < pass_rows_.size(); ++i) pass_rows_[i] = static_cast<int32_t>(2 * i + 1);
+    const size_t num_rows_in_all = pass_rows_.size();
+    for (size_t i = 0; i < num_rows_in_all; ++i) {
+      pass_rows_[i] = static_cast<int32_t>(i % 3 == 1 ? ~(num_rows_in_all - i) : 2 * i + 1);
+    }
+    known_ = PlaceKvData::Narrow(
+        RandomFloats(2 * static_cast<int64_t>(num_rows_in_all + 1) * width, 34));
     stride_ = 2 * int64_t{width} + 16;
     computed_ = PlaceKvData::Narrow(
         RandomFloats(2 * static_cast<int64_t>(pass_rows_.size()) * stride_, 31));
@@ -78,6 +84,8 @@ class MeasureShiftData {
     params.pass_rows = pass_rows_.data();
     params.k = computed_.data();
     params.v = computed_.data() + width_;
+    params.known_key_deltas = known_.data();
+    params.known_value_deltas = known_.data() + known_.size() / 2;
     params.key_u = key_u_.data();
     params.value_u = value_u_.data();
     params.key_deltas = deltas.key.data();
@@ -100,6 +108,7 @@ class MeasureShiftData {
     const DeviceArray<int32_t> rows(propagation_.rows);
     const DeviceArray<int32_t> pass_rows(pass_rows_);
     const DeviceArray<uint16_t> computed(computed_);
+    const DeviceArray<uint16_t> known(known_);
     const DeviceArray<float> key_u(key_u_);
     const DeviceArray<float> value_u(value_u_);
     const std::vector<uint16_t> poison(static_cast<size_t>(num_deltas()), 0x7fc1);
@@ -115,6 +124,8 @@ class MeasureShiftData {
     params.pass_rows = pass_rows.data();
     params.k = computed.data();
     params.v = computed.data() + width_;
+    params.known_key_deltas = known.data();
+    params.known_value_deltas = known.data() + known_.size() / 2;
     params.key_u = key_u.data();
     params.value_u = value_u.data();
     params.key_deltas = key_deltas.data();
@@ -138,6 +149,7 @@ class MeasureShiftData {
   int64_t stride_ = 0;
   std::vector<int32_t> pass_rows_;
   std::vector<uint16_t> computed_;
+  std::vector<uint16_t> known_;
   std::vector<float> key_u_;
   std::vector<float> value_u_;
 };
