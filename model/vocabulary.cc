@@ -16,6 +16,9 @@ constexpr std::string_view kBlankMark = "\u2581";
 // A run of overlapping matches is decided as a whole, unless it is longer than this: then in parts,
 // so that a file of newlines needs no memory for each way to divide it.
 constexpr int64_t kClusterBytesMax = int64_t{64} << 10;
+// The same for its matches, of which a hostile file can make a thousand begin at each byte. Runs of
+// newlines and blanks, of which vocabularies have tokens up to 31 long, stay within both.
+constexpr size_t kClusterMatchesMax = size_t{2} << 20;
 
 // Names of tokens that end a turn, the most specific first.
 constexpr std::array<std::string_view, 10> kEndOfTurnNames = {
@@ -233,9 +236,12 @@ void Vocabulary::Partition(std::string_view text, SpecialTokens special_tokens,
       const int64_t end = CollectMatches(text, position, special_tokens, &matches);
       cluster_end = std::max(cluster_end, end);
       ++position;
-    } while (position < cluster_end && position - cluster_begin < kClusterBytesMax);
-    std::stable_sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {
-      return a.end - a.begin > b.end - b.begin;
+    } while (position < cluster_end && position - cluster_begin < kClusterBytesMax &&
+             matches.size() < kClusterMatchesMax);
+    std::sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {
+      const int64_t a_size = a.end - a.begin;
+      const int64_t b_size = b.end - b.begin;
+      return a_size != b_size ? a_size > b_size : a.begin < b.begin;
     });
     // None that was chosen is shorter, so one that overlaps covers the first byte or the last.
     std::vector<bool> covered(static_cast<size_t>(cluster_end - cluster_begin));

@@ -66,6 +66,17 @@ TEST(TokenizerTest, NamesOfSpecialTokensArePlainInUserText) {
   EXPECT_EQ(Names(*tokenizer, "a<tag>b"), (Strings{"a", "<tag>", "b"}));
 }
 
+TEST(TokenizerTest, ALongRunOfNestedTokensIsCutInParts) {
+  TinyBpe tiny;
+  for (size_t length = 1; length <= 1'024; ++length) tiny.Add(std::string(length, 'x'), 4);
+  const auto tokenizer = LoadTiny(tiny);
+  // Some seven million tokens stand in it.
+  const std::vector<std::string> names = Names(*tokenizer, std::string(7 * 1'024 + 1, 'x'));
+  ASSERT_EQ(names.size(), 8U);
+  for (size_t i = 0; i < 7; ++i) EXPECT_EQ(names[i].size(), 1'024U);
+  EXPECT_EQ(names.back(), "x");
+}
+
 TEST(TokenizerTest, MergesThatSpellASpecialTokenDoNotProduceIt) {
   TinyBpe tiny;
   tiny.types.back() = 1;
