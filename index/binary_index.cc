@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -90,7 +91,7 @@ Result<std::unique_ptr<BinaryIndex>> BinaryIndex::Build(const FlatIndex& rows,
   index->SetGeometry(rows.dim(), options.bits == 0 ? default_bits : options.bits, options.seed);
   index->SetCenter(MeanOf(rows));
   index->num_fitted_ = rows.size();
-  index->EncodeFrom(rows, 0, pool);
+  INTARSIA_RETURN_IF_ERROR(index->EncodeFrom(rows, 0, pool));
   INTARSIA_RETURN_IF_ERROR(rows.CheckDamage());
   return index;
 }
@@ -110,15 +111,21 @@ void BinaryIndex::SetCenter(std::span<const float> center) {
   center_square_ = SquareOf(center_);
 }
 
-void BinaryIndex::Resize(int64_t num_rows) {
-  num_rows_ = num_rows;
+Status BinaryIndex::Resize(int64_t num_rows) {
+  // The sizes below are products of this and small numbers.
+  if (num_rows > std::numeric_limits<int64_t>::max() / (2 * num_bits_) - kBlock) {
+    return Status(StatusCode::kResourceExhausted,
+                  "out of memory: codes=" + std::to_string(num_rows));
+  }
   const int64_t num_slots = (num_rows + kBlock - 1) / kBlock * kBlock;
   const int64_t num_words = num_slots * num_bits_ / 64;
   for (int32_t plane = 0; plane < bits_; ++plane) {
     AlignedArray<uint64_t>& words = planes_[plane];
     if (words.size() >= num_words) continue;
     // The first time exactly, later with room, so that adding stays linear.
-    AlignedArray<uint64_t> more(words.size() == 0 ? num_words : num_words + num_words / 4);
+    INTARSIA_ASSIGN_OR_RETURN(auto more,
+                              AlignedArray<uint64_t>::TryCreate(
+                                  words.size() == 0 ? num_words : num_words + num_words / 4));
     std::copy_n(words.data(), words.size(), more.data());
     std::fill(more.data() + words.size(), more.data() + more.size(), 0);
     words = std::move(more);
@@ -126,6 +133,8 @@ void BinaryIndex::Resize(int64_t num_rows) {
   scales_.resize(static_cast<size_t>(num_slots), 0.0F);
   offsets_.resize(static_cast<size_t>(num_slots), 0.0F);
   errors_.resize(static_cast<size_t>(num_slots), 0.0F);
+  num_rows_ = num_rows;
+  return Status::Ok();
 }
 
 size_t BinaryIndex::WordAt(int64_t slot, int64_t word) const {
@@ -177,8 +186,8 @@ void BinaryIndex::Encode(std::span<const float> row, int64_t slot, std::vector<f
   errors_[at] = static_cast<float>(std::sqrt(square * std::max(0.0, excess)));
 }
 
-void BinaryIndex::EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool) {
-  Resize(rows.size());
+Status BinaryIndex::EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool) {
+  INTARSIA_RETURN_IF_ERROR(Resize(rows.size()));
   const auto encode = [&](int64_t range, int /*worker*/) {
     std::vector<float> scratch(static_cast<size_t>(num_bits_));
     const int64_t first = begin + range * kEncodeRows;
@@ -191,6 +200,7 @@ void BinaryIndex::EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* p
   } else {
     for (int64_t range = 0; range < num_ranges; ++range) encode(range, 0);
   }
+  return Status::Ok();
 }
 
 Status BinaryIndex::Append(const FlatIndex& rows, ThreadPool* pool) {
@@ -200,7 +210,7 @@ Status BinaryIndex::Append(const FlatIndex& rows, ThreadPool* pool) {
                       "/" + std::to_string(rows.dim()) + " size=" + std::to_string(size()) + "/" +
                       std::to_string(rows.size()));
   }
-  EncodeFrom(rows, size(), pool);
+  INTARSIA_RETURN_IF_ERROR(EncodeFrom(rows, size(), pool));
   return rows.CheckDamage();
 }
 
@@ -219,8 +229,8 @@ Result<std::unique_ptr<BinaryIndex>> BinaryIndex::Restore(const BinaryCodeSpace&
   index->SetGeometry(space.dim, space.bits, space.seed);
   index->SetCenter(space.center);
   index->num_fitted_ = space.num_fitted;
-  index->Resize(std::max<int64_t>(0, num_rows));
-  index->Resize(0);
+  INTARSIA_RETURN_IF_ERROR(index->Resize(std::max<int64_t>(0, num_rows)));
+  INTARSIA_RETURN_IF_ERROR(index->Resize(0));
   return index;
 }
 
@@ -241,7 +251,7 @@ Status BinaryIndex::AppendBlocks(const kernels::BinaryCodeBlocks& blocks, int64_
                     "a factor of a code is out of range: slot=" + std::to_string(begin + i));
     }
   }
-  Resize(begin + num_rows);
+  INTARSIA_RETURN_IF_ERROR(Resize(begin + num_rows));
   const int64_t num_words = blocks.num_blocks * kBlock * blocks.num_words;
   for (int32_t plane = 0; plane < bits_; ++plane) {
     std::copy_n(blocks.planes[plane], num_words, planes_[plane].data() + begin * blocks.num_words);

@@ -82,19 +82,19 @@ class BinaryIndex {
  public:
   // Fits centre and rotation to the vectors of `rows` and encodes them all. `pool` may be null.
   // Errors: kInvalidArgument if an option is out of its range or `rows` is empty; kCorruption if
-  // vectors of `rows` are damaged.
+  // vectors of `rows` are damaged; kResourceExhausted.
   static Result<std::unique_ptr<BinaryIndex>> Build(const FlatIndex& rows,
                                                     const BinaryIndexOptions& options,
                                                     ThreadPool* pool);
   // An index of no vectors with room for `num_rows`, for codes that are there already.
   // Errors: kInvalidArgument if the space is none: a size out of range, a centre that is not
-  // finite.
+  // finite; kResourceExhausted.
   static Result<std::unique_ptr<BinaryIndex>> Restore(const BinaryCodeSpace& space,
                                                       int64_t num_rows);
   // Appends codes of its space, for slots from size() on. `num_rows` is the number of vectors, the
   // others of the last block are none.
   // Errors: kInvalidArgument if the shape is another one, size() is not a number of whole blocks,
-  // or a factor is not finite.
+  // or a factor is not finite; kResourceExhausted.
   Status AppendBlocks(const kernels::BinaryCodeBlocks& blocks, int64_t num_rows);
 
   BinaryCodeSpace space() const { return {dim_, bits_, seed_, num_fitted_, center_}; }
@@ -108,7 +108,8 @@ class BinaryIndex {
   int64_t memory_bytes() const;
 
   // Encodes the slots [size(), rows.size()) after FlatIndex::Add().
-  // Errors: kInvalidArgument if `rows` has another dimension or fewer vectors; kCorruption.
+  // Errors: kInvalidArgument if `rows` has another dimension or fewer vectors; kCorruption;
+  // kResourceExhausted.
   Status Append(const FlatIndex& rows, ThreadPool* pool);
 
   // Searches `rows`, with which this index is in step.
@@ -156,11 +157,13 @@ class BinaryIndex {
   BinaryIndex() = default;
   void SetGeometry(int64_t dim, int32_t bits, uint64_t seed);
   void SetCenter(std::span<const float> center);
-  void Resize(int64_t num_rows);
+  // Errors: kResourceExhausted; it holds what it held then.
+  Status Resize(int64_t num_rows);
   // Where word `word` of a slot's code lies in a plane.
   size_t WordAt(int64_t slot, int64_t word) const;
   void Encode(std::span<const float> row, int64_t slot, std::vector<float>* scratch);
-  void EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool);
+  // Errors: those of Resize().
+  Status EncodeFrom(const FlatIndex& rows, int64_t begin, ThreadPool* pool);
   // A query without its planes.
   Query RotateQuery(std::vector<float> vector) const;
   // What a standard error is by the factor of a query in full, if rounding takes away so much.

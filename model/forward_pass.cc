@@ -106,8 +106,8 @@ Status ForwardPass::Embed() {
 
 Status ForwardPass::FillAngles(const kernels::RopeTable& table, Angles* angles) {
   const int64_t num_pairs = table.rotary_dim() / 2;
-  angles->cosines = AlignedArray<float>(num_rows_ * num_pairs);
-  angles->sines = AlignedArray<float>(num_rows_ * num_pairs);
+  INTARSIA_ASSIGN_OR_RETURN(angles->cosines, AlignedArray<float>::TryCreate(num_rows_ * num_pairs));
+  INTARSIA_ASSIGN_OR_RETURN(angles->sines, AlignedArray<float>::TryCreate(num_rows_ * num_pairs));
   return table.Fill(positions_.data(), num_rows_, angles->cosines.data(), angles->sines.data());
 }
 

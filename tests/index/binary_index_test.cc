@@ -229,6 +229,15 @@ TEST(BinaryIndexTest, CodesThatAreThereAlreadyGiveTheSameResults) {
   }
 }
 
+TEST(BinaryIndexTest, MoreCodesThanMemoryAreAnError) {
+  const Indexes made = MakeIndexes(40, 64, 1, 1);
+  for (const int64_t num_rows : {INT64_MAX, INT64_MAX / 128, int64_t{1} << 56}) {
+    EXPECT_EQ(BinaryIndex::Restore(made.binary->space(), num_rows).status().code(),
+              StatusCode::kResourceExhausted)
+        << num_rows;
+  }
+}
+
 TEST(BinaryIndexTest, CodesThatDoNotFitAreRefused) {
   const Indexes made = MakeIndexes(40, 64, 1, 1);
   const auto restore = [&](const auto& change) {
