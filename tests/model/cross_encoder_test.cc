@@ -163,9 +163,13 @@ TEST_F(CrossEncoderTest, ACancelledScoreStops) {
   EXPECT_EQ((*encoder)->Score("cat", passages, &score, &cancel).code(), StatusCode::kCancelled);
 }
 
-TEST_F(CrossEncoderTest, TheDigestNamesTheHead) {
+TEST_F(CrossEncoderTest, TheDigestNamesTheHeadAndTheNorm) {
   const Digest digest = (*Load())->digest();
   EXPECT_EQ((*Load())->digest(), digest);
+  const std::string config = bert_.files.at("config.json");
+  bert_.files["config.json"].replace(config.find("1e-12"), 5, "1e-03");
+  EXPECT_NE((*Load())->digest(), digest);
+  bert_.files["config.json"] = config;
   bert_.tensors["classifier.bias"].values[0] += 1.0F;
   EXPECT_NE((*Load())->digest(), digest);
 }
