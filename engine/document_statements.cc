@@ -236,10 +236,10 @@ class Selection {
     const RowNeeds needs = NeedsOf(schema_, used_);
     if (HasEnough()) return Status::Ok();
     const auto visit = [&](const storage::Document& document) -> Status {
-      if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
       INTARSIA_ASSIGN_OR_RETURN(DocumentRows rows,
                                 DocumentRows::Open(view, schema_, document, needs));
       return view.ForEachChunkOf(document, [&](const storage::Chunk& chunk) -> Status {
+        if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
         INTARSIA_ASSIGN_OR_RETURN(Row row, rows.RowOf(chunk));
         if (filter_.has_value() && !filter_->Matches(row)) return Status::Ok();
         ++num_rows_;

@@ -12,6 +12,9 @@
 namespace intarsia::query {
 namespace {
 
+// Matching takes the product of text and pattern at worst: a second for the largest chunk.
+constexpr int64_t kLikeCharsMax = 1'000;
+
 template <typename T>
 Order Compare(const T& a, const T& b) {
   if (a < b) return Order::kLess;
@@ -133,6 +136,10 @@ struct Binder {
     }
     if (test.pattern.is_word || test.pattern.value.kind() != ValueKind::kString) {
       return BinderError(test.pattern.range, "LIKE needs a pattern in single quotes");
+    }
+    if (CountCodePoints(test.pattern.value.AsString()) > kLikeCharsMax) {
+      return BinderError(test.pattern.range, "a pattern of LIKE has at most " +
+                                                 std::to_string(kLikeCharsMax) + " characters");
     }
     node.is_negated = test.is_negated;
     node.values.push_back(test.pattern.value);

@@ -151,6 +151,13 @@ TEST(FilterTest, HostileLikePatternEndsSoon) {
   EXPECT_FALSE(MatchesLike(text, pattern + "%b"));
 }
 
+TEST(FilterTest, ALikePatternThatWouldTakeForeverIsRefused) {
+  EXPECT_TRUE(Bind("content LIKE '" + std::string(1'000, 'a') + "'").ok());
+  const Outcome<Filter> filter = Bind("content LIKE '" + std::string(1'001, 'a') + "'");
+  ASSERT_FALSE(filter.ok());
+  EXPECT_EQ(filter.diagnostic().message, "a pattern of LIKE has at most 1000 characters");
+}
+
 struct ErrorCase {
   std::string where;
   std::string_view pointed_at;
