@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <functional>
 #include <utility>
 
@@ -223,7 +224,10 @@ Status WriteVectorFile(FileSystem* file_system, const std::string& path,
     file_system->Remove(unfinished).IgnoreError();  // What failed before is the error to tell.
     return status;
   }
-  return file_system->SyncDirectory(path.substr(0, path.rfind('/')));
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  Status status = file_system->SyncDirectory(folder.empty() ? "." : folder);
+  if (!status.ok()) file_system->Remove(path).IgnoreError();
+  return status;
 }
 
 Result<VectorFileHeader> ReadVectorFileHeader(FileSystem* file_system, const std::string& path) {

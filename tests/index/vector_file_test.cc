@@ -202,7 +202,11 @@ TEST_F(VectorFileTest, NothingIsLeftOfAFileThatCannotBeWritten) {
   files_.GrantRenames(0);
   EXPECT_EQ(WriteVectorFile(&files_, path_, Params(0, 64)).code(), StatusCode::kIo);
   EXPECT_TRUE(files_.List(folder_ / "")->empty());
-  files_.GrantRenames(1);
+  files_.GrantRenames(2);
+  files_.GrantFolderSyncs(0);
+  EXPECT_EQ(WriteVectorFile(&files_, path_, Params(0, 64)).code(), StatusCode::kIo);
+  EXPECT_TRUE(files_.List(folder_ / "")->empty());
+  files_.GrantFolderSyncs(1);
   // What a process that was killed has left is in nobody's way.
   storage::WriteFile(UnfinishedVectorFile(path_), "half of it");
   EXPECT_TRUE(WriteVectorFile(&files_, path_, Params(0, 64)).ok());

@@ -1,7 +1,7 @@
 // FaultyFileSystem: this machine's files, until the bytes that may still be written are used up.
 //
 // From then on every append writes what fits and fails as a full disk does, until more is granted.
-// Renaming can be made to fail, too.
+// Renaming and syncing folders can be made to fail, too.
 //
 // Thread safety: thread-safe.
 #pragma once
@@ -24,6 +24,8 @@ class FaultyFileSystem : public FileSystem {
   void Grant(int64_t num_bytes) { num_bytes_left_.store(num_bytes); }
   // How many files may be renamed from now on.
   void GrantRenames(int64_t num_renames) { num_renames_left_.store(num_renames); }
+  // How many folders may be synced from now on.
+  void GrantFolderSyncs(int64_t num_syncs) { num_folder_syncs_left_.store(num_syncs); }
   void GrantAll() { Grant(std::numeric_limits<int64_t>::max()); }
 
   Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) override {
@@ -55,6 +57,12 @@ class FaultyFileSystem : public FileSystem {
     }
     return local_->Rename(from, to);
   }
+  Status SyncDirectory(const std::string& path) override {
+    if (num_folder_syncs_left_.fetch_sub(1) <= 0) {
+      return Status(StatusCode::kIo, "cannot sync " + path + ": Input/output error");
+    }
+    return local_->SyncDirectory(path);
+  }
   bool Exists(const std::string& path) override { return local_->Exists(path); }
 
  private:
@@ -82,6 +90,7 @@ class FaultyFileSystem : public FileSystem {
   FileSystem* const local_ = FileSystem::Local();
   std::atomic<int64_t> num_bytes_left_{std::numeric_limits<int64_t>::max()};
   std::atomic<int64_t> num_renames_left_{std::numeric_limits<int64_t>::max()};
+  std::atomic<int64_t> num_folder_syncs_left_{std::numeric_limits<int64_t>::max()};
 };
 
 }  // namespace intarsia::storage
