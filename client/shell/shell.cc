@@ -393,17 +393,22 @@ Failure Shell::SetMaxRows(const DotCommand& command) {
 
 Failure Shell::SetOutput(const DotCommand& command) {
   has_open_end_ = false;
-  if (command.arguments.empty()) {
-    output_.reset();
-    return {};
-  }
+  if (command.arguments.empty()) return ReplaceOutput(nullptr);
   auto file = std::make_unique<std::ofstream>(command.arguments.front(),
                                               std::ios::binary | std::ios::trunc);
   if (!file->is_open()) {
     return InputError({}, "file cannot be written: " + command.arguments.front());
   }
-  output_ = std::move(file);
-  return {};
+  return ReplaceOutput(std::move(file));
+}
+
+Failure Shell::ReplaceOutput(std::unique_ptr<std::ofstream> file) {
+  const std::unique_ptr<std::ofstream> old = std::exchange(output_, std::move(file));
+  if (old == nullptr) return {};
+  // Every result was flushed, but some file systems tell of a full disk only here.
+  old->close();
+  if (old->good()) return {};
+  return InputError({}, "the file of the last .output could not be closed, and may lack results");
 }
 
 Failure Shell::SetTimer(const DotCommand& command) {

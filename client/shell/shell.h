@@ -77,6 +77,8 @@ class Shell {
   query::Failure SetMode(const DotCommand& command);
   query::Failure SetMaxRows(const DotCommand& command);
   query::Failure SetOutput(const DotCommand& command);
+  // `file` may be null. Errors: what was lost of the file before it.
+  query::Failure ReplaceOutput(std::unique_ptr<std::ofstream> file);
   query::Failure SetTimer(const DotCommand& command);
   ScriptOutcome ReadScript(const std::string& path);
   ScriptOutcome Report(const query::Diagnostic& diagnostic, std::string_view script);
