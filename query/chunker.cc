@@ -216,14 +216,6 @@ std::string_view ChunkerKindName(ChunkerKind kind) {
   return kind == ChunkerKind::kFixed ? "fixed" : "structure";
 }
 
-Result<ChunkerKind> ChunkerKindNamed(std::string_view name) {
-  for (const ChunkerKind kind : {ChunkerKind::kStructure, ChunkerKind::kFixed}) {
-    if (ChunkerKindName(kind) == name) return kind;
-  }
-  return Status(StatusCode::kInvalidArgument,
-                "no such chunker, want structure or fixed: " + std::string(name));
-}
-
 Status ValidateChunkerOptions(const ChunkerOptions& options) {
   if (options.chunk_tokens < kChunkTokensMin || options.chunk_tokens > kChunkTokensMax) {
     return OutOfRange("chunk_tokens", options.chunk_tokens, kChunkTokensMin, kChunkTokensMax);

@@ -53,8 +53,6 @@ struct ChunkSpan {
 
 // "structure", "fixed".
 std::string_view ChunkerKindName(ChunkerKind kind);
-// Errors: kInvalidArgument if there is no such chunker.
-Result<ChunkerKind> ChunkerKindNamed(std::string_view name);
 
 // Errors: kInvalidArgument with the option and its range.
 Status ValidateChunkerOptions(const ChunkerOptions& options);

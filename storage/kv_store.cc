@@ -95,8 +95,5 @@ KvSpace KvStore::space() const { return core_->space(); }
 Result<KvUsage> KvStore::UsageOfCollection(CollectionId collection) const {
   return core_->UsageBelow(KvCollectionPrefix(collection));
 }
-Result<KvUsage> KvStore::UsageOfModel(ModelId model) const {
-  return core_->UsageBelow(KvModelPrefix(model));
-}
 
 }  // namespace intarsia::storage

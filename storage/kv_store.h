@@ -255,7 +255,6 @@ class KvStore {
   KvSpace space() const;
   KvMemoryStats memory_stats() const;
   Result<KvUsage> UsageOfCollection(CollectionId collection) const;
-  Result<KvUsage> UsageOfModel(ModelId model) const;
 
   KvCore* core() { return core_.get(); }  // For storage/ itself.
 

@@ -158,20 +158,6 @@ Result<Chunk> ReadView::GetChunk(ChunkId id) const {
                "id=" + std::to_string(id));
 }
 
-Result<std::vector<Chunk>> ReadView::GetChunks(std::span<const ChunkId> ids) const {
-  std::vector<Chunk> chunks;
-  chunks.reserve(ids.size());
-  for (const ChunkId id : ids) {
-    Result<Chunk> chunk = GetChunk(id);
-    if (chunk.ok()) {
-      chunks.push_back(*std::move(chunk));
-    } else if (chunk.status().code() != StatusCode::kNotFound) {
-      return std::move(chunk).status();
-    }
-  }
-  return chunks;
-}
-
 Result<std::vector<int32_t>> ReadView::GetTokens(ChunkId chunk, const Digest& tokenizer) const {
   return Named(state_->Get(Family::kChunks, TokensKey(chunk, tokenizer), DecodeTokens), "token ids",
                "chunk=" + std::to_string(chunk));

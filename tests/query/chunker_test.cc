@@ -220,8 +220,6 @@ TEST(ChunkerTest, SignaturesNameAllThatMatters) {
   EXPECT_EQ(
       ChunkerSignature({.kind = ChunkerKind::kFixed, .chunk_tokens = 256, .overlap_tokens = 32}),
       "fixed/1 chunk_tokens=256 overlap_tokens=32");
-  EXPECT_EQ(*ChunkerKindNamed("fixed"), ChunkerKind::kFixed);
-  EXPECT_EQ(ChunkerKindNamed("magic").status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(ChunkerTest, OptionsOutOfRangeAreRefused) {

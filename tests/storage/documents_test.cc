@@ -268,17 +268,6 @@ TEST_F(DocumentsTest, AViewKeepsItsStateWhileWritesGoOn) {
       StatusCode::kNotFound);
 }
 
-TEST_F(DocumentsTest, GetChunksKeepsTheOrderAndLeavesOutWhatIsGone) {
-  const StoredDocument stored =
-      PutOne(database_.get(), docs_, SampleDocument("a", std::string(25, 'a'), 0)).front();
-  const ChunkId first = stored.first_chunk;
-  const auto chunks =
-      Must(database_->Read().GetChunks(std::vector<ChunkId>{first + 2, 999, first}));
-  ASSERT_EQ(chunks.size(), 2U);
-  EXPECT_EQ(chunks[0].id, first + 2);
-  EXPECT_EQ(chunks[1].id, first);
-}
-
 TEST_F(DocumentsTest, VisitorEndsTheWalkWithItsError) {
   for (const char* source : {"a", "b", "c"}) {
     PutOne(database_.get(), docs_, SampleDocument(source, "text", 0));

@@ -78,7 +78,6 @@ TEST_F(KvStoreTest, CacheGoesWithItsLastChunk) {
   AddOwner("b");  // Replaces the second.
   EXPECT_FALSE(store()->Contains(cache->identity));
   EXPECT_EQ(Must(store()->UsageOfCollection(docs_)).num_entries, 0);
-  EXPECT_EQ(Must(store()->UsageOfModel(model_)).num_entries, 0);
   Open();
   EXPECT_FALSE(store()->Contains(cache->identity));
 }
