@@ -215,6 +215,7 @@ int64_t RowIndex::num_columns() const {
 Status RowIndex::RefreshColumns(const storage::ReadView& view,
                                 const storage::CollectionInfo& collection,
                                 const std::vector<int64_t>& columns) {
+  if (has_columns(columns)) return Status::Ok();
   const query::CollectionSchema schema = SchemaOf(collection);
   const auto take_up = [&]() -> Status {
     // Columns with as many cells come together.
