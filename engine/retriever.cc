@@ -95,14 +95,6 @@ std::shared_ptr<CollectionIndex> Retriever::IndexOf(storage::CollectionId id) {
   return slot;
 }
 
-query::Outcome<std::vector<int64_t>> Retriever::ColumnsOf(const storage::CollectionInfo& collection,
-                                                          const query::Predicate* where) {
-  if (where == nullptr) return std::vector<int64_t>();
-  INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter,
-                          query::Filter::Bind(*where, SchemaOf(collection)));
-  return filter.columns_used();
-}
-
 Result<Retriever::Access> Retriever::Acquire(const storage::CollectionInfo& collection,
                                              const Needs& needs) {
   const std::shared_ptr<CollectionIndex> index = IndexOf(collection.id);
@@ -191,6 +183,7 @@ Result<IndexReport> Retriever::Describe(const storage::CollectionInfo& collectio
 struct Retriever::Job {
   const RetrieveParams& params;
   const CancelToken* const cancel;
+  const std::optional<query::Filter> where;
   Access access;
   Retrieval result;
   std::optional<index::RowSet> rows = {};  // that may be found; not set: all
@@ -228,7 +221,10 @@ query::Outcome<Retrieval> Retriever::Retrieve(const RetrieveParams& params,
 query::Outcome<Retrieval> Retriever::RetrieveOnce(const RetrieveParams& params,
                                                   const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-  INTARSIA_ASSIGN_OR_FAIL(std::vector<int64_t> columns, ColumnsOf(params.collection, params.where));
+  std::optional<query::Filter> where;
+  if (params.where != nullptr) {
+    INTARSIA_ASSIGN_OR_FAIL(where, query::Filter::Bind(*params.where, SchemaOf(params.collection)));
+  }
   std::vector<std::string> notices;
   const bool uses_text = params.mode != SearchMode::kVector;
   if (uses_text) {
@@ -237,9 +233,16 @@ query::Outcome<Retrieval> Retriever::RetrieveOnce(const RetrieveParams& params,
   const std::optional<storage::ModelId> model =
       params.mode == SearchMode::kText ? std::nullopt : std::optional(params.embedder->info.id);
   INTARSIA_ASSIGN_OR_RETURN(
-      Access access, Acquire(params.collection,
-                             {.model = model, .scan = params.scan, .columns = std::move(columns)}));
-  Job job = {.params = params, .cancel = cancel, .access = std::move(access), .result = {}};
+      Access access,
+      Acquire(params.collection,
+              {.model = model,
+               .scan = params.scan,
+               .columns = where.has_value() ? where->columns_used() : std::vector<int64_t>()}));
+  Job job = {.params = params,
+             .cancel = cancel,
+             .where = std::move(where),
+             .access = std::move(access),
+             .result = {}};
   Retrieval& result = job.result;
   result.view.emplace(std::move(job.access.view));
   result.notices = std::move(notices);
@@ -267,10 +270,10 @@ query::Failure Retriever::Filter(Job* job) {
   const RowIndex& rows = job->access.rows();
   Retrieval& result = job->result;
   const Stopwatch stopwatch;
-  if (params.where != nullptr) {
-    query::Outcome<RowMatches> matches =
-        rows.Match(job->view(), params.collection, *params.where, job->cancel);
-    if (!matches.ok()) return std::move(matches).diagnostic();
+  if (job->where.has_value()) {
+    Result<RowMatches> matches =
+        rows.Match(job->view(), params.collection, *job->where, job->cancel);
+    if (!matches.ok()) return query::FromStatus(matches.status());
     result.is_filtered = true;
     result.num_filtered = matches->rows.size();
     result.num_read = matches->num_read;
@@ -449,10 +452,11 @@ query::Outcome<ChunkMatches> Retriever::Match(const storage::CollectionInfo& col
                                               const query::Predicate& where,
                                               const CancelToken* cancel) {
   if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-  INTARSIA_ASSIGN_OR_FAIL(std::vector<int64_t> columns, ColumnsOf(collection, &where));
-  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, {.columns = std::move(columns)}));
-  INTARSIA_ASSIGN_OR_FAIL(const RowMatches matches,
-                          access.rows().Match(access.view, collection, where, cancel));
+  INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter,
+                          query::Filter::Bind(where, SchemaOf(collection)));
+  INTARSIA_ASSIGN_OR_RETURN(Access access, Acquire(collection, {.columns = filter.columns_used()}));
+  INTARSIA_ASSIGN_OR_RETURN(const RowMatches matches,
+                            access.rows().Match(access.view, collection, filter, cancel));
   ChunkMatches found = {.view = std::move(access.view), .chunks = {}, .documents = {}};
   for (const uint32_t row : matches.rows.ToRows()) {
     found.chunks.push_back(access.rows().chunks()[row]);

@@ -183,9 +183,6 @@ class Retriever {
     VectorScan scan = VectorScan::kAuto;
     std::vector<int64_t> columns = {};  // that a WHERE uses
   };
-  // The columns that WHERE uses; none if there is none. Errors: kBinder.
-  static query::Outcome<std::vector<int64_t>> ColumnsOf(const storage::CollectionInfo& collection,
-                                                        const query::Predicate* where);
   // The indexes of a collection in its present state, which stays as long as the Access lives.
   Result<Access> Acquire(const storage::CollectionInfo& collection, const Needs& needs);
   // Retrieve() without a second attempt.

@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "engine/collection_rows.h"
-#include "query/filter.h"
 
 namespace intarsia::engine {
 namespace {
@@ -331,18 +330,16 @@ std::vector<storage::DocumentId> RowIndex::DocumentsOf(const index::RowSet& rows
   return documents;
 }
 
-query::Outcome<RowMatches> RowIndex::Match(const storage::ReadView& view,
-                                           const storage::CollectionInfo& collection,
-                                           const query::Predicate& where,
-                                           const CancelToken* cancel) const {
-  const query::CollectionSchema schema = SchemaOf(collection);
-  INTARSIA_ASSIGN_OR_FAIL(const query::Filter filter, query::Filter::Bind(where, schema));
+Result<RowMatches> RowIndex::Match(const storage::ReadView& view,
+                                   const storage::CollectionInfo& collection,
+                                   const query::Filter& filter, const CancelToken* cancel) const {
   INTARSIA_CHECK(has_columns(filter.columns_used()));
   RowMatches matches;
   query::FilterIndex::Selection selection = filters_.Select(filter, live_);
   matches.rows = std::move(selection.passing);
   if (selection.undecided.is_empty()) return matches;
   matches.num_read = selection.undecided.size();
+  const query::CollectionSchema schema = SchemaOf(collection);
   const RowNeeds needs = NeedsOf(schema, filter.columns_used());
   for (const storage::DocumentId id : DocumentsOf(selection.undecided)) {
     if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());

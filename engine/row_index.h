@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "base/result.h"
 #include "index/row_set.h"
-#include "query/ast.h"
-#include "query/diagnostic.h"
+#include "query/filter.h"
 #include "query/filter_index.h"
 #include "query/schema.h"
 #include "storage/database.h"
@@ -75,12 +75,11 @@ class RowIndex {
   // The row of a chunk, unless it was never there or left with an old epoch.
   std::optional<int64_t> RowOf(storage::ChunkId chunk) const;
 
-  // The rows that pass `where`. `view` is the one of the last Refresh() or one of its generation.
-  // REQUIRES: has_columns() of those that it uses. Errors: kBinder; kCancelled; those of ReadView
-  // where documents have to be read.
-  query::Outcome<RowMatches> Match(const storage::ReadView& view,
-                                   const storage::CollectionInfo& collection,
-                                   const query::Predicate& where, const CancelToken* cancel) const;
+  // The rows that pass `filter`, bound to the collection's schema. `view` is the one of the last
+  // Refresh() or one of its generation. REQUIRES: has_columns() of those that the filter uses.
+  // Errors: kCancelled; those of ReadView where documents have to be read.
+  Result<RowMatches> Match(const storage::ReadView& view, const storage::CollectionInfo& collection,
+                           const query::Filter& filter, const CancelToken* cancel) const;
 
   // The documents that at least one of `rows` belongs to, by row.
   std::vector<storage::DocumentId> DocumentsOf(const index::RowSet& rows) const;
