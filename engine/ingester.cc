@@ -239,7 +239,8 @@ Status Ingester::AddFile(const std::string& path, Run* run) const {
   const auto bytes = file_system_->ReadAll(path, options.file_bytes_max);
   if (!bytes.ok()) {
     std::string reason(bytes.status().message());
-    if (IsLarger(file_system_, path, options.file_bytes_max)) {
+    if (bytes.status().code() == StatusCode::kInvalidArgument &&
+        IsLarger(file_system_, path, options.file_bytes_max)) {
       reason += "; the option file_bytes_max sets another limit";
     }
     report->errors.push_back({.source = path, .stage = "read", .reason = reason});
