@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/counted.h"
 #include "base/stopwatch.h"
 #include "engine/answer_prompt.h"
-#include "engine/counted.h"
 #include "engine/kv_identity.h"
 #include "engine/session.h"
 #include "query/ast_printer.h"
@@ -65,10 +65,9 @@ class CacheBatches {
   std::vector<std::string> Notices() const {
     std::vector<std::string> notices = notices_;
     if (num_refused_ > 0) {
-      notices.push_back(
-          std::to_string(num_refused_) +
-          " caches were not stored: the budget kv.disk_bytes_max is used up, or their documents "
-          "were deleted meanwhile");
+      notices.push_back(Counted(num_refused_, "cache") + (num_refused_ == 1 ? " was" : " were") +
+                        " not stored: the budget kv.disk_bytes_max is used up, or their documents "
+                        "were deleted meanwhile");
     }
     return notices;
   }

@@ -4,8 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/counted.h"
 #include "engine/collection_rows.h"
-#include "engine/counted.h"
 #include "engine/ingester.h"
 #include "engine/path_pattern.h"
 #include "engine/session.h"

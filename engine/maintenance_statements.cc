@@ -5,8 +5,8 @@
 #include <span>
 #include <utility>
 
+#include "base/counted.h"
 #include "base/stopwatch.h"
-#include "engine/counted.h"
 #include "engine/embedded_passage.h"
 #include "engine/session.h"
 

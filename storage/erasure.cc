@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/counted.h"
 #include "storage/database.h"
 #include "storage/database_core.h"
 #include "storage/kv_core.h"
@@ -21,10 +22,6 @@ constexpr int64_t kLayerPieces = 16;
 constexpr int64_t kWindowBytes = int64_t{1} << 20;
 // A statement that began before may hold old rows, a flush may be at work: then once more.
 constexpr int kAttempts = 3;
-
-std::string Plural(int64_t count, const std::string& what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
 
 // Whether all of [begin, end) lies in one of the extents, which are in order.
 bool LiesIn(const std::vector<KvExtent>& extents, int64_t begin, int64_t end) {
@@ -60,7 +57,7 @@ Result<EraseReport> Eraser::Run(std::span<const DocumentId> ids) {
       if (status.ok()) trace = *std::move(proved);
     }
     if (!status.ok()) {
-      return Status(status.code(), Plural(report_.num_documents, "document") +
+      return Status(status.code(), Counted(report_.num_documents, "document") +
                                        " deleted, but it is not proved that nothing is left: " +
                                        std::string(status.message()) +
                                        "; COMPACT DATABASE rewrites the files");
@@ -69,7 +66,7 @@ Result<EraseReport> Eraser::Run(std::span<const DocumentId> ids) {
   }
   if (!trace.empty()) {
     return Status(StatusCode::kUnavailable,
-                  Plural(report_.num_documents, "document") + " deleted, but " + trace +
+                  Counted(report_.num_documents, "document") + " deleted, but " + trace +
                       "; end the statements that began before, then run COMPACT DATABASE");
   }
   INTARSIA_ASSIGN_OR_RETURN(const int64_t bytes_after, FileBytes());

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/counted.h"
 #include "client/shell/command_line.h"
 #include "client/shell/completion.h"
 #include "client/shell/embedded_runner.h"
@@ -134,7 +135,7 @@ int Main(const CommandLine& command_line) {
   // was stopped by it does not go on with that either.
   if (!is_interactive && interrupts.TakeInterrupt()) return exit_code;
   if (const int64_t num_caches = (*runner)->num_pending(); is_interactive && num_caches > 0) {
-    std::cerr << "Writing " << num_caches << (num_caches == 1 ? " cache" : " caches")
+    std::cerr << "Writing " << Counted(num_caches, "cache")
               << " behind the answers; Ctrl-C leaves without." << std::endl;
   }
   CancelToken cancel;

@@ -7,11 +7,11 @@
 #include <string>
 #include <string_view>
 
-namespace intarsia::engine {
+namespace intarsia {
 
 // "1 document", "2 documents": `noun`, whose plural takes an s.
 inline std::string Counted(int64_t count, std::string_view noun) {
   return std::to_string(count) + " " + std::string(noun) + (count == 1 ? "" : "s");
 }
 
-}  // namespace intarsia::engine
+}  // namespace intarsia
