@@ -45,7 +45,7 @@ Result<std::unique_ptr<DirectoryLock>> DirectoryLock::Acquire(const std::string&
     if (errno != EWOULDBLOCK) return LockError("lock", path);
     return Status(StatusCode::kUnavailable,
                   directory + " is open by " + HolderOf(descriptor) +
-                      "; connect to that process or open the directory read-only");
+                      "; use it there, wait until it is closed, or open it read-only");
   }
   std::string text = "pid " + std::to_string(::getpid()) + " (";
   text.append(program.substr(0, 64)).append(")\n");
