@@ -1,18 +1,14 @@
 #include "engine/fusion_backends.h"
 
-#include <chrono>
-#include <thread>
 #include <utility>
 
+#include "base/cancellable_lock.h"
 #include "engine/fusion/cpu_backend.h"
 
 namespace intarsia::engine {
 namespace {
 
 constexpr const char* kCpuName = "cpu";
-// How long a prompt waits for a model that another one brings to a device before it looks whether
-// it was cancelled.
-constexpr std::chrono::milliseconds kLoadingStep(10);
 
 // What the CPU can do instead.
 bool IsBeyondTheDevice(const Status& status) {
@@ -213,11 +209,7 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
                                                                  const CancelToken* cancel) {
   INTARSIA_ASSIGN_OR_RETURN(std::shared_ptr<FusionBackend> backend, LoadedAt(place));
   if (backend != nullptr) return backend;
-  std::unique_lock loading(place->loading, std::defer_lock);
-  while (!loading.try_lock()) {
-    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-    std::this_thread::sleep_for(kLoadingStep);
-  }
+  INTARSIA_ASSIGN_OR_RETURN(const auto loading, LockUnlessCancelled(&place->loading, cancel));
   // Another prompt may have brought it meanwhile.
   INTARSIA_ASSIGN_OR_RETURN(backend, LoadedAt(place));
   if (backend != nullptr) return backend;

@@ -1,11 +1,11 @@
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/cancellable_lock.h"
 #include "base/memory_source.h"
 #include "engine/fusion/buffer_source.h"
 #include "engine/fusion/device_backend.h"
@@ -26,8 +26,6 @@ constexpr int64_t kNumPrompts = 2;
 // The share of free memory that it takes then at most.
 constexpr int64_t kFreeShare = 4;
 constexpr int32_t kRequestsMax = 16;
-// How long a prompt waits for its turn before it looks whether it was cancelled.
-constexpr std::chrono::milliseconds kTurnStep(10);
 
 // Memory comes from the device in pieces of this size, or of the whole budget if that is less.
 constexpr int64_t kCacheSlabBytes = int64_t{64} << 20;
@@ -110,7 +108,7 @@ class DeviceBackend::State {
 
   // Errors: those of DeviceFusion::Prefill; kCancelled while it waits for its turn.
   Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request) {
-    INTARSIA_ASSIGN_OR_RETURN(const auto turn, TakeTurn(&turn_, request.cancel));
+    INTARSIA_ASSIGN_OR_RETURN(const auto turn, LockUnlessCancelled(&turn_, request.cancel));
     DeviceCaches::Lease lease(caches_.get(), prompt, transformer_->config());
     Result<DeviceFusedContext> context = fusion_->Prefill(lease.prompt(), request);
     if (context.ok()) {
@@ -124,7 +122,7 @@ class DeviceBackend::State {
 
   // Errors: those of DeviceKvBuilder::Build; kCancelled while it waits for its turn.
   Result<std::vector<std::unique_ptr<MemoryKv>>> BuildCaches(const KvRuns& runs) {
-    INTARSIA_ASSIGN_OR_RETURN(const auto turn, TakeTurn(&build_turn_, runs.cancel));
+    INTARSIA_ASSIGN_OR_RETURN(const auto turn, LockUnlessCancelled(&build_turn_, runs.cancel));
     if (builder_ == nullptr) {
       INTARSIA_ASSIGN_OR_RETURN(builder_,
                                 DeviceKvBuilder::Create(*transformer_, pages_.get(), threads_));
@@ -166,16 +164,6 @@ class DeviceBackend::State {
   }
 
  private:
-  // Errors: kCancelled while others hold it.
-  static Result<std::unique_lock<std::timed_mutex>> TakeTurn(std::timed_mutex* mutex,
-                                                             const CancelToken* cancel) {
-    std::unique_lock turn(*mutex, std::defer_lock);
-    while (!turn.try_lock_for(kTurnStep)) {
-      if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
-    }
-    return turn;
-  }
-
   // Immutable after Create.
   ThreadPool* threads_ = nullptr;
   kernels::DeviceStream stream_;  // on which the pages were allocated
@@ -186,8 +174,8 @@ class DeviceBackend::State {
 
   std::unique_ptr<DeviceKvBuilder> builder_;  // of whoever holds build_turn_; null until needed
 
-  std::timed_mutex turn_;
-  std::timed_mutex build_turn_;
+  std::mutex turn_;
+  std::mutex build_turn_;
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   std::vector<std::unique_ptr<DeviceDecoder>> idle_decoders_;
