@@ -12,6 +12,7 @@
 #include "engine/answer_writer.h"
 #include "engine/fusion/kv_builder.h"
 #include "engine/kv_identity.h"
+#include "engine/notices.h"
 
 namespace intarsia::engine {
 namespace {
@@ -240,8 +241,7 @@ Status Answerer::Prefill(Job* job) const {
   job->result.device = placed.device;
   for (std::string& notice : placed.notices) {
     // What keeps the header from a device, keeps the prompt from it too.
-    std::vector<std::string>& notices = job->result.notices;
-    if (std::ranges::find(notices, notice) == notices.end()) notices.push_back(std::move(notice));
+    AddNotice(std::move(notice), &job->result.notices);
   }
   const FusionUsage& usage = job->started.usage;
   const FusionTiming& timing = job->started.timing;

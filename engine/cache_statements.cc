@@ -6,6 +6,7 @@
 #include "base/stopwatch.h"
 #include "engine/answer_prompt.h"
 #include "engine/kv_identity.h"
+#include "engine/notices.h"
 #include "engine/session.h"
 #include "query/ast_printer.h"
 
@@ -52,7 +53,7 @@ class CacheBatches {
       ++(is_stored ? num_written_ : num_refused_);
     }
     for (const std::string& notice : built.notices) {
-      if (std::ranges::find(notices_, notice) == notices_.end()) notices_.push_back(notice);
+      AddNotice(notice, &notices_);
     }
     batch_.clear();
     batch_tokens_ = 0;
@@ -61,6 +62,10 @@ class CacheBatches {
 
   int64_t num_written() const { return num_written_; }
   int64_t num_refused() const { return num_refused_; }
+  // The statement's error: what was written before stays.
+  query::Diagnostic Report(const Status& status) const {
+    return WithReport(status, {.count = num_written_, .noun = "cache", .verb = "written"});
+  }
   // What the statement says of it.
   std::vector<std::string> Notices() const {
     std::vector<std::string> notices = notices_;
@@ -93,15 +98,6 @@ ResultSet RowOf(const CacheBatches& batches, int64_t num_there, int64_t num_toke
                          Value(batches.num_refused()), Value(num_tokens)});
   result.notices = batches.Notices();
   return result;
-}
-
-// What was written before a failure stays, so the error says how much that is.
-query::Diagnostic WithReport(const Status& status, const CacheBatches& batches) {
-  query::Diagnostic diagnostic = query::FromStatus(status);
-  diagnostic.hint = Counted(batches.num_written(), "cache") +
-                    (batches.num_written() == 1 ? " was" : " were") +
-                    " written before; run the statement again to go on.";
-  return diagnostic;
 }
 
 }  // namespace
@@ -165,9 +161,9 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
     return Status::Ok();
   };
   for (const storage::ChunkId id : ids) {
-    if (const Status status = build(id); !status.ok()) return WithReport(status, batches);
+    if (const Status status = build(id); !status.ok()) return batches.Report(status);
   }
-  if (const Status status = batches.Finish(); !status.ok()) return WithReport(status, batches);
+  if (const Status status = batches.Finish(); !status.ok()) return batches.Report(status);
   progress.done = progress.total;
   if (context.progress != nullptr) context.progress->Report(progress);
   INTARSIA_ASSIGN_OR_RETURN(const storage::KvUsage usage,

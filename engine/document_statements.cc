@@ -4,9 +4,9 @@
 #include <optional>
 #include <utility>
 
-#include "base/counted.h"
 #include "engine/collection_rows.h"
 #include "engine/ingester.h"
+#include "engine/notices.h"
 #include "engine/path_pattern.h"
 #include "engine/session.h"
 #include "query/filter.h"
@@ -57,19 +57,6 @@ ResultSet ReportRows(const IngestReport& report) {
   return result;
 }
 
-// What was committed before a statement failed stays, so the error says how much that is.
-query::Diagnostic WithReport(const Status& status, const IngestReport& report) {
-  query::Diagnostic diagnostic = query::FromStatus(status);
-  const int64_t num_committed = report.num_added + report.num_updated;
-  diagnostic.hint = Counted(num_committed, "document") + (num_committed == 1 ? " was" : " were") +
-                    " committed before; ";
-  const bool is_bad = diagnostic.error_class != query::ErrorClass::kCancelled &&
-                      diagnostic.error_class != query::ErrorClass::kTimeout;
-  diagnostic.hint += is_bad ? "remove the cause and run the statement again to go on."
-                            : "run the statement again to go on.";
-  return diagnostic;
-}
-
 }  // namespace
 
 query::Outcome<ResultSet> Session::Run(const query::Copy& statement,
@@ -106,7 +93,11 @@ query::Outcome<ResultSet> Session::Run(const query::Copy& statement,
                     engine_.file_system());
   IngestReport report;
   const Status status = ingester.AddFiles(paths, ingest, context.progress, context.cancel, &report);
-  if (!status.ok()) return WithReport(status, report);
+  if (!status.ok()) {
+    return WithReport(
+        status,
+        {.count = report.num_added + report.num_updated, .noun = "document", .verb = "committed"});
+  }
   ResultSet result = ReportRows(report);
   if (const Status prepared = engine_.retriever()->Prepare(collection, embedder->info.id);
       !prepared.ok()) {
