@@ -82,6 +82,14 @@ Status TakePages(DeviceKvState* state, int64_t num_wanted, kernels::Stream strea
   return Status::Ok();
 }
 
+// Undoes TakePages: all of `pages` but the first `num_kept`. Nobody has used them, so that those
+// who get them next wait for whom they were to wait for before.
+void GiveBackPages(DeviceKvState* state, int64_t num_kept, std::vector<int32_t>* pages) {
+  const std::lock_guard lock(state->mutex);
+  state->free_pages.insert(state->free_pages.end(), pages->begin() + num_kept, pages->end());
+  pages->resize(static_cast<size_t>(num_kept));
+}
+
 }  // namespace
 
 DeviceKv::~DeviceKv() {
@@ -102,9 +110,11 @@ Status DeviceKv::Extend(int64_t num_tokens) {
   const int64_t num_wanted = (num_tokens - 1) / kernels::kPageTokens + 1 - num_pages;
   INTARSIA_RETURN_IF_ERROR(TakePages(state_, num_wanted, stream_, &pages_));
   // From pageable memory, which is read before the call returns.
-  return kernels::CopyToDevice(const_cast<int32_t*>(page_table()) + num_pages,
-                               pages_.data() + num_pages,
-                               num_wanted * static_cast<int64_t>(sizeof(int32_t)), stream_);
+  Status copied = kernels::CopyToDevice(
+      const_cast<int32_t*>(page_table()) + num_pages, pages_.data() + num_pages,
+      num_wanted * static_cast<int64_t>(sizeof(int32_t)), stream_);
+  if (!copied.ok()) GiveBackPages(state_, num_pages, &pages_);
+  return copied;
 }
 
 kernels::PagedKvLayer DeviceKv::layer(int32_t index) const {

@@ -38,7 +38,8 @@ class DeviceKv {
   DeviceKv& operator=(const DeviceKv&) = delete;
 
   // Pages for positions [0, num_tokens); never gives any back.
-  // Errors: kResourceExhausted with the numbers of pages, and nothing has changed.
+  // Errors: kResourceExhausted with the numbers of pages, kInternal if the device takes no copy;
+  // then nothing has changed but the page table beyond capacity().
   Status Extend(int64_t num_tokens);
 
   // The view that kernels take. Its num_tokens is capacity().
