@@ -186,7 +186,7 @@ void BM_DeviceMatrix_Product(benchmark::State& state) {
 // Queries, keys and values; output; gate and up; down; head.
 void Sizes(benchmark::internal::Benchmark* bench) {
   for (const int64_t num_rows :
-       {1, 8, 16, 32, 64, 128, 256, 512, 780, 832, 1024, 2048, 5200, 8192}) {
+       {1, 8, 16, 32, 64, 128, 192, 256, 320, 512, 780, 832, 1024, 2048, 5200, 8192}) {
     for (const auto& [num_inputs, num_outputs] : {std::pair<int64_t, int64_t>{4096, 6144},
                                                   {4096, 4096},
                                                   {4096, 28'672},
