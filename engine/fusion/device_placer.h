@@ -63,6 +63,12 @@ class DevicePlacer {
   // stream is held back until BeginPass is done, and the layer is there.
   Status PlaceAhead(int32_t layer, const kernels::RopeDigits& rope, kernels::Stream stream);
 
+  // How far the V of a layer's rows is from their cached V, by position, for the rows of segments
+  // that propagation may shift; the others' places are left alone. The rows are those at
+  // `positions`. Errors: kResourceExhausted, kInternal.
+  Status MeasureDeviation(int32_t layer, std::span<const int32_t> positions,
+                          const model::CudaRows& rows, float* deviation);
+
   bool is_shifting() const { return num_chunks_ > 0; }
 
  private:

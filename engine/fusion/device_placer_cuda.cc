@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "engine/fusion/device_placer.h"
+#include "kernels/value_deviation.h"
 
 namespace intarsia::engine {
 namespace {
@@ -252,6 +253,31 @@ Status DevicePlacer::Place(int32_t layer, Scope scope, const kernels::RopeDigits
     params.value_deltas = Deltas(1, layer);
   }
   return PlaceRuns(scope == Scope::kAll ? all_tiles_ : shifted_tiles_, params, target_.stream);
+}
+
+Status DevicePlacer::MeasureDeviation(int32_t layer, std::span<const int32_t> positions,
+                                      const model::CudaRows& rows, float* deviation) {
+  std::vector<int32_t> row_segments;
+  size_t index = 0;
+  for (const int32_t position : positions) {
+    while (prompt_.segments()[index].end <= position) ++index;
+    const bool is_measured = IsShiftable(prompt_.segments()[index]);
+    row_segments.push_back(is_measured ? static_cast<int32_t>(index) : -1);
+  }
+  DeviceTables tables;
+  const auto row_segments_at = tables.Add<int32_t>(row_segments);
+  INTARSIA_RETURN_IF_ERROR(tables.Upload(target_.arena, target_.stream));
+  return kernels::ValueDeviationCuda({.segments = tables_.At<kernels::PlacedSegment>(segments_at_),
+                                      .payloads = loader_.payloads(layer),
+                                      .positions = rows.positions,
+                                      .row_segments = tables.At<int32_t>(row_segments_at),
+                                      .v = rows.v,
+                                      .v_stride = rows.kv_stride,
+                                      .deviation = deviation,
+                                      .num_rows = rows.num_rows,
+                                      .num_segments = static_cast<int32_t>(segments_.size()),
+                                      .width = target_.kv_size},
+                                     target_.stream);
 }
 
 Status DevicePlacer::PlaceAhead(int32_t layer, const kernels::RopeDigits& rope,

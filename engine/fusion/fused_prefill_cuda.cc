@@ -11,7 +11,6 @@
 #include "engine/fusion/device_tables.h"
 #include "engine/fusion/fusion_plan.h"
 #include "engine/fusion/lost_caches.h"
-#include "engine/fusion/value_deviation.h"
 #include "kernels/attention_rows_cuda.h"
 #include "kernels/rope_digits.h"
 #include "kernels/select_rows.h"
@@ -165,7 +164,7 @@ class DeviceFusion::Attempt {
   // The first layers with all candidates, of which those go on whose V deviates most.
   Status RunDeviationLayers();
   Status KeepMostDeviating(std::span<const int32_t> positions);
-  Result<std::vector<float>> ReadDeviation(std::span<const int32_t> positions) const;
+  Status ClearScores();
   Status AskQuestion();
   Status Score(int32_t layer, const float* lse);
   Status SelectByScores();
@@ -291,8 +290,10 @@ Status DeviceFusion::Attempt::RunDeviationLayers() {
 }
 
 Status DeviceFusion::Attempt::KeepMostDeviating(std::span<const int32_t> positions) {
-  INTARSIA_ASSIGN_OR_RETURN(const std::vector<float> deviation, ReadDeviation(positions));
-  INTARSIA_ASSIGN_OR_RETURN(rows_, Select(deviation));
+  INTARSIA_RETURN_IF_ERROR(ClearScores());
+  INTARSIA_RETURN_IF_ERROR(
+      placer_->MeasureDeviation(kDeviationLayer, positions, forward_->rows(), scores_.as<float>()));
+  INTARSIA_RETURN_IF_ERROR(SelectByScores());
   const std::vector<int32_t> going_on = MergePositions(rows_, plan_.fresh);
   std::vector<int32_t> kept;
   for (size_t row = 0; row < positions.size(); ++row) {
@@ -305,36 +306,6 @@ Status DeviceFusion::Attempt::KeepMostDeviating(std::span<const int32_t> positio
   INTARSIA_RETURN_IF_ERROR(tables.Upload(&state_.arena, stream()));
   INTARSIA_RETURN_IF_ERROR(forward_->KeepRows(tables.At<int32_t>(kept_at), std::ssize(kept)));
   return BeginPlacing(going_on, rows_, DevicePlacer::Rows::kOfThisPass);
-}
-
-// Of the rows at `positions`, by position; rows and payloads come to the host for it, which this
-// selector is worth for comparisons.
-Result<std::vector<float>> DeviceFusion::Attempt::ReadDeviation(
-    std::span<const int32_t> positions) const {
-  const model::CudaRows rows = forward_->rows();
-  std::vector<uint16_t> values(
-      static_cast<size_t>((rows.num_rows - 1) * rows.kv_stride + config_.kv_size()));
-  INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(
-      values.data(), rows.v, static_cast<int64_t>(values.size() * sizeof(values[0])), stream()));
-  std::vector<float> deviation(static_cast<size_t>(prompt_.num_tokens()));
-  for (size_t index = 0; index < prompt_.segments().size(); ++index) {
-    const Segment& segment = prompt_.segments()[index];
-    if (segment.cached == nullptr || segment.is_exact || segment.size() == 0) continue;
-    std::vector<uint8_t> payload(static_cast<size_t>(loader_->payload_bytes(index)));
-    INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(
-        payload.data(), loader_->payload(kDeviationLayer, index), std::ssize(payload), stream()));
-    INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
-    // All tokens of the segment are rows, one behind the other.
-    const auto first = std::ranges::lower_bound(positions, segment.begin) - positions.begin();
-    INTARSIA_RETURN_IF_ERROR(ValueDeviation({.type = segment.cached->type(),
-                                             .payload = payload,
-                                             .num_tokens = segment.size(),
-                                             .width = config_.kv_size(),
-                                             .values = values.data() + first * rows.kv_stride,
-                                             .stride = rows.kv_stride,
-                                             .deviation = deviation.data() + segment.begin}));
-  }
-  return deviation;
 }
 
 // Adds what the question's rows, the last of the pass, look at in this layer. `lse` is that of all
@@ -371,11 +342,15 @@ Status DeviceFusion::Attempt::Score(int32_t layer, const float* lse) {
   return Status::Ok();
 }
 
-Status DeviceFusion::Attempt::AskQuestion() {
-  INTARSIA_RETURN_IF_ERROR(question_span_.Begin(stream()));
+Status DeviceFusion::Attempt::ClearScores() {
   const int64_t num_bytes = prompt_.num_tokens() * static_cast<int64_t>(sizeof(float));
   INTARSIA_ASSIGN_OR_RETURN(scores_, kernels::DeviceBuffer::Allocate(num_bytes, stream()));
-  INTARSIA_RETURN_IF_ERROR(kernels::FillDevice(scores_.data(), 0, num_bytes, stream()));
+  return kernels::FillDevice(scores_.data(), 0, num_bytes, stream());
+}
+
+Status DeviceFusion::Attempt::AskQuestion() {
+  INTARSIA_RETURN_IF_ERROR(question_span_.Begin(stream()));
+  INTARSIA_RETURN_IF_ERROR(ClearScores());
   // The last row once by itself and once in the mean of the question's rows.
   std::vector<float> weights(static_cast<size_t>(num_question_rows()),
                              1.0f / static_cast<float>(num_question_rows()));
@@ -402,7 +377,7 @@ Status DeviceFusion::Attempt::AskQuestion() {
 }
 
 Status DeviceFusion::Attempt::SelectByScores() {
-  if (selector_.name() != "attention") return SelectOnHost();
+  if (selector_.name() == "design") return SelectOnHost();
   const std::vector<int32_t> taken = selector_.Probes(plan_.candidates, plan_.budget);
   std::vector<uint8_t> is_taken;
   for (const int32_t candidate : plan_.candidates) {
