@@ -24,7 +24,7 @@
 //
 // Thread safety: owned by one thread, and used by one request at a time.
 // Lifetime: the CudaTransformer and the stream must outlive it; the DeviceKv must outlive the work
-// of its pass.
+// of its pass. Its end waits for that work.
 #pragma once
 
 #include <cstdint>

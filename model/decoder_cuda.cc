@@ -109,7 +109,10 @@ struct CudaDecoder::State {
 };
 
 CudaDecoder::CudaDecoder(std::unique_ptr<State> state) : state_(std::move(state)) {}
-CudaDecoder::~CudaDecoder() = default;
+CudaDecoder::~CudaDecoder() {
+  // A step that nobody waited for writes into pinned memory.
+  kernels::WaitFor(state_->stream).IgnoreError();
+}
 
 Result<std::unique_ptr<CudaDecoder>> CudaDecoder::Create(const CudaTransformer& transformer,
                                                          const DeviceKvPool& pool,

@@ -82,7 +82,10 @@ Status CudaForward::State::Start(const int32_t* tokens, const int32_t* row_posit
 }
 
 CudaForward::CudaForward(std::unique_ptr<State> state) : state_(std::move(state)) {}
-CudaForward::~CudaForward() = default;
+CudaForward::~CudaForward() {
+  // The weights are given back on another stream, and may be as soon as this is gone.
+  kernels::WaitFor(state_->stream).IgnoreError();
+}
 
 Result<std::unique_ptr<CudaForward>> CudaForward::Create(const CudaTransformer& transformer,
                                                          const CudaForwardOptions& options,
