@@ -139,6 +139,27 @@ __device__ inline void Decode(const RawNumbers<kType>& raw, const KvParameters& 
   }
 }
 
+// Calls visit.operator()<type>(), for what is compiled for each form of payload.
+template <typename Visitor>
+__device__ inline void VisitPayloadType(KvPayloadType type, const Visitor& visit) {
+  switch (type) {
+    case KvPayloadType::kBf16:
+      visit.template operator()<KvPayloadType::kBf16>();
+      break;
+    case KvPayloadType::kF32:
+      visit.template operator()<KvPayloadType::kF32>();
+      break;
+    case KvPayloadType::kInt8:
+      visit.template operator()<KvPayloadType::kInt8>();
+      break;
+    case KvPayloadType::kInt4:
+      visit.template operator()<KvPayloadType::kInt4>();
+      break;
+    case KvPayloadType::kRot4:
+      break;  // MakePlacedSegment refuses it
+  }
+}
+
 // The parts of a segment's payload that one half needs.
 struct KvHalfView {
   const uint8_t* codes;

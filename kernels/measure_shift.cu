@@ -79,22 +79,9 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
   const int column = first_column + lane * kRawNumbers;
   float sum[kRawNumbers] = {};
   if (column < params.width) {
-    switch (params.segments[chunk.segment].type) {
-      case KvPayloadType::kBf16:
-        MeasureRows<KvPayloadType::kBf16>(params, chunk, column, sum);
-        break;
-      case KvPayloadType::kF32:
-        MeasureRows<KvPayloadType::kF32>(params, chunk, column, sum);
-        break;
-      case KvPayloadType::kInt8:
-        MeasureRows<KvPayloadType::kInt8>(params, chunk, column, sum);
-        break;
-      case KvPayloadType::kInt4:
-        MeasureRows<KvPayloadType::kInt4>(params, chunk, column, sum);
-        break;
-      case KvPayloadType::kRot4:
-        break;  // MakePlacedSegment refuses it
-    }
+    VisitPayloadType(params.segments[chunk.segment].type, [&]<KvPayloadType kType>() {
+      MeasureRows<kType>(params, chunk, column, sum);
+    });
   }
   const int warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll

@@ -50,22 +50,9 @@ __global__ void __launch_bounds__(kThreads)
   const int token = position - params.segments[segment].begin;
   const uint16_t* const computed = params.v + row * params.v_stride;
   float sum = 0.0f;
-  switch (params.segments[segment].type) {
-    case KvPayloadType::kBf16:
-      sum = SquaredDistance<KvPayloadType::kBf16>(params, segment, token, computed, lane);
-      break;
-    case KvPayloadType::kF32:
-      sum = SquaredDistance<KvPayloadType::kF32>(params, segment, token, computed, lane);
-      break;
-    case KvPayloadType::kInt8:
-      sum = SquaredDistance<KvPayloadType::kInt8>(params, segment, token, computed, lane);
-      break;
-    case KvPayloadType::kInt4:
-      sum = SquaredDistance<KvPayloadType::kInt4>(params, segment, token, computed, lane);
-      break;
-    case KvPayloadType::kRot4:
-      break;  // MakePlacedSegment refuses it
-  }
+  VisitPayloadType(params.segments[segment].type, [&]<KvPayloadType kType>() {
+    sum = SquaredDistance<kType>(params, segment, token, computed, lane);
+  });
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
   if (lane == 0) params.deviation[position] = sum;
