@@ -12,7 +12,6 @@
 #include "engine/fusion/fusion_plan.h"
 #include "engine/fusion/lost_caches.h"
 #include "kernels/attention_rows_cuda.h"
-#include "kernels/rope_digits.h"
 #include "kernels/select_rows.h"
 #include "model/cuda_forward.h"
 
@@ -21,34 +20,6 @@ namespace {
 
 // A pass has working memory for a multiple of so many rows, so that prompts of like size share it.
 constexpr int64_t kRowsStep = 512;
-
-// Positions that a prompt may have.
-constexpr int64_t kPositionsMax = int64_t{1} << 20;
-
-// The tables of one rotation on the device.
-struct DeviceRope {
-  kernels::DeviceBuffer memory;
-  kernels::RopeDigits digits;
-};
-
-Result<DeviceRope> MakeRope(const kernels::RopeTable& table, kernels::RopePairing pairing,
-                            kernels::Stream stream) {
-  INTARSIA_ASSIGN_OR_RETURN(const std::vector<float> values,
-                            kernels::FillRopeDigits(table, kPositionsMax));
-  const auto num_bytes = static_cast<int64_t>(values.size() * sizeof(float));
-  DeviceRope rope;
-  INTARSIA_ASSIGN_OR_RETURN(rope.memory, kernels::DeviceBuffer::Allocate(num_bytes, stream));
-  INTARSIA_RETURN_IF_ERROR(
-      kernels::CopyToDevice(rope.memory.data(), values.data(), num_bytes, stream));
-  INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream));
-  const auto* const low = rope.memory.as<float>();
-  rope.digits = {.low = low,
-                 .high = low + kernels::kRopeDigitValues * table.rotary_dim(),
-                 .num_high = kernels::NumHighRopeDigits(kPositionsMax),
-                 .rotary_dim = table.rotary_dim(),
-                 .pairing = pairing};
-  return rope;
-}
 
 // Time on the device between two points of a stream.
 class DeviceSpan {
@@ -98,10 +69,6 @@ struct DeviceFusion::State {
     return forward.get();
   }
 
-  const kernels::RopeDigits& rope_of(int32_t layer) const {
-    return transformer.config().has_window(layer) ? rope_windowed.digits : rope.digits;
-  }
-
   const model::CudaTransformer& transformer;
   model::DeviceKvPool* const pages;
   ThreadPool* const threads;
@@ -111,8 +78,6 @@ struct DeviceFusion::State {
   kernels::DeviceStream placing;  // of layers ahead of their computation
   PinnedStaging staging;
   PinnedArena arena;  // of the attempt at hand
-  DeviceRope rope;
-  DeviceRope rope_windowed;  // empty for models without windows
   std::unique_ptr<model::CudaForward> forward;
   int64_t num_rows_max = 0;
 };
@@ -229,8 +194,8 @@ Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
   if ((!is_placed && !is_ahead) || is_shifting) {
     const auto scope = is_placed ? DevicePlacer::Scope::kShifted : DevicePlacer::Scope::kAll;
     const model::CudaRows rows = forward_->rows();
-    INTARSIA_RETURN_IF_ERROR(
-        placer_->Place(layer, scope, state_.rope_of(layer), is_shifting ? &rows : nullptr));
+    INTARSIA_RETURN_IF_ERROR(placer_->Place(layer, scope, state_.transformer.rope_digits(layer),
+                                            is_shifting ? &rows : nullptr));
   }
   return forward_->PlaceKv(layer);
 }
@@ -245,7 +210,8 @@ Status DeviceFusion::Attempt::PlaceAhead(int32_t layer) {
     INTARSIA_RETURN_IF_ERROR(placed_ahead_->HoldBack(placing));
   }
   INTARSIA_RETURN_IF_ERROR(loader_->HoldBackPlacing(layer, placing));
-  INTARSIA_RETURN_IF_ERROR(placer_->PlaceAhead(layer, state_.rope_of(layer), placing));
+  INTARSIA_RETURN_IF_ERROR(
+      placer_->PlaceAhead(layer, state_.transformer.rope_digits(layer), placing));
   INTARSIA_RETURN_IF_ERROR(loader_->MarkPlaced(layer, placing));
   num_layers_ahead_ = layer + 1;
   return placed_ahead_->Record(placing);
@@ -503,13 +469,6 @@ Result<std::unique_ptr<DeviceFusion>> DeviceFusion::Create(
                             kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
   auto state = std::make_unique<State>(transformer, pages, threads, options, std::move(compute),
                                        std::move(copy), std::move(placing));
-  const model::ModelConfig& config = transformer.config();
-  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-    DeviceRope& rope = config.has_window(layer) ? state->rope_windowed : state->rope;
-    if (rope.digits.low != nullptr) continue;
-    INTARSIA_ASSIGN_OR_RETURN(
-        rope, MakeRope(transformer.rope(layer), config.rope_pairing, state->compute.get()));
-  }
   return std::unique_ptr<DeviceFusion>(new DeviceFusion(std::move(state)));
 }
 
