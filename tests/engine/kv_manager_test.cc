@@ -72,6 +72,18 @@ class KvManagerTest : public testing::Test {
     const storage::DocumentId id = task.owner.document;
     ASSERT_TRUE(database_->DeleteDocuments({&id, 1}).ok());
   }
+  // Of a task that waits in the queue: its document goes and comes back, and then that one's cache
+  // is stored.
+  void ExpectANewerTaskTakesThePlaceOf(const KvTask& old_task,
+                                       std::unique_ptr<KvManager::StatementScope> scope) {
+    Delete(old_task);
+    const KvTask new_task = AddDocument("a", "The harbour is deep.");
+    manager_->Enqueue(new_task);
+    EXPECT_EQ(manager_->num_queued(), 1);
+    scope.reset();
+    ASSERT_TRUE(manager_->Drain(nullptr).ok());
+    EXPECT_TRUE(IsStored(new_task));
+  }
   std::string Long(int seed) const {
     std::string text;
     for (int i = 0; i < 400; ++i) text += "harbour " + std::to_string(seed * 1'000 + i) + " ";
@@ -190,13 +202,7 @@ TEST_F(KvManagerTest, ADocumentThatCameBackIsCachedThoughItsOldTaskWaits) {
   auto scope = std::make_unique<KvManager::StatementScope>(manager_.get());
   const KvTask old_task = AddDocument("a", "The harbour is deep.");
   manager_->Enqueue(old_task);
-  Delete(old_task);
-  const KvTask new_task = AddDocument("a", "The harbour is deep.");
-  manager_->Enqueue(new_task);
-  EXPECT_EQ(manager_->num_queued(), 1);
-  scope.reset();
-  ASSERT_TRUE(manager_->Drain(nullptr).ok());
-  EXPECT_TRUE(IsStored(new_task));
+  ExpectANewerTaskTakesThePlaceOf(old_task, std::move(scope));
 }
 
 TEST_F(KvManagerTest, WhereSpaceIsShortANewerTaskStillTakesTheOldOnesPlace) {
@@ -207,13 +213,7 @@ TEST_F(KvManagerTest, WhereSpaceIsShortANewerTaskStillTakesTheOldOnesPlace) {
   EXPECT_EQ(manager_->num_queued(), 0);
   manager_->Enqueue(old_task);
   EXPECT_EQ(manager_->num_queued(), 1);
-  Delete(old_task);
-  const KvTask new_task = AddDocument("a", "The harbour is deep.");
-  manager_->Enqueue(new_task);
-  EXPECT_EQ(manager_->num_queued(), 1);
-  scope.reset();
-  ASSERT_TRUE(manager_->Drain(nullptr).ok());
-  EXPECT_TRUE(IsStored(new_task));
+  ExpectANewerTaskTakesThePlaceOf(old_task, std::move(scope));
 }
 
 TEST_F(KvManagerTest, WhatWasQueuedOnceIsRememberedAsLongAsOthersWhenAskedForAgain) {

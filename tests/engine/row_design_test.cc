@@ -65,6 +65,14 @@ double WeightedVariance(int64_t size, const std::vector<float>& weights,
   return sum;
 }
 
+std::vector<float> ExponentialWeights(uint32_t seed, size_t size) {
+  std::mt19937 generator(seed);
+  std::exponential_distribution<float> exponential;
+  std::vector<float> weights(size);
+  for (float& weight : weights) weight = exponential(generator);
+  return weights;
+}
+
 TEST(RowDesignTest, ReturnsTheBudgetOfDistinctCandidatesInOrder) {
   const std::vector<int32_t> candidates = Range(10, 200);
   std::mt19937 generator(3);
@@ -81,12 +89,10 @@ TEST(RowDesignTest, ReturnsTheBudgetOfDistinctCandidatesInOrder) {
 }
 
 TEST(RowDesignTest, LeavesLessVarianceThanTheBestWeightsOrEqualSteps) {
-  std::mt19937 generator(5);
-  std::exponential_distribution<float> exponential;
-  std::vector<float> weights(300);
+  std::vector<float> weights = ExponentialWeights(5, 300);
   // Where the question looks lies together.
   float level = 0.0f;
-  for (float& weight : weights) weight = level = 0.8f * level + exponential(generator);
+  for (float& weight : weights) weight = level = 0.8f * level + weight;
   for (const int32_t budget : {6, 15, 45}) {
     const std::vector<int32_t> designed = Design(Range(0, 300), {0}, weights, budget);
     std::vector<int32_t> best = Range(0, 300);
@@ -103,10 +109,7 @@ TEST(RowDesignTest, LeavesLessVarianceThanTheBestWeightsOrEqualSteps) {
 }
 
 TEST(RowDesignTest, WhatIsTakenIsPartOfTheDesignAndNotPickedAgain) {
-  std::mt19937 generator(11);
-  std::exponential_distribution<float> exponential;
-  std::vector<float> weights(150);
-  for (float& weight : weights) weight = exponential(generator);
+  const std::vector<float> weights = ExponentialWeights(11, 150);
   const std::vector<int32_t> candidates = Range(0, 150);
   ThreadPool pool(2);
   RowDesignInput input = {.candidates = candidates,
@@ -161,10 +164,7 @@ TEST(RowDesignTest, LongChunksAreCut) {
 }
 
 TEST(RowDesignTest, TheNumberOfThreadsChangesNothing) {
-  std::mt19937 generator(9);
-  std::exponential_distribution<float> exponential;
-  std::vector<float> weights(400);
-  for (float& weight : weights) weight = exponential(generator);
+  const std::vector<float> weights = ExponentialWeights(9, 400);
   const std::vector<int32_t> candidates = Range(0, 400);
   const std::vector<int32_t> begins = {0, 90, 250};
   ThreadPool one(1);
