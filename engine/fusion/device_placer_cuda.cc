@@ -258,10 +258,12 @@ Status DevicePlacer::Place(int32_t layer, Scope scope, const kernels::RopeDigits
 Status DevicePlacer::MeasureDeviation(int32_t layer, std::span<const int32_t> positions,
                                       const model::CudaRows& rows, float* deviation) {
   std::vector<int32_t> row_segments;
+  const std::span<const Segment> segments = prompt_.segments();
   size_t index = 0;
   for (const int32_t position : positions) {
-    while (prompt_.segments()[index].end <= position) ++index;
-    const bool is_measured = IsShiftable(prompt_.segments()[index]);
+    while (index < segments.size() && segments[index].end <= position) ++index;
+    // The question lies behind all segments.
+    const bool is_measured = index < segments.size() && IsShiftable(segments[index]);
     row_segments.push_back(is_measured ? static_cast<int32_t>(index) : -1);
   }
   DeviceTables tables;
