@@ -329,7 +329,7 @@ Status Answerer::Generate(Job* job, TokenSink* sink) const {
   return Status::Ok();
 }
 
-void Answerer::QueueMisses(const Job& job) const {
+void Answerer::QueueCaches(const Job& job) const {
   const storage::CollectionInfo& collection = job.params.retrieve.collection;
   if (database_->access() == storage::AccessMode::kReadOnly) return;
   if (!job.params.writes_behind || job.params.reuse != CacheReuse::kChunks ||
@@ -337,7 +337,7 @@ void Answerer::QueueMisses(const Job& job) const {
     return;
   }
   for (size_t index = 0; index < job.passages.size(); ++index) {
-    if (job.caches[index] != nullptr) continue;
+    // One that was found may belong to another chunk of the same passage so far.
     const RetrievedChunk& hit = job.result.retrieval.chunks[index];
     kv_->Enqueue({.generator = job.params.generator,
                   .header = job.header,
@@ -373,7 +373,7 @@ query::Outcome<AnswerResult> Answerer::Answer(const AnswerParams& params, TokenS
   INTARSIA_FAIL_IF(BuildPrompt(&job));
   if (const Status status = Prefill(&job); !status.ok()) return query::FromStatus(status);
   if (const Status status = Generate(&job, sink); !status.ok()) return query::FromStatus(status);
-  QueueMisses(job);
+  QueueCaches(job);
   job.result.timing.total_ms = job.total.milliseconds();
   return std::move(job.result);
 }

@@ -119,7 +119,7 @@ class Answerer {
   void Predict(Job* job) const;
   Status Prefill(Job* job) const;
   Status Generate(Job* job, TokenSink* sink) const;
-  void QueueMisses(const Job& job) const;
+  void QueueCaches(const Job& job) const;
 
   storage::Database* const database_;
   Retriever* const retriever_;

@@ -141,20 +141,22 @@ query::Outcome<ResultSet> Session::BuildCaches(const storage::CollectionInfo& co
         view.GetTextRange(document.text_digest, chunk.byte_begin, chunk.byte_end));
     INTARSIA_ASSIGN_OR_RETURN(Passage passage,
                               EncodePassage(*generator->tokenizer, document, chunk, text));
-    if (engine_.database()->kv()->Contains(KvIdentityOf(family, passage.tokens))) {
+    KvTask task = {.generator = generator,
+                   .header = header,
+                   .tokens = std::move(passage.tokens),
+                   .family = family,
+                   .owner = {.collection = collection.id,
+                             .document = document.id,
+                             .chunk = chunk.id,
+                             .model = generator->info.id},
+                   .generation = generation,
+                   .device = device};
+    INTARSIA_ASSIGN_OR_RETURN(const bool is_there, engine_.kv()->Share(task));
+    if (is_there) {
       ++num_there;
     } else {
-      num_tokens += std::ssize(passage.tokens);
-      INTARSIA_RETURN_IF_ERROR(batches.Add({.generator = generator,
-                                            .header = header,
-                                            .tokens = std::move(passage.tokens),
-                                            .family = family,
-                                            .owner = {.collection = collection.id,
-                                                      .document = document.id,
-                                                      .chunk = chunk.id,
-                                                      .model = generator->info.id},
-                                            .generation = generation,
-                                            .device = device}));
+      num_tokens += std::ssize(task.tokens);
+      INTARSIA_RETURN_IF_ERROR(batches.Add(std::move(task)));
     }
     progress.done = num_there + batches.num_written() + batches.num_refused();
     if (context.progress != nullptr) context.progress->Report(progress);

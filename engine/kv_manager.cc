@@ -196,19 +196,37 @@ Result<KvManager::Built> KvManager::Build(std::span<const KvTask> tasks,
   return built;
 }
 
+Result<bool> KvManager::Share(const KvTask& task) {
+  const Digest identity = KvIdentityOf(task.family, task.tokens);
+  storage::KvStore& kv = *database_->kv();
+  if (!kv.Contains(identity)) return false;
+  INTARSIA_ASSIGN_OR_RETURN(const bool is_owner, kv.IsOwner(identity, task.owner));
+  return is_owner ? Result<bool>(true) : kv.AddOwner(identity, task.owner, task.generation);
+}
+
 void KvManager::Enqueue(KvTask task) {
   const Digest identity = KvIdentityOf(task.family, task.tokens);
+  const bool is_stored = database_->kv()->Contains(identity);
+  if (is_stored) {
+    // An error is said when the task's turn comes.
+    const Result<bool> is_owner = database_->kv()->IsOwner(identity, task.owner);
+    if (is_owner.ok() && *is_owner) return;
+  }
   const storage::KvSpace space = database_->kv()->space();
   // The store gives up an eighth of its budget at once, so from three quarters on it is filled with
   // what was worth keeping.
   const bool is_space_short = space.live_bytes > space.bytes_max - space.bytes_max / 4;
   const std::scoped_lock lock(mutex_);
-  const auto same = std::ranges::find(queue_, identity, &Queued::identity);
-  if (same != queue_.end()) {
-    same->task = std::move(task);
-    return;
+  bool is_admitted = is_stored;
+  for (Queued& queued : queue_) {
+    if (queued.identity != identity) continue;
+    if (queued.task.owner == task.owner) {
+      queued.task = std::move(task);
+      return;
+    }
+    is_admitted = true;  // The other chunk may be gone when its turn comes.
   }
-  if (!IsAdmitted(identity, is_space_short)) return;
+  if (!is_admitted && !IsAdmitted(identity, is_space_short)) return;
   queue_.push_back({.identity = identity, .task = std::move(task)});
   if (queue_.size() > kQueueMax) queue_.pop_front();
   changed_.notify_all();
@@ -276,8 +294,10 @@ void KvManager::Work() {
     lock.lock();
     num_working_ = 0;
     for (; !left.empty(); left.pop_back()) {
-      const bool is_replaced =
-          std::ranges::find(queue_, left.back().identity, &Queued::identity) != queue_.end();
+      const bool is_replaced = std::ranges::any_of(queue_, [&left](const Queued& queued) {
+        return queued.identity == left.back().identity &&
+               queued.task.owner == left.back().task.owner;
+      });
       if (!is_replaced) queue_.push_front(std::move(left.back()));
     }
     changed_.notify_all();
@@ -293,6 +313,9 @@ std::vector<KvManager::Queued> KvManager::TakeBatch() {
     if (!batch.empty() && (num_tokens > kBatchTokens || !IsSameBatch(batch.front().task, task))) {
       break;
     }
+    // Once the first of them is stored, the second shares it.
+    const Digest& identity = queue_.front().identity;
+    if (std::ranges::find(batch, identity, &Queued::identity) != batch.end()) break;
     batch.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
@@ -300,7 +323,7 @@ std::vector<KvManager::Queued> KvManager::TakeBatch() {
 }
 
 std::vector<KvManager::Queued> KvManager::WorkOn(std::vector<Queued> batch) {
-  std::erase_if(batch, [this](const Queued& queued) { return !IsNeeded(queued); });
+  std::erase_if(batch, [this](const Queued& queued) { return !IsMissing(queued.task); });
   if (batch.empty()) return batch;
   std::vector<KvTask> tasks;
   for (const Queued& queued : batch) tasks.push_back(queued.task);
@@ -309,7 +332,7 @@ std::vector<KvManager::Queued> KvManager::WorkOn(std::vector<Queued> batch) {
   for (size_t i = 0; i < tasks.size() && status.code() != StatusCode::kCancelled; ++i) {
     // One chunk must not cost the others theirs.
     if (tasks.size() > 1) {
-      status = IsNeeded(batch[i]) ? Build({&tasks[i], 1}, &interrupt_).status() : Status::Ok();
+      status = IsMissing(tasks[i]) ? Build({&tasks[i], 1}, &interrupt_).status() : Status::Ok();
     }
     if (!status.ok() && status.code() != StatusCode::kCancelled) {
       Log(LogLevel::kWarning, "KV cache not stored: " + status.ToString());
@@ -319,15 +342,22 @@ std::vector<KvManager::Queued> KvManager::WorkOn(std::vector<Queued> batch) {
   return batch;
 }
 
-bool KvManager::IsNeeded(const Queued& queued) const {
-  const storage::KvOwner& owner = queued.task.owner;
+bool KvManager::IsWanted(const KvTask& task) const {
+  const storage::KvOwner& owner = task.owner;
   const storage::ReadView view = database_->Read();
   if (owner.chunk != 0 && !view.GetChunk(owner.chunk).ok()) return false;
   // The task still maps the file of a model that was dropped or overwritten; reading it could end
   // the process.
   if (owner.model != 0 && !view.GetModel(owner.model).ok()) return false;
-  if (!queued.task.generator->file->CheckUnchanged().ok()) return false;
-  return !database_->kv()->Contains(queued.identity);
+  return task.generator->file->CheckUnchanged().ok();
+}
+
+bool KvManager::IsMissing(const KvTask& task) {
+  if (!IsWanted(task)) return false;
+  const Result<bool> is_stored = Share(task);
+  if (is_stored.ok()) return !*is_stored;
+  Log(LogLevel::kWarning, "KV cache not shared: " + is_stored.status().ToString());
+  return false;
 }
 
 }  // namespace intarsia::engine

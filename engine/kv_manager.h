@@ -93,10 +93,15 @@ class KvManager {
   // Whether two tasks may be built together.
   static bool IsSameBatch(const KvTask& a, const KvTask& b);
 
-  // Queues a chunk's cache to be computed behind. It takes the place of a queued task with the same
-  // identity, whose owner may be gone meanwhile; the oldest are dropped when more than a thousand
-  // wait. A task whose cache is there, or whose chunk or model is gone or changed, when its turn
-  // comes is passed over.
+  // Equal passages have one cache. Where it is stored, this has the task's chunk own it as well,
+  // so that it is pinned with the chunk and stays as long as that does. Returns whether it is
+  // stored. Errors: those of KvStore::AddOwner.
+  Result<bool> Share(const KvTask& task);
+
+  // Queues a chunk's cache to be computed behind. A task for the same cache and chunk is replaced;
+  // the oldest are dropped when more than a thousand wait. Nothing is queued if the chunk has its
+  // cache. A cache that is there when the task's turn comes is shared, and a task whose chunk or
+  // model is gone or changed then is passed over.
   // Where the disk's budget is nearly used up, so that another cache would have to go, only a task
   // that is not asked for the first time is queued.
   void Enqueue(KvTask task);
@@ -126,8 +131,10 @@ class KvManager {
   Result<std::unique_ptr<MemoryKv>> BuildOnCpu(const KvTask& task, const CancelToken* cancel);
   // Whether the task may be queued; remembers it if it is new. mutex_ is held.
   bool IsAdmitted(const Digest& identity, bool is_space_short);
-  // Whether the task's cache is still missing and wanted.
-  bool IsNeeded(const Queued& queued) const;
+  // Whether the task's chunk and model are still those that it was made for.
+  bool IsWanted(const KvTask& task) const;
+  // Whether the task's cache is to be computed still: it is wanted, and is not there to be shared.
+  bool IsMissing(const KvTask& task);
 
   storage::Database* const database_;
   FusionBackends* const backends_;
@@ -135,7 +142,7 @@ class KvManager {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  std::deque<Queued> queue_;        // by identity, each once
+  std::deque<Queued> queue_;        // each identity once for a chunk
   std::set<Digest> asked_;          // what was asked for lately and not queued
   std::deque<Digest> asked_order_;  // the same, each once
   int num_statements_ = 0;

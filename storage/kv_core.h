@@ -53,6 +53,8 @@ class KvCore {
   // As in KvStore.
   uint64_t generation() const { return generation_.load(); }
   Result<KvPutOutcome> Put(const KvPut& put);
+  Result<bool> AddOwner(const Digest& identity, const KvOwner& owner, uint64_t generation);
+  Result<bool> IsOwner(const Digest& identity, const KvOwner& owner) const;
   Result<KvHandle> Find(const Digest& identity);
   bool Contains(const Digest& identity) const { return table_.Contains(identity); }
   // As Find, for whoever looks at the entry and does not use it: counts nothing.
@@ -125,8 +127,9 @@ class KvCore {
   Status LoadOne(const Digest& identity);
   Status CheckPut(const KvPut& put) const;
 
-  Result<bool> OwnerExists(const KvPut& put) const;
-  Result<KvPutOutcome> AddOwner(const KvPut& put);
+  // Whether `owner` and its caches have not been deleted since `generation`. The commit mutex is
+  // held.
+  Result<bool> OwnerExists(const KvOwner& owner, uint64_t generation) const;
   Result<KvPutOutcome> Commit(const KvPut& put, std::shared_ptr<const KvEntry> entry);
   void StageUses(RowBatch* batch);
   // Keeps a verified layer in memory, if the entry is held there and still wanted.

@@ -17,6 +17,15 @@ Status BadPut(const std::string& what) {
   return Status(StatusCode::kInvalidArgument, "cannot store a kv cache: " + what);
 }
 
+// Errors: kInvalidArgument.
+Status CheckOwner(const KvOwner& owner) {
+  if ((owner.chunk != 0) == (owner.document != 0) &&
+      (owner.document == 0 || owner.collection != 0)) {
+    return Status::Ok();
+  }
+  return BadPut("an owner has a chunk, its document and their collection, or less than both");
+}
+
 }  // namespace
 
 Status KvCore::CheckWritable() const {
@@ -36,22 +45,16 @@ Status KvCore::CheckPut(const KvPut& put) const {
       return BadPut("a layer has 1 byte to 4 GiB: size=" + std::to_string(layer.size()));
     }
   }
-  const KvOwner& owner = put.owner;
-  if ((owner.chunk != 0) != (owner.document != 0) ||
-      (owner.document != 0 && owner.collection == 0)) {
-    return BadPut("an owner has a chunk, its document and their collection, or less than both");
-  }
-  return Status::Ok();
+  return CheckOwner(put.owner);
 }
 
-// The commit mutex is held. Ids are never given twice, so what exists now is what the caller saw.
-Result<bool> KvCore::OwnerExists(const KvPut& put) const {
-  const KvOwner& owner = put.owner;
+// Ids are never given twice, so what exists now is what the caller saw.
+Result<bool> KvCore::OwnerExists(const KvOwner& owner, uint64_t generation) const {
   const auto is_cleared = [&](const std::map<uint64_t, uint64_t>& cleared, uint64_t id) {
     const auto found = cleared.find(id);
-    return found != cleared.end() && put.generation < found->second;
+    return found != cleared.end() && generation < found->second;
   };
-  if (put.generation < all_cleared_ || is_cleared(collections_cleared_, owner.collection) ||
+  if (generation < all_cleared_ || is_cleared(collections_cleared_, owner.collection) ||
       is_cleared(models_cleared_, owner.model)) {
     return false;
   }
@@ -77,8 +80,9 @@ Result<KvPutOutcome> KvCore::Put(const KvPut& put) {
   INTARSIA_RETURN_IF_ERROR(CheckPut(put));
   const Lock append(append_mutex_);
   if (table_.Contains(put.identity)) {
-    INTARSIA_ASSIGN_OR_RETURN(const KvPutOutcome outcome, AddOwner(put));
-    if (outcome != KvPutOutcome::kStored) return outcome;
+    INTARSIA_ASSIGN_OR_RETURN(const bool is_owned,
+                              AddOwner(put.identity, put.owner, put.generation));
+    if (is_owned) return KvPutOutcome::kAlreadyStored;
   }
   int64_t num_bytes = 0;
   for (const std::string_view layer : put.layers) {
@@ -88,7 +92,7 @@ Result<KvPutOutcome> KvCore::Put(const KvPut& put) {
     // So that nothing is evicted for it and none of its bytes are written behind the deletion: who
     // compacts after a deletion finds all that was appended before it.
     const Lock commit(*options_.commit_mutex);
-    INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(put));
+    INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(put.owner, put.generation));
     if (!exists) return KvPutOutcome::kOwnerGone;
   }
   INTARSIA_ASSIGN_OR_RETURN(const bool has_room, MakeRoom(num_bytes));
@@ -106,21 +110,25 @@ Result<KvPutOutcome> KvCore::Put(const KvPut& put) {
   return Commit(put, std::move(entry));
 }
 
-// kStored here means that the entry went meanwhile and is to be stored.
-Result<KvPutOutcome> KvCore::AddOwner(const KvPut& put) {
+Result<bool> KvCore::AddOwner(const Digest& identity, const KvOwner& owner, uint64_t generation) {
+  INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  INTARSIA_RETURN_IF_ERROR(CheckOwner(owner));
   const Lock commit(*options_.commit_mutex);
-  INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(put));
-  if (!exists) return KvPutOutcome::kOwnerGone;
-  if (!table_.Contains(put.identity)) return KvPutOutcome::kStored;
+  INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(owner, generation));
+  if (!exists || !table_.Contains(identity)) return false;
   RowBatch batch(options_.rocks);
-  AddKvOwner(put.identity, put.owner, &batch);
+  AddKvOwner(identity, owner, &batch);
   INTARSIA_RETURN_IF_ERROR(options_.rocks->Write(&batch, Durability::kBuffer));
-  return KvPutOutcome::kAlreadyStored;
+  return true;
+}
+
+Result<bool> KvCore::IsOwner(const Digest& identity, const KvOwner& owner) const {
+  return options_.rocks->Exists(Family::kKvRefs, KvChunkKey(identity, owner));
 }
 
 Result<KvPutOutcome> KvCore::Commit(const KvPut& put, std::shared_ptr<const KvEntry> entry) {
   const Lock commit(*options_.commit_mutex);
-  INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(put));
+  INTARSIA_ASSIGN_OR_RETURN(const bool exists, OwnerExists(put.owner, put.generation));
   if (!exists) return KvPutOutcome::kOwnerGone;  // The extents are dead.
   RowBatch batch(options_.rocks);
   batch.Put(Family::kKvIndex, KvEntryKey(put.identity), EncodeKvEntry(*entry));

@@ -22,6 +22,9 @@ std::string KvDocumentPrefix(CollectionId collection, DocumentId document) {
 std::string KvChunkPrefix(const KvOwner& owner) {
   return Key('d').Id(owner.collection).Id(owner.document).Id(owner.chunk).bytes();
 }
+std::string KvChunkKey(const Digest& identity, const KvOwner& owner) {
+  return CacheRow(identity, KvChunkPrefix(owner));
+}
 std::string KvOwnersPrefix(const Digest& identity) { return Key('r').Hash(identity).bytes(); }
 std::string KvModelPrefix(ModelId model) { return Key('m').Id(model).bytes(); }
 

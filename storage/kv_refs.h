@@ -23,6 +23,8 @@ std::string KvCollectionPrefix(CollectionId collection);
 std::string KvDocumentPrefix(CollectionId collection, DocumentId document);
 std::string KvChunkPrefix(const KvOwner& owner);
 std::string KvModelPrefix(ModelId model);
+// The row that says that the chunk of `owner` has the cache.
+std::string KvChunkKey(const Digest& identity, const KvOwner& owner);
 // Of the rows that lead from a cache to its owners.
 std::string KvOwnersPrefix(const Digest& identity);
 

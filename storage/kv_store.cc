@@ -27,6 +27,12 @@ KvStore::~KvStore() = default;
 
 uint64_t KvStore::generation() const { return core_->generation(); }
 Result<KvPutOutcome> KvStore::Put(const KvPut& put) { return core_->Put(put); }
+Result<bool> KvStore::AddOwner(const Digest& identity, const KvOwner& owner, uint64_t generation) {
+  return core_->AddOwner(identity, owner, generation);
+}
+Result<bool> KvStore::IsOwner(const Digest& identity, const KvOwner& owner) const {
+  return core_->IsOwner(identity, owner);
+}
 Result<KvHandle> KvStore::Find(const Digest& identity) { return core_->Find(identity); }
 bool KvStore::Contains(const Digest& identity) const { return core_->Contains(identity); }
 

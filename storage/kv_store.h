@@ -180,6 +180,13 @@ class KvStore {
   // kIo; after an error nothing is visible and the store stays usable. Blocks on the disk.
   Result<KvPutOutcome> Put(const KvPut& put);
 
+  // Has `owner` own an entry that is there, beside its other owners; `generation` as in KvPut.
+  // Returns false if there is no such entry or the owner is gone.
+  // Errors: kInvalidArgument, kUnsupported if read-only, kIo. Blocks on commits.
+  Result<bool> AddOwner(const Digest& identity, const KvOwner& owner, uint64_t generation);
+  // Whether the chunk of `owner` owns the entry. Errors: kIo.
+  Result<bool> IsOwner(const Digest& identity, const KvOwner& owner) const;
+
   // Finds an entry and counts its use. Errors: kNotFound. Does not touch the disk, but to open a
   // segment for the first time.
   Result<KvHandle> Find(const Digest& identity);

@@ -74,15 +74,20 @@ class KvManagerTest : public testing::Test {
   }
   // Of a task that waits in the queue: its document goes and comes back, and then that one's cache
   // is stored.
-  void ExpectANewerTaskTakesThePlaceOf(const KvTask& old_task,
-                                       std::unique_ptr<KvManager::StatementScope> scope) {
+  void ExpectANewerTaskOutlives(const KvTask& old_task,
+                                std::unique_ptr<KvManager::StatementScope> scope) {
     Delete(old_task);
     const KvTask new_task = AddDocument("a", "The harbour is deep.");
     manager_->Enqueue(new_task);
-    EXPECT_EQ(manager_->num_queued(), 1);
+    EXPECT_EQ(manager_->num_queued(), 2);
     scope.reset();
     ASSERT_TRUE(manager_->Drain(nullptr).ok());
     EXPECT_TRUE(IsStored(new_task));
+    EXPECT_TRUE(IsOwned(new_task));
+    EXPECT_FALSE(IsOwned(old_task));
+  }
+  bool IsOwned(const KvTask& task) const {
+    return *database_->kv()->IsOwner(KvIdentityOf(task.family, task.tokens), task.owner);
   }
   std::string Long(int seed) const {
     std::string text;
@@ -202,10 +207,10 @@ TEST_F(KvManagerTest, ADocumentThatCameBackIsCachedThoughItsOldTaskWaits) {
   auto scope = std::make_unique<KvManager::StatementScope>(manager_.get());
   const KvTask old_task = AddDocument("a", "The harbour is deep.");
   manager_->Enqueue(old_task);
-  ExpectANewerTaskTakesThePlaceOf(old_task, std::move(scope));
+  ExpectANewerTaskOutlives(old_task, std::move(scope));
 }
 
-TEST_F(KvManagerTest, WhereSpaceIsShortANewerTaskStillTakesTheOldOnesPlace) {
+TEST_F(KvManagerTest, WhereSpaceIsShortANewerTaskIsAdmittedWithTheOldOne) {
   MakeSpaceShort();
   auto scope = std::make_unique<KvManager::StatementScope>(manager_.get());
   const KvTask old_task = AddDocument("a", "The harbour is deep.");
@@ -213,7 +218,39 @@ TEST_F(KvManagerTest, WhereSpaceIsShortANewerTaskStillTakesTheOldOnesPlace) {
   EXPECT_EQ(manager_->num_queued(), 0);
   manager_->Enqueue(old_task);
   EXPECT_EQ(manager_->num_queued(), 1);
-  ExpectANewerTaskTakesThePlaceOf(old_task, std::move(scope));
+  ExpectANewerTaskOutlives(old_task, std::move(scope));
+}
+
+TEST_F(KvManagerTest, ChunksOfEqualTextComeToOwnOneCache) {
+  const KvTask first = AddDocument("a", "The harbour is deep.");
+  const KvTask second = AddDocument("b", "The harbour is deep.");
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(first);
+    manager_->Enqueue(second);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_EQ(database_->kv()->stats().puts, 1);
+  EXPECT_TRUE(IsOwned(first));
+  EXPECT_TRUE(IsOwned(second));
+  // One that comes later, too, also where no more caches fit; and then nothing is left to do.
+  MakeSpaceShort();
+  const KvTask third = AddDocument("c", "The harbour is deep.");
+  {
+    const KvManager::StatementScope scope(manager_.get());
+    manager_->Enqueue(third);
+    EXPECT_EQ(manager_->num_queued(), 1);
+  }
+  ASSERT_TRUE(manager_->Drain(nullptr).ok());
+  EXPECT_TRUE(IsOwned(third));
+  const KvManager::StatementScope scope(manager_.get());
+  manager_->Enqueue(third);
+  EXPECT_EQ(manager_->num_queued(), 0);
+  Delete(first);
+  Delete(second);
+  EXPECT_TRUE(IsStored(third));
+  Delete(third);
+  EXPECT_FALSE(IsStored(third));
 }
 
 TEST_F(KvManagerTest, WhatWasQueuedOnceIsRememberedAsLongAsOthersWhenAskedForAgain) {

@@ -78,6 +78,45 @@ TEST_F(PinStatementsTest, WhatIsNotCachedIsSaid) {
   EXPECT_EQ(Number(shown, "entries", 1), 0);
 }
 
+TEST_F(PinStatementsTest, ChunksOfEqualTextHaveOneCacheWhicheverIsNamed) {
+  CreateFilledDocs();
+  WriteDocument("twin.md", TinyDocuments()[0].text);
+  CopyAll();
+  const std::string twin = "WHERE source LIKE '%twin.md'";
+  const auto cached = Run("CACHE COLLECTION docs");
+  EXPECT_EQ(Number(cached, "written"), 10);
+  const int64_t num_twins = Number(cached, "already_cached");
+  EXPECT_GT(num_twins, 0);
+  const auto pinned = Run("PIN CACHE FOR docs " + twin);
+  EXPECT_EQ(Number(pinned, "pinned"), num_twins);
+  EXPECT_EQ(Number(pinned, "not_cached"), 0);
+  const auto again = Run("PIN CACHE FOR docs WHERE source LIKE '%harbour.md'");
+  EXPECT_EQ(Number(again, "already_pinned"), num_twins);
+  EXPECT_EQ(Number(again, "bytes"), Number(pinned, "bytes"));
+  // They stay for the one that is left, with their pin.
+  Run("DELETE FROM docs WHERE source LIKE '%harbour.md'");
+  EXPECT_EQ(Number(Run("SHOW CACHE FOR docs"), "entries"), 10);
+  EXPECT_EQ(Number(Run("UNPIN CACHE FOR docs " + twin), "unpinned"), num_twins);
+  Run("DELETE FROM docs " + twin);
+  EXPECT_EQ(Number(Run("SHOW CACHE FOR docs"), "entries"), 10 - num_twins);
+}
+
+TEST_F(PinStatementsTest, AnAnswerFindsTheCacheOfAnEqualTextForItsChunk) {
+  CreateFilledDocs();
+  Run("CACHE COLLECTION docs");
+  WriteDocument("twin.md", TinyDocuments()[0].text);
+  CopyAll();
+  const std::string twin = "WHERE source LIKE '%twin.md'";
+  EXPECT_GT(Number(Run("PIN CACHE FOR docs " + twin), "not_cached"), 0);
+  Run("ANSWER 'harbour?' FROM docs " + twin +
+      " WITH (min_score = -1, max_tokens = 6, k = 8, ratio = 1)");
+  Finish();
+  const auto pinned = Run("PIN CACHE FOR docs " + twin);
+  EXPECT_GT(Number(pinned, "pinned"), 0);
+  EXPECT_EQ(Number(pinned, "not_cached"), 0);
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "writes"), 10);
+}
+
 TEST_F(PinStatementsTest, WhatDoesNotFitIsAnErrorThatChangesNothing) {
   CreateFilledDocs();
   Run("CACHE COLLECTION docs");

@@ -82,6 +82,45 @@ TEST_F(KvStoreTest, CacheGoesWithItsLastChunk) {
   EXPECT_FALSE(store()->Contains(cache->identity));
 }
 
+TEST_F(KvStoreTest, AnOwnerIsAddedToWhatIsThere) {
+  const auto cache = MakeCache("shared");
+  const KvOwner first = AddOwner("a");
+  const KvOwner second = AddOwner("b");
+  const KvOwner third = AddOwner("c");
+  const uint64_t generation = store()->generation();
+  EXPECT_FALSE(Must(store()->AddOwner(cache->identity, second, generation)));
+  PutCache(database_.get(), *cache, first);
+  EXPECT_FALSE(Must(store()->IsOwner(cache->identity, second)));
+  EXPECT_TRUE(Must(store()->AddOwner(cache->identity, second, generation)));
+  EXPECT_TRUE(Must(store()->IsOwner(cache->identity, first)));
+  EXPECT_TRUE(Must(store()->IsOwner(cache->identity, second)));
+  EXPECT_FALSE(Must(store()->IsOwner(cache->identity, third)));
+  Open();
+  Must(database_->DeleteDocuments({{first.document, third.document}}));
+  EXPECT_TRUE(IsServed(store(), *cache));
+  EXPECT_FALSE(Must(store()->AddOwner(cache->identity, third, store()->generation())));
+  Must(database_->DeleteDocuments({{second.document}}));
+  EXPECT_FALSE(store()->Contains(cache->identity));
+}
+
+TEST_F(KvStoreTest, AnOwnerWhoseCachesWereClearedMeanwhileIsNotAdded) {
+  const auto cache = MakeCache("shared");
+  const KvOwner first = AddOwner("a");
+  const KvOwner second = AddOwner("b");
+  const uint64_t generation = store()->generation();
+  Must(store()->DeleteByCollection(docs_));
+  PutCache(database_.get(), *cache, first);
+  EXPECT_FALSE(Must(store()->AddOwner(cache->identity, second, generation)));
+  EXPECT_TRUE(Must(store()->AddOwner(cache->identity, second, store()->generation())));
+  const KvOwner bad = {.collection = docs_, .document = first.document};
+  EXPECT_EQ(store()->AddOwner(cache->identity, bad, store()->generation()).status().code(),
+            StatusCode::kInvalidArgument);
+  options_.access = AccessMode::kReadOnly;
+  Open();
+  EXPECT_EQ(store()->AddOwner(cache->identity, second, store()->generation()).status().code(),
+            StatusCode::kUnsupported);
+}
+
 TEST_F(KvStoreTest, BothDocumentsOfACacheInOneCommitTakeItAlong) {
   const auto cache = MakeCache("shared");
   const KvOwner first = AddOwner("a");
