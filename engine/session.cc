@@ -1,9 +1,12 @@
 #include "engine/session.h"
 
 #include <chrono>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
+#include "base/counted.h"
 #include "query/lexer.h"
 #include "query/parser.h"
 #include "query/suggest.h"
@@ -30,6 +33,30 @@ CancelToken::Clock::time_point DeadlineOf(const query::Settings& settings) {
   const int64_t timeout_ms = settings.GetInteger(kTimeout);
   if (timeout_ms == 0) return CancelToken::Clock::time_point::max();
   return CancelToken::Clock::now() + std::chrono::milliseconds(timeout_ms);
+}
+
+// Brings the caches on disk within their limit, and returns what there is to say about it.
+std::vector<std::string> ShrinkCaches(Engine* engine, const CancelToken* cancel) {
+  if (engine->database()->access() == storage::AccessMode::kReadOnly) return {};
+  const Result<storage::KvShrunk> shrunk = engine->database()->kv()->Shrink(cancel);
+  engine->backends()->ForgetRemovedCaches();
+  if (!shrunk.ok()) {
+    return {"the limit holds; caches above it go when the next one is written: " +
+            std::string(shrunk.status().message())};
+  }
+  std::vector<std::string> notices;
+  if (shrunk->num_removed > 0 || shrunk->bytes_freed > 0) {
+    notices.push_back(Counted(shrunk->num_removed, "cache") +
+                      (shrunk->num_removed == 1 ? " was" : " were") + " removed, and " +
+                      Counted(shrunk->bytes_freed, "byte") + " of disk freed");
+  }
+  if (shrunk->bytes_above > 0) {
+    notices.push_back("caches that are pinned or in use stay, and take " +
+                      Counted(shrunk->bytes_above, "byte") + " more than " +
+                      std::string(kDiskBytesMax) +
+                      "; UNPIN CACHE FOR some, or set it again when other statements have ended");
+  }
+  return notices;
 }
 
 }  // namespace
@@ -80,13 +107,16 @@ query::Outcome<query::ResultSet> Session::Dispatch(const query::Statement& state
       statement);
 }
 
-query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement) {
+query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement,
+                                              const StatementContext& context) {
   query::Settings changed = settings_;
   INTARSIA_FAIL_IF(changed.Set(statement));
+  query::ResultSet result;
   // All sessions share disk and memory, so the last one that says so decides.
   if (query::EqualsIgnoringCase(statement.name.text, kDiskBytesMax)) {
     INTARSIA_RETURN_IF_ERROR(
         engine_.database()->kv()->SetBudget(changed.GetInteger(kDiskBytesMax)));
+    result.notices = ShrinkCaches(&engine_, context.cancel);
   }
   if (query::EqualsIgnoringCase(statement.name.text, kMemoryBytesMax)) {
     INTARSIA_RETURN_IF_ERROR(
@@ -108,7 +138,7 @@ query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement
                          query::EqualsIgnoringCase(statement.name.text, kDeviceCacheBytesMax);
   if (is_budget) engine_.backends()->SetBudgets(DeviceBudgetsOf(changed));
   settings_ = std::move(changed);
-  return query::ResultSet();
+  return result;
 }
 
 query::Outcome<query::ResultSet> Session::Run(const query::ShowSettings& statement) {

@@ -111,7 +111,7 @@ class Session {
   // Deletes the documents and proves that no file holds anything of them.
   Rows Erase(std::span<const storage::DocumentId> documents, const StatementContext& context);
   // session.cc
-  Rows Run(const query::SetSetting& statement);
+  Rows Run(const query::SetSetting& statement, const StatementContext& context);
   Rows Run(const query::ShowSettings& statement);
 
   // Errors: kCatalog with the nearest name.

@@ -76,6 +76,7 @@ class KvCore {
   }
   Result<int64_t> DropExpired();
   Status SetBudget(int64_t bytes_max);
+  Result<KvShrunk> Shrink(const CancelToken* cancel);
   Status SetMemoryBudget(int64_t bytes_max);
   // The caches of all owners below a prefix of storage/kv_refs.h. Errors: kIo, kCorruption.
   Result<std::set<Digest>> CachesBelow(const std::string& prefix) const;
@@ -145,7 +146,11 @@ class KvCore {
   // These are called with append_mutex_ held.
   // Makes `num_bytes` fit into the budget; false if that cannot be done.
   Result<bool> MakeRoom(int64_t num_bytes);
-  Status Evict(int64_t live_bytes_goal);
+  // Compacts the segment with the most dead bytes; false if that freed nothing.
+  Result<bool> CompactDeadest();
+  // Removes what is worth least until no more bytes live than that, or all that is left is in use
+  // or retained; returns how many went.
+  Result<int64_t> Evict(int64_t live_bytes_goal);
   // Moves the entries of a segment elsewhere and removes it. Returns the bytes freed.
   Result<int64_t> CompactSegment(uint64_t number);
   Status MoveEntry(const KvEntry& entry, const RandomAccessFile& file);

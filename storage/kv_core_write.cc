@@ -159,30 +159,58 @@ Result<bool> KvCore::MakeRoom(int64_t num_bytes) {
   if (live_bytes() + needed > budget) INTARSIA_RETURN_IF_ERROR(DropExpired().status());
   if (live_bytes() + needed > budget) {
     // An eighth at once, so that neither eviction nor compaction runs for every Put.
-    INTARSIA_RETURN_IF_ERROR(Evict(std::max<int64_t>(0, budget / 8 * 7 - needed)));
+    INTARSIA_RETURN_IF_ERROR(Evict(std::max<int64_t>(0, budget / 8 * 7 - needed)).status());
     if (live_bytes() + needed > budget) return false;
   }
-  for (;;) {
-    const std::map<uint64_t, int64_t> files = segments_->FileBytes();
-    if (segments_->disk_bytes() + needed <= budget) return true;
-    const std::map<uint64_t, KvTable::SegmentUse> uses = table_.SegmentUses();
-    uint64_t deadest = 0;
-    int64_t most_dead_bytes = 0;
-    for (const auto& [number, file_bytes] : files) {
-      const auto use = uses.find(number);
-      const int64_t live = use == uses.end() ? 0 : use->second.live_bytes;
-      if (const int64_t dead = file_bytes - kKvAlignment - live; dead > most_dead_bytes) {
-        most_dead_bytes = dead;
-        deadest = number;
-      }
-    }
-    if (deadest == 0) return false;
-    INTARSIA_ASSIGN_OR_RETURN(const int64_t freed, CompactSegment(deadest));
-    if (freed <= 0) return false;
+  while (segments_->disk_bytes() + needed > budget) {
+    INTARSIA_ASSIGN_OR_RETURN(const bool is_freed, CompactDeadest());
+    if (!is_freed) return false;
   }
+  return true;
 }
 
-Status KvCore::Evict(int64_t live_bytes_goal) {
+Result<bool> KvCore::CompactDeadest() {
+  const std::map<uint64_t, KvTable::SegmentUse> uses = table_.SegmentUses();
+  uint64_t deadest = 0;
+  int64_t most_dead_bytes = 0;
+  for (const auto& [number, file_bytes] : segments_->FileBytes()) {
+    const auto use = uses.find(number);
+    const int64_t live = use == uses.end() ? 0 : use->second.live_bytes;
+    if (const int64_t dead = file_bytes - kKvAlignment - live; dead > most_dead_bytes) {
+      most_dead_bytes = dead;
+      deadest = number;
+    }
+  }
+  if (deadest == 0) return false;
+  INTARSIA_ASSIGN_OR_RETURN(const int64_t freed, CompactSegment(deadest));
+  return freed > 0;
+}
+
+Result<KvShrunk> KvCore::Shrink(const CancelToken* cancel) {
+  INTARSIA_RETURN_IF_ERROR(CheckWritable());
+  const int64_t disk_bytes_before = segments_->disk_bytes();
+  KvShrunk report;
+  for (bool is_freed = true; is_freed;) {
+    if (cancel != nullptr) INTARSIA_RETURN_IF_ERROR(cancel->Check());
+    const Lock append(append_mutex_);  // Let go between segments, so that Puts get on.
+    const int64_t budget = bytes_max_.load();
+    if (segments_->disk_bytes() <= budget) break;
+    // Each round, because smaller segments have more headers.
+    if (live_bytes() > budget) {
+      INTARSIA_ASSIGN_OR_RETURN(const int64_t num_expired, DropExpired());
+      INTARSIA_ASSIGN_OR_RETURN(const int64_t num_evicted, Evict(budget));
+      report.num_removed += num_expired + num_evicted;
+    }
+    if (segments_->disk_bytes() <= budget) break;
+    INTARSIA_ASSIGN_OR_RETURN(is_freed, CompactDeadest());
+  }
+  const int64_t disk_bytes = segments_->disk_bytes();
+  report.bytes_freed = std::max<int64_t>(0, disk_bytes_before - disk_bytes);
+  report.bytes_above = std::max<int64_t>(0, disk_bytes - bytes_max_.load());
+  return report;
+}
+
+Result<int64_t> KvCore::Evict(int64_t live_bytes_goal) {
   struct Candidate {
     double worth;
     Digest identity;
@@ -203,7 +231,7 @@ Status KvCore::Evict(int64_t live_bytes_goal) {
   for (const Candidate& row : candidates) worst_first.push_back(row.identity);
   INTARSIA_ASSIGN_OR_RETURN(const int64_t num_dropped, DropUnused(worst_first, live_bytes_goal));
   num_evictions_ += num_dropped;
-  return Status::Ok();
+  return num_dropped;
 }
 
 Result<int64_t> KvCore::DropUnused(const std::vector<Digest>& identities, int64_t live_bytes_goal) {

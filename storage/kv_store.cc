@@ -81,6 +81,8 @@ Status KvStore::SetBudget(int64_t bytes_max) {
   return core_->SetBudget(bytes_max);
 }
 
+Result<KvShrunk> KvStore::Shrink(const CancelToken* cancel) { return core_->Shrink(cancel); }
+
 Status KvStore::SetMemoryBudget(int64_t bytes_max) {
   INTARSIA_CHECK(bytes_max >= 0);
   return core_->SetMemoryBudget(bytes_max);

@@ -128,6 +128,13 @@ struct KvStats {
   int64_t quarantines = 0;  // Entries dropped because their bytes were missing or wrong.
 };
 
+// What KvStore::Shrink did.
+struct KvShrunk {
+  int64_t num_removed = 0;  // Entries.
+  int64_t bytes_freed = 0;  // Of the files.
+  int64_t bytes_above = 0;  // What the files still take beyond the budget.
+};
+
 // What the caches on disk take and may take.
 struct KvSpace {
   int64_t live_bytes = 0;  // As in KvStats.
@@ -242,9 +249,15 @@ class KvStore {
   // Compact. Errors: kUnsupported if read-only, kIo.
   Result<int64_t> DropExpired();
 
-  // Changes the budget; a smaller one takes effect with the next Put.
+  // Changes the budget; a smaller one takes effect with Shrink or the next Put.
   // Errors: kResourceExhausted if it is below what is retained. REQUIRES: bytes_max >= 0.
   Status SetBudget(int64_t bytes_max);
+
+  // Brings the files within the budget now, as far as what is retained or in use allows: removes
+  // what is too old, then what is worth least, and compacts. `cancel` may be null; it is looked at
+  // after each segment. Errors: kCancelled, kUnsupported if read-only, kIo, kResourceExhausted;
+  // what was removed before stays removed. Blocks on the disk.
+  Result<KvShrunk> Shrink(const CancelToken* cancel);
 
   // Changes the budget of memory; takes effect at once. Errors and REQUIRES: as SetBudget.
   Status SetMemoryBudget(int64_t bytes_max);

@@ -128,6 +128,43 @@ TEST_F(CacheStatementsTest, AClearedCacheDoesNotComeBackFromTheQueue) {
   EXPECT_EQ(Number(Run("SHOW CACHE"), "entries"), 8);
 }
 
+TEST_F(CacheStatementsTest, ASmallerLimitHoldsAtOnce) {
+  CreateFilledDocs();
+  Run("CACHE COLLECTION docs");
+  const auto before = Run("SHOW CACHE");
+  const int64_t limit = Number(before, "bytes") / 2;
+  const auto set = Run("SET kv.disk_bytes_max = " + std::to_string(limit));
+  const auto after = Run("SHOW CACHE");
+  EXPECT_EQ(Number(after, "bytes_max"), limit);
+  EXPECT_LE(Number(after, "bytes") + Number(after, "dead_bytes"), limit);
+  const int64_t num_removed = Number(after, "evictions");
+  EXPECT_GT(num_removed, 4);
+  EXPECT_LT(num_removed, 10);
+  EXPECT_EQ(Number(after, "entries"), 10 - num_removed);
+  ASSERT_EQ(set.notices.size(), 1U);
+  EXPECT_TRUE(HasNotice(set, std::to_string(num_removed) + " caches were removed, and "));
+  EXPECT_TRUE(Run("SET kv.disk_bytes_max = " + std::to_string(limit + 1)).notices.empty());
+  EXPECT_TRUE(HasNotice(Run("SET kv.disk_bytes_max = 0"),
+                        std::to_string(10 - num_removed) + " caches were removed"));
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "entries"), 0);
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "segments"), 0);
+}
+
+TEST_F(CacheStatementsTest, WhatIsPinnedStaysAboveASmallerLimitAndIsSaid) {
+  CreateFilledDocs();
+  Run("CACHE COLLECTION docs");
+  Run("PIN CACHE FOR docs WHERE source LIKE '%e.md' TIER DISK");
+  const int64_t num_pinned = Number(Run("SHOW CACHE"), "pinned");
+  ASSERT_GT(num_pinned, 2);
+  ASSERT_LT(num_pinned, 10);
+  // The pinned caches with the header of one segment; small segments have more of them.
+  const int64_t limit = Number(Run("SHOW CACHE"), "pinned_bytes") + 4'096;
+  const auto set = Run("SET kv.disk_bytes_max = " + std::to_string(limit));
+  EXPECT_TRUE(HasNotice(set, std::to_string(10 - num_pinned) + " caches were removed"));
+  EXPECT_TRUE(HasNotice(set, "caches that are pinned or in use stay"));
+  EXPECT_EQ(Number(Run("SHOW CACHE"), "entries"), num_pinned);
+}
+
 TEST_F(CacheStatementsTest, ABudgetThatIsTooSmallIsSaid) {
   CreateFilledDocs();
   Run("SET kv.disk_bytes_max = 0");

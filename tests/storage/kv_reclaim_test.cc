@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "storage/kv_entry.h"
 #include "storage/kv_store.h"
 #include "tests/storage/kv_store_fixture.h"
 
@@ -54,6 +55,56 @@ TEST_F(KvReclaimTest, EvictionLeavesEntriesInUseAlone) {
   EXPECT_FALSE(store()->Contains(pinned->identity));
   EXPECT_TRUE(store()->SetBudget(kCacheDiskBytes).ok());
   EXPECT_EQ(PutCache(database_.get(), *MakeCache("y"), {}), KvPutOutcome::kOverBudget);
+}
+
+TEST_F(KvReclaimTest, ShrinkBringsTheFilesWithinASmallerBudget) {
+  options_.kv_segment_bytes_max = 5 * kCacheDiskBytes;
+  Open();
+  for (int i = 0; i < 20; ++i) PutCache(database_.get(), *MakeCache(std::to_string(i)), {});
+  EXPECT_EQ(Must(store()->Shrink(nullptr)).bytes_freed, 0);
+  // Every other one is used again, so that what goes lies all over the segments.
+  for (int i = 0; i < 20; i += 2) EXPECT_TRUE(IsServed(store(), *MakeCache(std::to_string(i))));
+  const int64_t disk_bytes_before = DiskBytes();
+  const int64_t budget = 9 * kCacheDiskBytes;
+  ASSERT_TRUE(store()->SetBudget(budget).ok());
+  CancelToken cancel;
+  cancel.Cancel();
+  EXPECT_EQ(store()->Shrink(&cancel).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(DiskBytes(), disk_bytes_before);
+  const KvShrunk shrunk = Must(store()->Shrink(nullptr));
+  EXPECT_LE(DiskBytes(), budget);
+  EXPECT_EQ(shrunk.bytes_freed, disk_bytes_before - DiskBytes());
+  EXPECT_EQ(shrunk.bytes_above, 0);
+  const KvStats stats = store()->stats();
+  EXPECT_EQ(shrunk.num_removed, 20 - stats.num_entries);
+  EXPECT_EQ(stats.evictions, shrunk.num_removed);
+  EXPECT_GT(stats.num_entries, 5);
+  for (int i = 1; i < 20; i += 2) EXPECT_FALSE(store()->Contains(DigestOf(std::to_string(i))));
+  EXPECT_TRUE(IsServed(store(), *MakeCache("18")));
+  Open();
+  EXPECT_EQ(store()->stats().num_entries, stats.num_entries);
+  EXPECT_TRUE(IsServed(store(), *MakeCache("18")));
+  options_.access = AccessMode::kReadOnly;
+  Open();
+  EXPECT_EQ(store()->Shrink(nullptr).status().code(), StatusCode::kUnsupported);
+}
+
+TEST_F(KvReclaimTest, ShrinkLeavesWhatIsInUseAndSaysHowMuchThatIs) {
+  for (int i = 0; i < 4; ++i) PutCache(database_.get(), *MakeCache(std::to_string(i)), {});
+  ASSERT_TRUE(store()->SetBudget(kCacheDiskBytes).ok());
+  {
+    const KvHandle handle = Must(store()->Find(DigestOf("1")));
+    const KvShrunk shrunk = Must(store()->Shrink(nullptr));
+    EXPECT_EQ(shrunk.num_removed, 3);
+    EXPECT_EQ(shrunk.bytes_above, kKvAlignment);
+    EXPECT_EQ(DiskBytes(), kCacheDiskBytes + kKvAlignment);
+    std::vector<uint8_t> target(kLayerBytes);
+    EXPECT_TRUE(store()->ReadLayer(handle, 2, target).ok());
+  }
+  const KvShrunk rest = Must(store()->Shrink(nullptr));
+  EXPECT_EQ(rest.num_removed, 1);
+  EXPECT_EQ(rest.bytes_above, 0);
+  EXPECT_EQ(DiskBytes(), 0);
 }
 
 TEST_F(KvReclaimTest, UsesSurviveReopening) {
