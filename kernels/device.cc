@@ -12,6 +12,13 @@ namespace {
 
 constexpr int kCapabilityMin = 80;  // asynchronous copies and bf16 products
 
+// What a call of the runtime returned. It is reported here, so not again by the next launch of this
+// thread, which asks for the last error. An error that has broken the device stays.
+Status CallStatus(cudaError_t error, const char* operation) {
+  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+  return CudaStatus(error, operation);
+}
+
 // What the runtime answers where there is nothing to run on.
 Status PresenceStatus(cudaError_t error, const char* operation) {
   switch (error) {
@@ -26,9 +33,7 @@ Status PresenceStatus(cudaError_t error, const char* operation) {
                     "cuda: no driver, or one too old for this program; install NVIDIA's driver "
                     "for CUDA 13, or use the CPU");
     default:
-      // The error is not sticky, and a later call must not report it as its own.
-      static_cast<void>(cudaGetLastError());
-      return CudaStatus(error, operation);
+      return CallStatus(error, operation);
   }
 }
 
@@ -38,13 +43,18 @@ Status NoSuchDevice(int32_t index, int32_t num_devices) {
                     " devices=" + std::to_string(num_devices));
 }
 
-Result<int64_t> PoolBytes(int32_t index) {
+Result<cudaMemPool_t> PoolOf(int32_t index) {
   cudaMemPool_t pool = nullptr;
   INTARSIA_RETURN_IF_ERROR(
-      CudaStatus(cudaDeviceGetDefaultMemPool(&pool, index), "cuda: memory pool"));
+      PresenceStatus(cudaDeviceGetDefaultMemPool(&pool, index), "cuda: memory pool"));
+  return pool;
+}
+
+Result<int64_t> PoolBytes(int32_t index) {
+  INTARSIA_ASSIGN_OR_RETURN(cudaMemPool_t pool, PoolOf(index));
   uint64_t reserved = 0;
   INTARSIA_RETURN_IF_ERROR(
-      CudaStatus(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
+      CallStatus(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
                  "cuda: size of the memory pool"));
   return static_cast<int64_t>(reserved);
 }
@@ -52,11 +62,9 @@ Result<int64_t> PoolBytes(int32_t index) {
 // Lets the pool keep what is given back instead of returning it to the system whenever a stream is
 // waited for, which would make the next request allocate anew.
 Status KeepPool(int32_t index) {
-  cudaMemPool_t pool = nullptr;
-  INTARSIA_RETURN_IF_ERROR(
-      CudaStatus(cudaDeviceGetDefaultMemPool(&pool, index), "cuda: memory pool"));
+  INTARSIA_ASSIGN_OR_RETURN(cudaMemPool_t pool, PoolOf(index));
   uint64_t everything = UINT64_MAX;
-  return CudaStatus(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &everything),
+  return CallStatus(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &everything),
                     "cuda: threshold of the memory pool");
 }
 
@@ -69,7 +77,7 @@ Status Copy(void* target, const void* source, int64_t num_bytes, cudaMemcpyKind 
                   "cuda copy: negative size: bytes=" + std::to_string(num_bytes));
   }
   if (num_bytes == 0) return Status::Ok();
-  return CudaStatus(cudaMemcpyAsync(target, source, static_cast<size_t>(num_bytes), kind, stream),
+  return CallStatus(cudaMemcpyAsync(target, source, static_cast<size_t>(num_bytes), kind, stream),
                     "cuda copy");
 }
 
@@ -127,6 +135,13 @@ Status UseDevice(int32_t index) {
   return KeepPool(index);
 }
 
+Status ReturnFreeMemory(int32_t index) {
+  INTARSIA_ASSIGN_OR_RETURN(const int32_t num_devices, CountDevices());
+  if (index < 0 || index >= num_devices) return NoSuchDevice(index, num_devices);
+  INTARSIA_ASSIGN_OR_RETURN(cudaMemPool_t pool, PoolOf(index));
+  return CallStatus(cudaMemPoolTrimTo(pool, 0), "cuda: return the memory pool's free memory");
+}
+
 Result<DeviceStream> DeviceStream::Create(StreamPriority priority) {
   int lowest = 0;
   int highest = 0;
@@ -146,7 +161,7 @@ DeviceStream::~DeviceStream() {
 }
 
 Status WaitFor(Stream stream) {
-  return CudaStatus(cudaStreamSynchronize(stream), "cuda: work of a stream");
+  return CallStatus(cudaStreamSynchronize(stream), "cuda: work of a stream");
 }
 
 Result<DeviceEvent> DeviceEvent::Create(EventTiming timing) {
@@ -164,28 +179,31 @@ DeviceEvent::~DeviceEvent() {
 }
 
 Status DeviceEvent::Record(Stream stream) {
-  return CudaStatus(cudaEventRecord(event_, stream), "cuda: record event");
+  return CallStatus(cudaEventRecord(event_, stream), "cuda: record event");
 }
 
 Status DeviceEvent::HoldBack(Stream stream) const {
-  return CudaStatus(cudaStreamWaitEvent(stream, event_, 0), "cuda: hold back a stream");
+  return CallStatus(cudaStreamWaitEvent(stream, event_, 0), "cuda: hold back a stream");
 }
 
 Status DeviceEvent::Wait() const {
-  return CudaStatus(cudaEventSynchronize(event_), "cuda: work before an event");
+  return CallStatus(cudaEventSynchronize(event_), "cuda: work before an event");
 }
 
 Result<bool> DeviceEvent::IsReached() const {
   const cudaError_t error = cudaEventQuery(event_);
-  if (error == cudaErrorNotReady) return false;
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(error, "cuda: work before an event"));
+  if (error == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());  // As CallStatus.
+    return false;
+  }
+  INTARSIA_RETURN_IF_ERROR(CallStatus(error, "cuda: work before an event"));
   return true;
 }
 
 Result<float> DeviceEvent::MillisecondsSince(const DeviceEvent& start) const {
   float milliseconds = 0.0F;
   INTARSIA_RETURN_IF_ERROR(
-      CudaStatus(cudaEventElapsedTime(&milliseconds, start.event_, event_), "cuda: elapsed time"));
+      CallStatus(cudaEventElapsedTime(&milliseconds, start.event_, event_), "cuda: elapsed time"));
   return milliseconds;
 }
 
@@ -240,16 +258,16 @@ PinnedBuffer::~PinnedBuffer() {
 }
 
 Result<DeviceGraph> DeviceGraph::Record(Stream stream, const std::function<Status()>& enqueue) {
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed),
+  INTARSIA_RETURN_IF_ERROR(CallStatus(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed),
                                       "cuda: begin recording"));
   const Status enqueued = enqueue();
   cudaGraph_t recorded = nullptr;
   const cudaError_t error = cudaStreamEndCapture(stream, &recorded);
   cudaGraphExec_t graph = nullptr;
-  Status status = enqueued;
-  if (status.ok()) status = CudaStatus(error, "cuda: end recording");
+  const Status ended = CallStatus(error, "cuda: end recording");
+  Status status = enqueued.ok() ? ended : enqueued;
   if (status.ok()) {
-    status = CudaStatus(cudaGraphInstantiate(&graph, recorded, 0), "cuda: make a graph");
+    status = CallStatus(cudaGraphInstantiate(&graph, recorded, 0), "cuda: make a graph");
   }
   if (recorded != nullptr) static_cast<void>(cudaGraphDestroy(recorded));
   INTARSIA_RETURN_IF_ERROR(status);
@@ -261,7 +279,7 @@ DeviceGraph::~DeviceGraph() {
 }
 
 Status DeviceGraph::Launch(Stream stream) const {
-  return CudaStatus(cudaGraphLaunch(graph_, stream), "cuda: launch a graph");
+  return CallStatus(cudaGraphLaunch(graph_, stream), "cuda: launch a graph");
 }
 
 Status CopyToDevice(void* target, const void* source, int64_t num_bytes, Stream stream) {
@@ -282,7 +300,7 @@ Status CopyAllToDevice(std::span<const DeviceCopy> copies, Stream stream) {
   cudaMemcpyAttributes attributes = {};
   attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
   size_t first = 0;
-  return CudaStatus(cudaMemcpyBatchAsync(targets.data(), sources.data(), sizes.data(),
+  return CallStatus(cudaMemcpyBatchAsync(targets.data(), sources.data(), sizes.data(),
                                          copies.size(), &attributes, &first, 1, stream),
                     "cuda: copies");
 #else
@@ -303,7 +321,7 @@ Status CopyOnDevice(void* target, const void* source, int64_t num_bytes, Stream 
 
 Status CopyRowsOnDevice(const DeviceRowsCopy& copy, Stream stream) {
   if (copy.row_bytes < 1 || copy.num_rows < 1) return Status::Ok();
-  return CudaStatus(
+  return CallStatus(
       cudaMemcpy2DAsync(copy.target, static_cast<size_t>(copy.target_stride), copy.source,
                         static_cast<size_t>(copy.source_stride),
                         static_cast<size_t>(copy.row_bytes), static_cast<size_t>(copy.num_rows),
@@ -317,7 +335,7 @@ Status FillDevice(void* target, uint8_t value, int64_t num_bytes, Stream stream)
                   "cuda fill: negative size: bytes=" + std::to_string(num_bytes));
   }
   if (num_bytes == 0) return Status::Ok();
-  return CudaStatus(cudaMemsetAsync(target, value, static_cast<size_t>(num_bytes), stream),
+  return CallStatus(cudaMemsetAsync(target, value, static_cast<size_t>(num_bytes), stream),
                     "cuda fill");
 }
 

@@ -2,10 +2,11 @@
 // up after themselves, without a CUDA type in sight.
 //
 // Memory comes from the driver's stream-ordered pool, which keeps what is given back, so that
-// allocating and freeing on a stream neither waits for the device nor asks the system. Everything
-// here belongs to the device that the calling thread has chosen with UseDevice. Only builds with
-// INTARSIA_CUDA define these functions; such a build also starts on a machine without a driver,
-// where each of them says so.
+// allocating and freeing on a stream neither waits for the device nor asks the system. It goes back
+// to the system, where other processes find it, by ReturnFreeMemory. Everything here belongs to the
+// device that the calling thread has chosen with UseDevice. Only builds with INTARSIA_CUDA define
+// these functions; such a build also starts on a machine without a driver, where each of them says
+// so.
 //
 // Thread safety: the functions may be called concurrently; an object is owned by one thread at a
 // time.
@@ -46,6 +47,12 @@ Result<DeviceInfo> QueryDevice(int32_t index);
 // Errors: kUnsupported without a driver or for a device older than compute capability 8.0,
 // kInvalidArgument for an index that does not exist.
 Status UseDevice(int32_t index);
+
+// Gives the system what this process's pool keeps of the device's memory and nobody uses any more,
+// as far as the work before it was freed is done. For when much has become free that may not be
+// wanted again: it takes milliseconds, and the next allocations ask the system.
+// Errors: those of QueryDevice; kInternal.
+Status ReturnFreeMemory(int32_t index);
 
 enum class StreamPriority : uint8_t { kNormal = 0, kHigh = 1 };
 

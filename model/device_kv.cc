@@ -16,6 +16,7 @@ struct DeviceKvState {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
   int64_t num_pages = 0;
+  int64_t page_bytes = 0;                 // of the budget, with its part of the page tables
   kernels::DeviceBuffer keys_and_values;  // [num_layers, 2, num_pages, page]
   kernels::DeviceBuffer page_tables;      // [num_requests_max, num_pages]
 
@@ -73,7 +74,8 @@ Status TakePages(DeviceKvState* state, int64_t num_wanted, kernels::Stream strea
                   "device kv pool: too few free pages: wanted=" + std::to_string(num_wanted) +
                       " free=" + std::to_string(num_free) +
                       " of=" + std::to_string(state->num_pages) + " pages of " +
-                      std::to_string(kernels::kPageTokens) + " tokens");
+                      std::to_string(kernels::kPageTokens) + " tokens, which take " +
+                      std::to_string(state->page_bytes) + " bytes each");
   }
   const auto first = state->free_pages.end() - num_wanted;
   INTARSIA_RETURN_IF_ERROR(HoldBackForPages(*state, {first, state->free_pages.end()}, stream));
@@ -110,11 +112,13 @@ Status DeviceKv::Extend(int64_t num_tokens) {
   const int64_t num_wanted = (num_tokens - 1) / kernels::kPageTokens + 1 - num_pages;
   INTARSIA_RETURN_IF_ERROR(TakePages(state_, num_wanted, stream_, &pages_));
   // From pageable memory, which is read before the call returns.
-  Status copied = kernels::CopyToDevice(
+  const Status copied = kernels::CopyToDevice(
       const_cast<int32_t*>(page_table()) + num_pages, pages_.data() + num_pages,
       num_wanted * static_cast<int64_t>(sizeof(int32_t)), stream_);
-  if (!copied.ok()) GiveBackPages(state_, num_pages, &pages_);
-  return copied;
+  if (copied.ok()) return copied;
+  GiveBackPages(state_, num_pages, &pages_);
+  return Status(copied.code(),
+                "device kv pool: the page table takes no pages: " + std::string(copied.message()));
 }
 
 kernels::PagedKvLayer DeviceKv::layer(int32_t index) const {
@@ -146,12 +150,13 @@ Result<std::unique_ptr<DeviceKvPool>> DeviceKvPool::Create(const ModelConfig& co
     return Status(StatusCode::kInvalidArgument, "device kv pool: the model has no keys and values");
   }
   const int64_t table_bytes = options.num_requests_max * static_cast<int64_t>(sizeof(int32_t));
-  state->num_pages = options.budget_bytes / (page_bytes + table_bytes);
+  state->page_bytes = page_bytes + table_bytes;
+  state->num_pages = options.budget_bytes / state->page_bytes;
   if (state->num_pages < 1) {
     return Status(StatusCode::kInvalidArgument,
                   "device kv pool: the budget holds no page: budget_bytes=" +
                       std::to_string(options.budget_bytes) +
-                      " page_bytes=" + std::to_string(page_bytes + table_bytes));
+                      " page_bytes=" + std::to_string(state->page_bytes));
   }
   INTARSIA_ASSIGN_OR_RETURN(state->keys_and_values,
                             kernels::DeviceBuffer::Allocate(state->num_pages * page_bytes, stream));

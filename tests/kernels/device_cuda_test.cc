@@ -79,6 +79,69 @@ TEST_F(DeviceCudaTest, AskingForTooMuchIsRefusedAndTheDeviceStaysUsable) {
   EXPECT_TRUE(copy.GuardsAreIntact());
 }
 
+TEST_F(DeviceCudaTest, AnErrorIsReportedOnceAndNotByTheNextLaunch) {
+  auto stream = DeviceStream::Create(StreamPriority::kNormal);
+  ASSERT_TRUE(stream.ok());
+  auto buffer = DeviceBuffer::Allocate(8, stream->get());
+  auto event = DeviceEvent::Create(EventTiming::kOff);
+  ASSERT_TRUE(buffer.ok() && event.ok());
+  ASSERT_TRUE(WaitFor(stream->get()).ok());
+  const auto recorded = DeviceGraph::Record(stream->get(), [&] {
+    // Not allowed here, and then nothing is.
+    EXPECT_FALSE(WaitFor(stream->get()).ok());
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    EXPECT_EQ(FillDevice(buffer->data(), 1, 8, stream->get()).code(), StatusCode::kInternal);
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    const int64_t number = 1;
+    EXPECT_FALSE(CopyToDevice(buffer->data(), &number, 8, stream->get()).ok());
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    EXPECT_FALSE(event->Record(stream->get()).ok());
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    return Status(StatusCode::kCancelled, "enough");
+  });
+  EXPECT_EQ(recorded.status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+  // The stream works again.
+  ASSERT_TRUE(FillDevice(buffer->data(), 7, 8, stream->get()).ok());
+  int64_t number = 0;
+  ASSERT_TRUE(CopyToHost(&number, buffer->data(), 8, stream->get()).ok());
+  ASSERT_TRUE(WaitFor(stream->get()).ok());
+  EXPECT_EQ(number, 0x0707070707070707);
+}
+
+TEST_F(DeviceCudaTest, FreeMemoryGoesBackToTheSystemWhenItIsAsked) {
+  constexpr int64_t kSize = int64_t{512} << 20;
+  const auto pool_bytes = [] {
+    const auto info = QueryDevice(0);
+    EXPECT_TRUE(info.ok()) << info.status();
+    return info.ok() ? info->pool_bytes : 0;
+  };
+  auto stream = DeviceStream::Create(StreamPriority::kNormal);
+  ASSERT_TRUE(UseDevice(0).ok() && stream.ok());
+  const auto kept = DeviceBuffer::Allocate(8, stream->get());
+  ASSERT_TRUE(kept.ok() && FillDevice(kept->data(), 7, 8, stream->get()).ok());
+  int64_t used_bytes = 0;
+  {
+    const auto buffer = DeviceBuffer::Allocate(kSize, stream->get());
+    ASSERT_TRUE(buffer.ok()) << buffer.status();
+    used_bytes = pool_bytes();
+    EXPECT_GE(used_bytes, kSize);
+    // What is in use stays.
+    EXPECT_TRUE(ReturnFreeMemory(0).ok());
+    EXPECT_GE(pool_bytes(), kSize);
+    EXPECT_TRUE(FillDevice(buffer->data(), 1, kSize, stream->get()).ok());
+  }
+  ASSERT_TRUE(WaitFor(stream->get()).ok());
+  EXPECT_GE(pool_bytes(), kSize);
+  EXPECT_TRUE(ReturnFreeMemory(0).ok());
+  EXPECT_LE(pool_bytes(), used_bytes - kSize / 2);
+  int64_t number = 0;
+  ASSERT_TRUE(CopyToHost(&number, kept->data(), 8, stream->get()).ok());
+  ASSERT_TRUE(WaitFor(stream->get()).ok());
+  EXPECT_EQ(number, 0x0707070707070707);
+  EXPECT_EQ(ReturnFreeMemory(1'000).code(), StatusCode::kInvalidArgument);
+}
+
 TEST_F(DeviceCudaTest, AnEmptyBufferIsNull) {
   const auto buffer = DeviceBuffer::Allocate(0, nullptr);
   ASSERT_TRUE(buffer.ok());

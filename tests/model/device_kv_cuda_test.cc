@@ -48,6 +48,21 @@ class DeviceKvTest : public kernels::DeviceTest {
     return table;
   }
 
+  // What `enqueue` returns while the stream takes no work: it is being recorded, and waiting for
+  // it, which is not allowed then, has spoilt the recording. Afterwards the stream works again.
+  template <typename Enqueue>
+  Status OnASpoiltStream(const Enqueue& enqueue) const {
+    Status status;
+    const auto recorded = kernels::DeviceGraph::Record(stream(), [&] {
+      EXPECT_FALSE(kernels::WaitFor(stream()).ok());
+      status = enqueue();
+      return Status::Ok();
+    });
+    EXPECT_FALSE(recorded.ok());
+    EXPECT_TRUE(kernels::WaitFor(stream()).ok());
+    return status;
+  }
+
   std::unique_ptr<kernels::DeviceStream> stream_;
   std::unique_ptr<DeviceKvPool> pool_;
 };
@@ -97,6 +112,47 @@ TEST_F(DeviceKvTest, SlotsAreLimitedAndComeBack) {
   second.reset();
   EXPECT_FALSE(pool_->Allocate(5'000, stream()).ok());
   EXPECT_TRUE(pool_->Allocate(1, stream()).ok());
+}
+
+TEST_F(DeviceKvTest, PagesThatDoNotReachTheTableGoBackAndTheRequestIsAsItWas) {
+  auto kv = Take(pool_->Allocate(2 * kernels::kPageTokens, stream()));
+  const std::vector<int32_t> pages(kv->pages().begin(), kv->pages().end());
+  const int32_t* const table = kv->page_table();
+  for (int round = 0; round < 3; ++round) {
+    const Status status =
+        OnASpoiltStream([&] { return kv->Extend(kv->capacity() + 3 * kernels::kPageTokens); });
+    EXPECT_EQ(status.code(), StatusCode::kInternal) << status;
+    EXPECT_TRUE(status.message().starts_with("device kv pool: ")) << status;
+    EXPECT_EQ(pool_->num_free_pages(), 8);
+    EXPECT_EQ(kv->capacity(), 2 * kernels::kPageTokens);
+    EXPECT_TRUE(std::ranges::equal(kv->pages(), pages));
+    EXPECT_EQ(TableOnDevice(*kv), pages);
+  }
+  // What it has is enough, so nothing is copied.
+  EXPECT_TRUE(OnASpoiltStream([&] { return kv->Extend(kernels::kPageTokens); }).ok());
+  ASSERT_TRUE(kv->Extend(10 * kernels::kPageTokens).ok());
+  EXPECT_EQ(kv->page_table(), table);
+  EXPECT_EQ(std::set<int32_t>(kv->pages().begin(), kv->pages().end()).size(), 10U);
+  EXPECT_TRUE(std::ranges::equal(TableOnDevice(*kv), kv->pages()));
+  kv.reset();
+  EXPECT_EQ(pool_->num_free_pages(), 10);
+}
+
+// Here it is waiting for whoever had the pages before that fails.
+TEST_F(DeviceKvTest, PagesThatCannotBeWaitedForStayFree) {
+  Take(pool_->Allocate(10 * kernels::kPageTokens, stream())).reset();
+  const auto kv = Take(pool_->Allocate(1, stream()));
+  EXPECT_EQ(OnASpoiltStream([&] { return kv->Extend(200); }).code(), StatusCode::kInternal);
+  EXPECT_EQ(kv->capacity(), kernels::kPageTokens);
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(OnASpoiltStream([&] { return pool_->Allocate(200, stream()).status(); }).code(),
+              StatusCode::kInternal);
+    EXPECT_EQ(pool_->num_free_pages(), 9);
+  }
+  // Nor is the slot lost.
+  const auto other = Take(pool_->Allocate(9 * kernels::kPageTokens, stream()));
+  EXPECT_TRUE(std::ranges::equal(TableOnDevice(*other), other->pages()));
+  EXPECT_TRUE(std::ranges::equal(TableOnDevice(*kv), kv->pages()));
 }
 
 TEST_F(DeviceKvTest, BadOptionsAreRefused) {
