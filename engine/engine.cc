@@ -7,11 +7,6 @@
 
 namespace intarsia::engine {
 
-FusionBackends::Budgets DeviceBudgetsOf(const query::Settings& settings) {
-  return {.kv_bytes_max = settings.GetInteger(kDeviceKvBytesMax),
-          .cache_bytes_max = settings.GetInteger(kDeviceCacheBytesMax)};
-}
-
 Engine::Engine(std::unique_ptr<TextIndexer> text_indexer,
                std::unique_ptr<storage::Database> database, const EngineOptions& options)
     : file_system_(options.file_system),
@@ -43,7 +38,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path,
     database->kv()->SetTtl(collection.id, KvTtlOf(collection));
   }
   std::unique_ptr<Engine> engine(new Engine(std::move(text_indexer), std::move(database), options));
-  engine->backends_.SetBudgets(DeviceBudgetsOf(query::Settings()));
+  engine->backends_.SetBudgets(
+      {.kv_bytes_max = query::Settings().GetInteger(kDeviceKvBytesMax),
+       .cache_bytes_max = query::Settings().GetInteger(kDeviceCacheBytesMax)});
   engine->retriever_.device_codes()->SetBytesMax(query::Settings().GetInteger(kDeviceCodeBytesMax));
   return engine;
 }

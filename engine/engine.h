@@ -40,8 +40,6 @@ struct EngineOptions {
 inline constexpr const char* kDeviceKvBytesMax = "device.kv_bytes_max";
 inline constexpr const char* kDeviceCacheBytesMax = "device.cache_bytes_max";
 inline constexpr const char* kDeviceCodeBytesMax = "device.code_bytes_max";
-// What the first two of these settings say.
-FusionBackends::Budgets DeviceBudgetsOf(const query::Settings& settings);
 
 class Engine {
  public:

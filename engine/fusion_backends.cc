@@ -100,32 +100,59 @@ std::optional<storage::KvMemoryStats> FusionBackends::CacheStats() {
   return sum;
 }
 
-void FusionBackends::SetBudgets(const Budgets& budgets) {
+void FusionBackends::SetBudgets(const BudgetChange& change) {
   {
     const std::scoped_lock lock(mutex_);
-    if (budgets == budgets_) return;
-    budgets_ = budgets;
+    const Budgets before = budgets_;
+    budgets_.kv_bytes_max = change.kv_bytes_max.value_or(before.kv_bytes_max);
+    budgets_.cache_bytes_max = change.cache_bytes_max.value_or(before.cache_bytes_max);
+    if (budgets_ == before) return;
   }
   for (const auto& [key, place] : Places()) {
     if (key.second == kCpu) continue;
-    std::shared_ptr<FusionBackend> gone;  // goes without the lock
-    const std::scoped_lock lock(place->mutex);
-    gone = std::move(place->backend);
-    place->failure = Status::Ok();
-    ++place->num_budgets;
+    std::shared_ptr<FusionBackend> gone;
+    {
+      const std::scoped_lock lock(place->mutex);
+      gone = std::move(place->backend);
+      place->failure = Status::Ok();
+      ++place->num_budgets;
+    }
+    NoteLeaving(gone);
   }
 }
 
-void FusionBackends::Forget(storage::ModelId model) {
-  std::vector<std::shared_ptr<Place>> gone;  // go without the lock
+void FusionBackends::NoteLeaving(const std::shared_ptr<FusionBackend>& backend) {
+  if (backend == nullptr) return;
   const std::scoped_lock lock(mutex_);
-  for (auto row = places_.begin(); row != places_.end();) {
-    if (row->first.first != model) {
-      ++row;
-      continue;
+  leaving_.push_back(backend);
+}
+
+bool FusionBackends::IsAnyLeaving() {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(leaving_, [](const auto& backend) { return backend.expired(); });
+  return !leaving_.empty();
+}
+
+void FusionBackends::Forget(storage::ModelId model) {
+  std::vector<std::shared_ptr<Place>> gone;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (auto row = places_.begin(); row != places_.end();) {
+      if (row->first.first != model) {
+        ++row;
+        continue;
+      }
+      gone.push_back(std::move(row->second));
+      row = places_.erase(row);
     }
-    gone.push_back(std::move(row->second));
-    row = places_.erase(row);
+  }
+  for (const std::shared_ptr<Place>& place : gone) {
+    std::shared_ptr<FusionBackend> backend;
+    {
+      const std::scoped_lock lock(place->mutex);
+      backend = place->backend;
+    }
+    NoteLeaving(backend);
   }
 }
 
@@ -223,6 +250,7 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
     const std::scoped_lock lock(mutex_);
     budgets = budgets_;
   }
+  const bool is_crowded = IsAnyLeaving();
   auto loaded = devices_->Load(*generator.file, {.index = index,
                                                  .kv_bytes_max = budgets.kv_bytes_max,
                                                  .cache_bytes_max = budgets.cache_bytes_max,
@@ -232,13 +260,17 @@ Result<std::shared_ptr<FusionBackend>> FusionBackends::BackendOf(Place* place,
     PinMemory();
     backend = *std::move(loaded);
   }
-  const std::scoped_lock lock(place->mutex);
   // With budgets that have changed meanwhile it answers this prompt, or fails it, and the next one
-  // brings it anew.
-  if (place->num_budgets == num_budgets) {
-    place->failure = loaded.status();
-    place->backend = backend;
+  // brings it anew. Nor does it last that there was no room beside what was leaving.
+  const bool is_for_now = is_crowded && loaded.status().code() == StatusCode::kResourceExhausted;
+  bool is_kept = false;
+  {
+    const std::scoped_lock lock(place->mutex);
+    is_kept = place->num_budgets == num_budgets;
+    if (is_kept && !is_for_now) place->failure = loaded.status();
+    if (is_kept) place->backend = backend;
   }
+  if (!is_kept) NoteLeaving(backend);
   if (!loaded.ok()) return loaded.status();
   return backend;
 }
@@ -252,8 +284,11 @@ Result<StartedRun> FusionBackends::PrefillAt(Place* place, const Generator& gene
   }
   INTARSIA_ASSIGN_OR_RETURN(const std::shared_ptr<FusionBackend> backend,
                             BackendOf(place, generator, index, request.cancel));
-  return backend->Prefill(*request.prompt, request.fusion, request.num_new_tokens_max,
-                          request.cancel);
+  INTARSIA_ASSIGN_OR_RETURN(StartedRun started,
+                            backend->Prefill(*request.prompt, request.fusion,
+                                             request.num_new_tokens_max, request.cancel));
+  started.backend = backend;
+  return started;
 }
 
 bool FusionBackends::WouldBuildCaches(const DeviceChoice& choice, const Generator& generator) {

@@ -72,8 +72,14 @@ class FusionBackends {
     int64_t cache_bytes_max = 0;
     bool operator==(const Budgets&) const = default;
   };
-  // Models that are on a device come there anew if this changes something.
-  void SetBudgets(const Budgets& budgets);
+  // Those that are not set stay as they are, whoever set them.
+  struct BudgetChange {
+    std::optional<int64_t> kv_bytes_max = {};
+    std::optional<int64_t> cache_bytes_max = {};
+  };
+  // Models that are on a device come there anew if this changes something. What runs there goes on
+  // with what it has.
+  void SetBudgets(const BudgetChange& change);
 
   // Makes devices forget the caches that the store no longer has.
   void ForgetRemovedCaches();
@@ -145,6 +151,10 @@ class FusionBackends {
   static Result<std::shared_ptr<FusionBackend>> LoadedAt(Place* place);
   Result<StartedRun> PrefillAt(Place* place, const Generator& generator, int32_t index,
                                const PrefillRequest& request);
+  // Says that a place has no use for `backend` any more, which its runs may keep.
+  void NoteLeaving(const std::shared_ptr<FusionBackend>& backend);
+  // Whether runs keep a backend on a device that has no place any more.
+  bool IsAnyLeaving();
   // The backends that are on devices now.
   std::vector<std::shared_ptr<FusionBackend>> LoadedBackends();
   // Whether there is a device for `auto`.
@@ -160,6 +170,7 @@ class FusionBackends {
   // Guarded by mutex_.
   std::map<PlaceKey, std::shared_ptr<Place>> places_;
   Budgets budgets_;
+  std::vector<std::weak_ptr<FusionBackend>> leaving_;  // until they are gone
   std::optional<Status> first_device_;  // whether `auto` has a device; unknown until asked
   bool is_absence_told_ = false;
   bool is_memory_pinned_ = false;

@@ -134,9 +134,12 @@ query::Outcome<query::ResultSet> Session::Run(const query::SetSetting& statement
   if (query::EqualsIgnoringCase(statement.name.text, kDeviceCodeBytesMax)) {
     engine_.retriever()->device_codes()->SetBytesMax(changed.GetInteger(kDeviceCodeBytesMax));
   }
-  const bool is_budget = query::EqualsIgnoringCase(statement.name.text, kDeviceKvBytesMax) ||
-                         query::EqualsIgnoringCase(statement.name.text, kDeviceCacheBytesMax);
-  if (is_budget) engine_.backends()->SetBudgets(DeviceBudgetsOf(changed));
+  if (query::EqualsIgnoringCase(statement.name.text, kDeviceKvBytesMax)) {
+    engine_.backends()->SetBudgets({.kv_bytes_max = changed.GetInteger(kDeviceKvBytesMax)});
+  }
+  if (query::EqualsIgnoringCase(statement.name.text, kDeviceCacheBytesMax)) {
+    engine_.backends()->SetBudgets({.cache_bytes_max = changed.GetInteger(kDeviceCacheBytesMax)});
+  }
   settings_ = std::move(changed);
   return result;
 }

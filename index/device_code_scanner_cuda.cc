@@ -45,7 +45,7 @@ Sizes SizesOf(const BinaryCodeBlocks& blocks, int64_t num_rows) {
 class DeviceCodeScanner : public CodeScanner {
  public:
   DeviceCodeScanner(int32_t index, kernels::DeviceStream stream)
-      : index_(index), stream_(std::move(stream)) {}
+      : index_(index), stream_(index, std::move(stream)) {}
 
   int64_t num_rows() const override { return rows_.num_rows; }
   int64_t memory_bytes() const override {
@@ -224,8 +224,8 @@ class DeviceCodeScanner : public CodeScanner {
   const int32_t index_;
   std::mutex mutex_;
   // Guarded by mutex_, but for num_rows() and memory_bytes(), which nobody asks for meanwhile.
-  kernels::DeviceStream stream_;  // first, because the buffers go back on it
-  int64_t capacity_ = 0;          // rows
+  kernels::OwnerStream stream_;  // first, because the buffers go back on it
+  int64_t capacity_ = 0;         // rows
   DeviceBuffer codes_;
   DeviceBuffer bounds_;
   std::array<DeviceBuffer, 3> factors_;  // scales, offsets, errors

@@ -160,6 +160,12 @@ DeviceStream::~DeviceStream() {
   if (stream_ != nullptr) static_cast<void>(cudaStreamDestroy(stream_));
 }
 
+OwnerStream::~OwnerStream() {
+  // As ~DeviceStream; and what is not returned is kept for later.
+  WaitFor(stream_.get()).IgnoreError();
+  ReturnFreeMemory(index_).IgnoreError();
+}
+
 Status WaitFor(Stream stream) {
   return CallStatus(cudaStreamSynchronize(stream), "cuda: work of a stream");
 }

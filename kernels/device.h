@@ -75,6 +75,23 @@ class DeviceStream {
   Stream stream_ = nullptr;
 };
 
+// The stream of an owner of much memory, declared in front of it. When it goes, last, it waits for
+// the memory to be free and returns it to the system.
+class OwnerStream {
+ public:
+  // `stream` is one of the device `index`.
+  OwnerStream(int32_t index, DeviceStream stream) : index_(index), stream_(std::move(stream)) {}
+  ~OwnerStream();
+  OwnerStream(const OwnerStream&) = delete;
+  OwnerStream& operator=(const OwnerStream&) = delete;
+
+  Stream get() const { return stream_.get(); }
+
+ private:
+  const int32_t index_;
+  const DeviceStream stream_;
+};
+
 // Waits until everything enqueued on `stream` is done. Errors: kInternal with what went wrong in
 // any of it, which leaves this process's use of the device broken; kResourceExhausted.
 Status WaitFor(Stream stream);

@@ -52,8 +52,13 @@ Result<int64_t> KvBytesFor(const model::ModelConfig& config, const DeviceModelOp
                                  static_cast<int64_t>(sizeof(uint16_t)) +
                              kRequestsMax * static_cast<int64_t>(sizeof(int32_t));
   int64_t kv_bytes = options.kv_bytes_max;
+  INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceInfo info, kernels::QueryDevice(options.index));
+  if (kv_bytes > info.memory_bytes) {
+    return Status(StatusCode::kResourceExhausted,
+                  "the memory for keys and values is more than the device has: bytes=" +
+                      std::to_string(kv_bytes) + " max=" + std::to_string(info.memory_bytes));
+  }
   if (kv_bytes == 0) {
-    INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceInfo info, kernels::QueryDevice(options.index));
     kv_bytes = std::min(kNumPrompts * kernels::NumPagesFor(config.context_length) * page_bytes,
                         info.free_bytes / kFreeShare);
   }
@@ -74,7 +79,7 @@ class DeviceBackend::State {
     INTARSIA_RETURN_IF_ERROR(kernels::UseDevice(options.index));
     INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream stream,
                               kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
-    auto state = std::make_shared<State>(std::move(stream));
+    auto state = std::make_shared<State>(options.index, std::move(stream));
     state->threads_ = options.threads;
     model::CudaTransformerOptions model;
     model.compute = options.compute;
@@ -104,7 +109,7 @@ class DeviceBackend::State {
     return state;
   }
 
-  explicit State(kernels::DeviceStream stream) : stream_(std::move(stream)) {}
+  State(int32_t index, kernels::DeviceStream stream) : stream_(index, std::move(stream)) {}
 
   // Errors: those of DeviceFusion::Prefill; kCancelled while it waits for its turn.
   Result<DeviceFusedContext> Prefill(const Prompt& prompt, const DeviceFusionRequest& request) {
@@ -166,7 +171,7 @@ class DeviceBackend::State {
  private:
   // Immutable after Create.
   ThreadPool* threads_ = nullptr;
-  kernels::DeviceStream stream_;  // on which the pages were allocated
+  kernels::OwnerStream stream_;  // on which the pages were allocated
   std::unique_ptr<model::CudaTransformer> transformer_;
   std::unique_ptr<model::DeviceKvPool> pages_;
   std::unique_ptr<DeviceCaches> caches_;

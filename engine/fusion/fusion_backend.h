@@ -46,7 +46,10 @@ class FusedRun {
                                  const CancelToken* cancel) = 0;
 };
 
+class FusionBackend;
+
 struct StartedRun : FusedPrompt {
+  std::shared_ptr<FusionBackend> backend;  // of a device, which it keeps there; null on the CPU
   std::unique_ptr<FusedRun> run;
 };
 

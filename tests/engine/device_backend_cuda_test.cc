@@ -140,7 +140,8 @@ TEST_F(DeviceBackendCudaLlamaTest, AnAnswerThatStaysOnTheDeviceIsTheOneThatIsGiv
       int64_t position = prompt.num_tokens();
       int32_t token = Take(sampler.Next(started.logits, position - 1));
       std::vector<std::pair<int32_t, std::vector<float>>> seen;
-      for (int64_t i = 0; i < kNumNewTokens; ++i) {
+      const int64_t num_tokens = kernels::TestCount(kNumNewTokens, 5);
+      for (int64_t i = 0; i < num_tokens; ++i) {
         // Another rule in between makes the decoder begin anew.
         if (round == 2) {
           const auto other = started.run->Step(token, position, SamplerOf({.seed = 9}), nullptr);
@@ -174,11 +175,12 @@ TEST_F(DeviceBackendCudaLlamaTest, AnswersOfSeveralThreadsAreThoseOfOne) {
     return last;
   };
   const std::vector<float> expected = answer();
-  std::vector<std::vector<float>> results(4);
+  const int64_t num_rounds = kernels::TestCount(3, 1);
+  std::vector<std::vector<float>> results(static_cast<size_t>(kernels::TestCount(4, 2)));
   std::vector<std::thread> threads;
   for (std::vector<float>& result : results) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 3; ++i) result = answer();
+      for (int64_t i = 0; i < num_rounds; ++i) result = answer();
     });
   }
   for (std::thread& thread : threads) thread.join();

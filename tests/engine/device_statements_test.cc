@@ -1,52 +1,14 @@
 // SET device: where answers are computed, and what happens when a device cannot.
 #include <string>
-#include <thread>
-#include <vector>
 
 #include <gtest/gtest.h>
 
-#include "tests/engine/engine_fixture.h"
-#include "tests/engine/fake_devices.h"
+#include "tests/engine/device_statements_fixture.h"
 
 namespace intarsia::engine {
 namespace {
 
-class DeviceStatementsTest : public EngineFixture {
- protected:
-  // A database with documents on a machine with these devices.
-  void OpenWith(DeviceProvider* devices) {
-    Open({.devices = devices});
-    Run("CREATE MODEL e TYPE EMBEDDING FROM '" + embedder_path() + "'");
-    // As the device of the test computes.
-    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() +
-        "' WITH (kv_gate = 'off', compute = 'f32')");
-    Run("CREATE COLLECTION docs WITH (chunk_tokens = 48, min_tokens = 8)");
-    FillDocs();
-  }
-  static std::string Sql(const std::string& options = {}) {
-    return "ANSWER 'harbour?' FROM docs WITH (min_score = -1, max_tokens = 20" +
-           (options.empty() ? "" : ", " + options) + ")";
-  }
-  // Nothing is at work behind what these return.
-  query::ResultSet Answer(const std::string& options = {}) {
-    query::ResultSet answer = Run(Sql(options));
-    EXPECT_TRUE(engine_->Finish(nullptr).ok());
-    return answer;
-  }
-  std::string Plan(const std::string& sql) {
-    std::string plan = EngineFixture::Plan(sql);
-    EXPECT_TRUE(engine_->Finish(nullptr).ok());
-    return plan;
-  }
-  std::string DeviceOf(const std::string& plan) {
-    const size_t at = plan.find(" device=");
-    if (at == std::string::npos) return "none";
-    const size_t begin = at + std::string_view(" device=").size();
-    return plan.substr(begin, plan.find('\n', begin) - begin);
-  }
-
-  FakeDevices devices_;
-};
+using DeviceStatementsTest = DeviceStatementsFixture;
 
 TEST_F(DeviceStatementsTest, TheSettingIsShownAndABadValueChangesNothing) {
   const auto shown = Run("SHOW SETTINGS LIKE 'device'");
@@ -329,67 +291,6 @@ TEST_F(DeviceStatementsTest, TheBudgetOfKeysAndValuesReachesTheDeviceAndModelsLe
   EXPECT_EQ(Fail("SET device.kv_bytes_max = -1").error_class, query::ErrorClass::kBinder);
   Run("DROP MODEL g");
   EXPECT_EQ(device.num_there, 0);
-}
-
-TEST_F(DeviceStatementsTest, WhileAModelComesToADeviceOthersAskAndSetWhatTheyWant) {
-  OpenWith(&devices_);
-  FakeDeviceState& device = devices_.state();
-  device.during_load = [this] {
-    // Another session, whose statements must end before the load does.
-    std::thread([this] {
-      Session other(engine_.get());
-      const std::vector<std::string> statements = {"SHOW CACHE",
-                                                   "SHOW SETTINGS LIKE 'device'",
-                                                   "SET device = 'cuda:0'",
-                                                   "SET device = 'auto'",
-                                                   "EXPLAIN " + Sql(),
-                                                   "CLEAR CACHE"};
-      for (const std::string& sql : statements) {
-        EXPECT_TRUE(other.Execute(sql, {}).ok()) << sql;
-      }
-    }).join();
-  };
-  Answer();
-  EXPECT_EQ(device.num_there, 1);
-  Answer();
-  EXPECT_EQ(device.num_loads, 1);
-}
-
-TEST_F(DeviceStatementsTest, ABudgetThatChangesDuringALoadHoldsFromTheNextPromptOn) {
-  OpenWith(&devices_);
-  FakeDeviceState& device = devices_.state();
-  device.during_load = [this] {
-    std::thread([this] {
-      Session other(engine_.get());
-      EXPECT_TRUE(other.Execute("SET device.kv_bytes_max = '64MiB'", {}).ok());
-    }).join();
-  };
-  Answer("reuse = 'none'");
-  EXPECT_EQ(device.num_prefills, 1);
-  EXPECT_EQ(device.kv_bytes_max, 0);
-  EXPECT_EQ(device.num_there, 0);
-  Answer("reuse = 'none'");
-  EXPECT_EQ(device.num_loads, 2);
-  EXPECT_EQ(device.kv_bytes_max, int64_t{64} << 20);
-  EXPECT_EQ(device.num_there, 1);
-}
-
-TEST_F(DeviceStatementsTest, AFailureUnderABudgetThatChangedDuringTheLoadDoesNotLast) {
-  OpenWith(&devices_);
-  FakeDeviceState& device = devices_.state();
-  device.load = Status(StatusCode::kResourceExhausted, "no memory");
-  device.during_load = [this] {
-    std::thread([this] {
-      Session other(engine_.get());
-      EXPECT_TRUE(other.Execute("SET device.kv_bytes_max = '64MiB'", {}).ok());
-    }).join();
-  };
-  EXPECT_TRUE(HasNotice(Answer("reuse = 'none'"), "cuda:0 could not: no memory"));
-  device.load = Status::Ok();
-  device.during_load = {};
-  EXPECT_FALSE(HasNotice(Answer("reuse = 'none'"), "cuda:0"));
-  EXPECT_EQ(device.num_prefills, 1);
-  EXPECT_EQ(device.kv_bytes_max, int64_t{64} << 20);
 }
 
 TEST_F(DeviceStatementsTest, AHeaderThatTheCpuComputedForADeviceIsNotTakenForTheDevices) {

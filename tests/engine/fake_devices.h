@@ -47,8 +47,12 @@ class PlainMemory : public MemorySource {
 
 // What goes wrong, and what was seen.
 struct FakeDeviceState {
-  Status load;                                             // what loading a model returns
-  std::function<void()> during_load;                       // may be empty
+  Status load;                        // what loading a model returns
+  std::function<void()> during_load;  // may be empty
+  // The same of the next one of these, once.
+  std::function<void()> during_prefill;
+  std::function<void()> during_build;
+  std::function<void()> during_step;
   Status prefill;                                          // what the selector `deviation` returns
   Status build;                                            // what computing caches returns
   Status step;                                             // what steps return
@@ -66,6 +70,11 @@ struct FakeDeviceState {
   int64_t num_pinned = 0;    // caches of the last prompt in pinned memory,
   int64_t num_resident = 0;  // and on the device
 };
+
+inline void CallOnce(std::function<void()>* function) {
+  const std::function<void()> call = std::exchange(*function, nullptr);
+  if (call) call();
+}
 
 class FakeDeviceBackend : public FusionBackend {
  public:
@@ -94,6 +103,7 @@ class FakeDeviceBackend : public FusionBackend {
     }
     INTARSIA_ASSIGN_OR_RETURN(StartedRun started,
                               cpu_.Prefill(lease.prompt(), options, num_new_tokens_max, cancel));
+    CallOnce(&state_.during_prefill);
     lease.Keep(started.lost_segments);
     ++state_.num_prefills;
     // Such that loading is always worth it and no reason for more rows.
@@ -108,6 +118,7 @@ class FakeDeviceBackend : public FusionBackend {
   // As one who computes it alone, but for the number of tokens.
   Result<std::vector<std::unique_ptr<MemoryKv>>> BuildCaches(const KvRuns& runs) override {
     INTARSIA_RETURN_IF_ERROR(state_.build);
+    CallOnce(&state_.during_build);
     ++state_.num_builds;
     std::unique_ptr<MemoryKv> header;
     if (!runs.header.empty()) {
@@ -134,6 +145,7 @@ class FakeDeviceBackend : public FusionBackend {
         : state_(*state), run_(std::move(run)) {}
     Result<FusedStep> Step(int32_t token, int64_t position, const model::Sampler& sampler,
                            const CancelToken* cancel) override {
+      CallOnce(&state_.during_step);
       if (!state_.step.ok()) return state_.step;
       return run_->Step(token, position, sampler, cancel);
     }

@@ -81,6 +81,7 @@ std::vector<std::vector<int32_t>> Decode(CudaDecoder* decoder,
 }
 
 TEST_F(DecoderCudaTest, ABatchDecodesTheTokensOfItsRequestsAlone) {
+  const auto num_steps = static_cast<int>(kernels::TestCount(6, 2));
   for (const std::string_view family : {"llama", "gemma3"}) {
     SCOPED_TRACE(family);
     const TinyModel tiny(ShapeOf(family));
@@ -92,15 +93,16 @@ TEST_F(DecoderCudaTest, ABatchDecodesTheTokensOfItsRequestsAlone) {
     std::vector<std::vector<int32_t>> expected;
     for (size_t i = 0; i < sizes.size(); ++i) {
       const auto seed = static_cast<uint32_t>(i);
-      expected.push_back(TokensByPasses(&model, sizes[i], seed, 6));
+      expected.push_back(TokensByPasses(&model, sizes[i], seed, num_steps));
       requests.push_back(MakeRequest(&model, sizes[i], seed));
     }
-    EXPECT_EQ(Decode(decoder.get(), {requests[0].Row(), requests[1].Row(), requests[2].Row()}, 6),
-              expected);
+    EXPECT_EQ(
+        Decode(decoder.get(), {requests[0].Row(), requests[1].Row(), requests[2].Row()}, num_steps),
+        expected);
     // The same shapes with another batch: what a graph reads is data.
-    EXPECT_EQ(Decode(decoder.get(), {requests[2].Row(), requests[0].Row()}, 6),
+    EXPECT_EQ(Decode(decoder.get(), {requests[2].Row(), requests[0].Row()}, num_steps),
               (std::vector<std::vector<int32_t>>{expected[2], expected[0]}));
-    EXPECT_EQ(Decode(decoder.get(), {requests[1].Row()}, 6),
+    EXPECT_EQ(Decode(decoder.get(), {requests[1].Row()}, num_steps),
               (std::vector<std::vector<int32_t>>{expected[1]}));
   }
 }
@@ -108,6 +110,7 @@ TEST_F(DecoderCudaTest, ABatchDecodesTheTokensOfItsRequestsAlone) {
 // Where a graph ends and another one begins: at 1,024 positions.
 TEST_F(DecoderCudaTest, ALongAnswerIsTheSameByGraphsAndByTheStepsTheyWereRecordedFrom) {
   constexpr int64_t kPromptSize = 1'020;
+  const int64_t last_position = kPromptSize + kernels::TestCount(11, 5);
   for (const std::string_view family : {"llama", "gemma3"}) {
     SCOPED_TRACE(family);
     const TinyModel tiny(ShapeOf(family));
@@ -121,7 +124,7 @@ TEST_F(DecoderCudaTest, ALongAnswerIsTheSameByGraphsAndByTheStepsTheyWereRecorde
     for (int round = 0; round < 3; ++round) {
       ASSERT_TRUE(decoder->Begin(std::vector<CudaDecodeRow>{request.Row()}).ok());
       std::vector<std::pair<int32_t, std::vector<float>>> seen;
-      for (int64_t position = kPromptSize - 1; position < kPromptSize + 12; ++position) {
+      for (int64_t position = kPromptSize - 1; position <= last_position; ++position) {
         ASSERT_TRUE(decoder->Step().ok());
         const int32_t token = Take(decoder->Wait()).front();
         const auto all = decoder->attention();

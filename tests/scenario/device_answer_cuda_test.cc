@@ -4,29 +4,13 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/engine/engine_fixture.h"
-#include "tests/kernels/device_test.h"
+#include "tests/scenario/device_fixture.h"
 
 namespace intarsia::engine {
 namespace {
 
-class DeviceAnswerCudaTest : public EngineFixture {
+class DeviceAnswerCudaTest : public DeviceFixture {
  protected:
-  void SetUp() override {
-    if (!LocalDevices()->Check(0).ok()) GTEST_SKIP() << "no device";
-    storage::WriteFile(generator_path(), TinyGeneratorBytes({.hidden = 128, .head_dim = 64}));
-    machine_ = LocalDevices();
-    Open();
-    Run("CREATE MODEL e TYPE EMBEDDING FROM '" + embedder_path() + "'");
-    Run("CREATE MODEL g TYPE GENERATE FROM '" + generator_path() +
-        "' WITH (kv_gate = 'off', compute = 'f32')");
-    Run("CREATE COLLECTION docs WITH (chunk_tokens = 48, min_tokens = 8)");
-    FillDocs();
-  }
-
-  static std::string Sql(const std::string& options) {
-    return "ANSWER 'harbour?' FROM docs WITH (min_score = -1, " + options + ")";
-  }
   query::ResultSet AnswerOn(const std::string& device, const std::string& options) {
     Run("SET device = '" + device + "'");
     return Run(Sql(options));
