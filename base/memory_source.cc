@@ -18,9 +18,9 @@ int64_t Aligned(int64_t num_bytes) {
 
 }  // namespace
 
-SlabMemory::SlabMemory(std::unique_ptr<MemorySource> source, int64_t slab_bytes)
-    : source_(std::move(source)), slab_bytes_(Aligned(slab_bytes)) {
-  INTARSIA_CHECK(slab_bytes > 0 && slab_bytes <= kBytesMax);
+SlabMemory::SlabMemory(std::unique_ptr<MemorySource> source, int64_t slab_bytes, int64_t bytes_max)
+    : source_(std::move(source)), slab_bytes_(Aligned(slab_bytes)), bytes_max_(bytes_max) {
+  INTARSIA_CHECK(slab_bytes > 0 && slab_bytes <= kBytesMax && bytes_max >= 0);
 }
 
 SlabMemory::~SlabMemory() {
@@ -48,12 +48,27 @@ MemoryBlock SlabMemory::Take(int64_t num_bytes) {
   for (Slab& slab : slabs_) {
     if (void* const data = TakeFrom(&slab, num_bytes); data != nullptr) return {data, num_bytes};
   }
-  const MemoryBlock memory = source_->Take(std::max(slab_bytes_, num_bytes));
+  if (num_bytes > RoomLocked()) {
+    // Those that are free as a whole were too small.
+    std::erase_if(slabs_, [this](const Slab& slab) {
+      if (slab.is_free()) source_->Give(slab.memory);
+      return slab.is_free();
+    });
+  }
+  const int64_t room = RoomLocked();
+  if (num_bytes > room) return {};
+  const MemoryBlock memory = source_->Take(std::min(std::max(slab_bytes_, num_bytes), room));
   if (memory.data == nullptr) return {};
   Slab& slab = slabs_.emplace_back();
   slab.memory = memory;
   slab.free.emplace(0, memory.num_bytes);
   return {TakeFrom(&slab, num_bytes), num_bytes};
+}
+
+int64_t SlabMemory::RoomLocked() const {
+  int64_t room = bytes_max_;
+  for (const Slab& slab : slabs_) room -= slab.memory.num_bytes;
+  return room;
 }
 
 void SlabMemory::Give(const MemoryBlock& block) {
@@ -88,9 +103,7 @@ void SlabMemory::Give(const MemoryBlock& block) {
 
 int64_t SlabMemory::num_bytes() const {
   const std::scoped_lock lock(mutex_);
-  int64_t num_bytes = 0;
-  for (const Slab& slab : slabs_) num_bytes += slab.memory.num_bytes;
-  return num_bytes;
+  return bytes_max_ - RoomLocked();
 }
 
 }  // namespace intarsia

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,8 +29,10 @@ class MemorySource {
 // back, but for one.
 class SlabMemory : public MemorySource {
  public:
-  // REQUIRES: slab_bytes > 0. Larger blocks are slabs of their own.
-  SlabMemory(std::unique_ptr<MemorySource> source, int64_t slab_bytes);
+  // Larger blocks are slabs of their own. All slabs together never take more than `bytes_max`: the
+  // last one is smaller. REQUIRES: slab_bytes > 0, bytes_max >= 0.
+  SlabMemory(std::unique_ptr<MemorySource> source, int64_t slab_bytes,
+             int64_t bytes_max = std::numeric_limits<int64_t>::max());
   // REQUIRES: all blocks were given back.
   ~SlabMemory() override;
   SlabMemory(const SlabMemory&) = delete;
@@ -53,9 +56,12 @@ class SlabMemory : public MemorySource {
 
   // Null if no range of the slab is large enough.
   static void* TakeFrom(Slab* slab, int64_t num_bytes);
+  // What the source may still give. Called with mutex_ held.
+  int64_t RoomLocked() const;
 
   const std::unique_ptr<MemorySource> source_;
   const int64_t slab_bytes_;
+  const int64_t bytes_max_;
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   std::vector<Slab> slabs_;

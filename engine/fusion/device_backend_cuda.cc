@@ -104,7 +104,7 @@ class DeviceBackend::State {
         std::make_shared<SlabMemory>(
             std::make_unique<BufferSource<AllocateOnDevice>>(
                 AllocateOnDevice{.device = options.index, .stream = std::move(caches_stream)}),
-            slab_bytes),
+            slab_bytes, options.cache_bytes_max),
         options.cache_bytes_max);
     return state;
   }

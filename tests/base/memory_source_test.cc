@@ -4,6 +4,8 @@
 #include <map>
 #include <random>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -84,6 +86,43 @@ TEST(SlabMemoryTest, TheSourceIsAskedOncePerSlab) {
     for (const MemoryBlock& block : blocks) slabs.Give(block);
   }
   EXPECT_EQ(counts.num_takes, 1);
+}
+
+TEST(SlabMemoryTest, SlabsStayWithinTheirLimit) {
+  Counts counts;
+  {
+    SlabMemory slabs(std::make_unique<CountedMemory>(&counts), 640, 1000);
+    EXPECT_EQ(slabs.Take(1001).data, nullptr);
+    const MemoryBlock first = slabs.Take(640);
+    const MemoryBlock second = slabs.Take(320);  // in a slab of what is left
+    ASSERT_TRUE(first.data != nullptr && second.data != nullptr);
+    EXPECT_EQ(counts.num_bytes, 1000);
+    EXPECT_EQ(slabs.Take(64).data, nullptr);
+    // Two free slabs that are too small make room for one that is not.
+    slabs.Give(first);
+    slabs.Give(second);
+    const MemoryBlock all = slabs.Take(960);
+    ASSERT_NE(all.data, nullptr);
+    EXPECT_LE(counts.num_bytes, 1000);
+    slabs.Give(all);
+
+    std::mt19937 random(1);
+    std::vector<MemoryBlock> taken;
+    for (int i = 0; i < 1000; ++i) {
+      const auto size = static_cast<int64_t>(1 + random() % 400);
+      if (const MemoryBlock block = slabs.Take(size); block.data != nullptr) {
+        taken.push_back(block);
+      } else {
+        ASSERT_FALSE(taken.empty());
+        std::swap(taken[random() % taken.size()], taken.back());
+        slabs.Give(taken.back());
+        taken.pop_back();
+      }
+      ASSERT_LE(counts.num_bytes, 1000);
+    }
+    for (const MemoryBlock& block : taken) slabs.Give(block);
+  }
+  EXPECT_EQ(counts.num_blocks, 0);
 }
 
 TEST(SlabMemoryTest, WithoutMemoryTheBlockIsNull) {
