@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/device_provider.h"
@@ -25,6 +26,8 @@
 
 namespace intarsia::engine {
 
+struct CodesOnDevice;  // What a DeviceCodeCopy has there; in device_codes.cc.
+
 class DeviceCodes {
  public:
   explicit DeviceCodes(DeviceProvider* devices) : devices_(devices) {}
@@ -32,8 +35,11 @@ class DeviceCodes {
   DeviceCodes& operator=(const DeviceCodes&) = delete;
 
   DeviceProvider* provider() const { return devices_; }
-  // Of all collections together; 0: none come to a device.
+  // Of all collections together; 0: none come to a device. Those that no longer fit leave it, the
+  // last ones first, once no search uses them.
   void SetBytesMax(int64_t bytes_max);
+  // From now on what `codes` has counts here.
+  void Add(const std::shared_ptr<CodesOnDevice>& codes);
   // Changes what is accounted for from `before` to `after` bytes if that fits.
   // Errors: kResourceExhausted.
   Status Account(int64_t before, int64_t after);
@@ -50,6 +56,7 @@ class DeviceCodes {
   // Guarded by mutex_.
   int64_t bytes_max_ = 0;
   int64_t bytes_used_ = 0;
+  std::vector<std::weak_ptr<CodesOnDevice>> copies_;
 };
 
 // How a search may use a device.
@@ -63,7 +70,7 @@ struct SearchDevice {
 // The codes of one collection on a device.
 class DeviceCodeCopy {
  public:
-  DeviceCodeCopy() = default;
+  DeviceCodeCopy();
   ~DeviceCodeCopy() { Drop(); }
   DeviceCodeCopy(const DeviceCodeCopy&) = delete;
   DeviceCodeCopy& operator=(const DeviceCodeCopy&) = delete;
@@ -84,15 +91,8 @@ class DeviceCodeCopy {
   void Fail(const std::shared_ptr<index::CodeScanner>& scanner);
 
  private:
-  void DropLocked();
-
   std::atomic<int64_t> failed_at_ = 0;  // DeviceCodes::attempt() then; 0: it has not
-  std::mutex mutex_;
-  // Guarded by mutex_.
-  DeviceCodes* devices_ = nullptr;
-  int32_t index_ = 0;
-  int64_t num_bytes_ = 0;  // accounted for
-  std::shared_ptr<index::CodeScanner> scanner_;
+  const std::shared_ptr<CodesOnDevice> there_;
 };
 
 }  // namespace intarsia::engine

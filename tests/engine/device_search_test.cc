@@ -88,8 +88,12 @@ TEST_F(DeviceSearchTest, CodesStayWithinTheirBudget) {
   EXPECT_TRUE(Run(Sql("device")).notices.empty());
   const int64_t num_scans = devices_.state().num_scans;
   EXPECT_EQ(num_scans, 1);
-  // What is there already goes when it does not fit any more.
+  // What is there already goes at once when it does not fit any more.
+  EXPECT_EQ(devices_.state().num_scanners, 1);
+  Run("SET device.code_bytes_max = '2MB'");
+  EXPECT_EQ(devices_.state().num_scanners, 1);
   Run("SET device.code_bytes_max = 0");
+  EXPECT_EQ(devices_.state().num_scanners, 0);
   EXPECT_TRUE(HasNotice(Run(Sql("device")), "device.code_bytes_max allows 0"));
   EXPECT_EQ(devices_.state().num_scans, num_scans);
   ExpectFindsWhatComparingAllFinds();

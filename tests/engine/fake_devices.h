@@ -59,7 +59,8 @@ struct FakeDeviceState {
   Status health;                                           // of the device
   Status extend;                                           // what taking up codes returns
   Status scan;                                             // what scans return
-  int64_t num_scans = 0;                                   // of codes
+  int64_t num_scanners = 0;                                // of codes, on the device now
+  int64_t num_scans = 0;                                   // by them
   int64_t num_loads = 0;                                   // of models
   int64_t num_there = 0;                                   // models that are on the device now
   int64_t num_prefills = 0;                                // that were computed there
@@ -164,7 +165,8 @@ class FakeDeviceBackend : public FusionBackend {
 
 class FakeCodeScanner : public index::HostCodeScanner {
  public:
-  explicit FakeCodeScanner(FakeDeviceState* state) : state_(*state) {}
+  explicit FakeCodeScanner(FakeDeviceState* state) : state_(*state) { ++state_.num_scanners; }
+  ~FakeCodeScanner() override { --state_.num_scanners; }
   Status Extend(const kernels::BinaryCodeBlocks& blocks, int64_t num_rows) override {
     INTARSIA_RETURN_IF_ERROR(state_.extend);
     return HostCodeScanner::Extend(blocks, num_rows);
