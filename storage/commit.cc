@@ -167,9 +167,6 @@ Status Commit::AddChunks(const Document& document, const NewDocument& content) {
                               .substr(static_cast<size_t>(chunk.byte_begin),
                                       static_cast<size_t>(chunk.byte_end - chunk.byte_begin))});
     }
-    for (const TokenIds& tokens : row.tokens) {
-      batch_.Put(Family::kChunks, TokensKey(chunk.id, tokens.tokenizer), EncodeTokens(tokens.ids));
-    }
     for (const Embedding& embedding : row.vectors) {
       INTARSIA_RETURN_IF_ERROR(AddVector(document.collection, chunk.id, embedding));
     }
@@ -260,10 +257,6 @@ Status Commit::RemoveContent(const Document& document) {
   for (ChunkId id = document.first_chunk; id < end; ++id) {
     batch_.Delete(Family::kChunks, ChunkKey(id));
   }
-  RowCursor tokens = core_->rocks->Scan(Family::kChunks, TokensPrefix(document.first_chunk),
-                                        TokensPrefix(end), nullptr);
-  for (; tokens.Valid(); tokens.Next()) batch_.Delete(Family::kChunks, tokens.key());
-  INTARSIA_RETURN_IF_ERROR(tokens.status());
   for (CollectionStats::Vectors& row : stats->vectors) {
     RowCursor vector = core_->rocks->Scan(
         Family::kVectors, VectorKey(row.model, document.collection, document.first_chunk),

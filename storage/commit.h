@@ -73,7 +73,7 @@ class Commit {
   // Stages the rows, or marks them as stale.
   Status StagePostings(uint64_t sequence);
 
-  // Removes chunks, token ids, vectors, KV caches and one use of the text.
+  // Removes chunks, vectors, KV caches and one use of the text.
   Status RemoveContent(const Document& document);
   Status AddChunks(const Document& document, const NewDocument& content);
   Status AddVector(CollectionId collection, ChunkId chunk, const Embedding& embedding);

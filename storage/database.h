@@ -130,24 +130,15 @@ class Database {
   // are passed over. Returns how many existed.
   Result<int64_t> DeleteDocuments(std::span<const DocumentId> ids);
 
-  struct ChunkTokens {
-    ChunkId chunk = 0;
-    TokenIds tokens;
-  };
   struct ChunkVector {
     ChunkId chunk = 0;
     std::vector<float> values;
   };
 
-  // Adds or replaces token ids; chunks that no longer exist are passed over. Returns how many were
-  // written. Durable with the next commit that syncs: token ids can be computed again.
-  Result<int64_t> PutTokens(std::span<const ChunkTokens> rows);
   // Adds or replaces vectors of `model`, for a change of the embedding model; chunks that are not
   // in the collection are passed over. Returns how many were written. Errors: as PutDocuments.
   Result<int64_t> PutVectors(CollectionId collection, ModelId model,
                              std::span<const ChunkVector> rows);
-  // Removes the vectors of `model` in the collection.
-  Status DeleteVectors(CollectionId collection, ModelId model);
 
   // Builds the postings of a collection from its chunks, whether or not they are current. Other
   // writes wait meanwhile; after a crash in the middle they are stale, as before.

@@ -27,12 +27,6 @@ Status CheckChunk(const NewDocument& document, const NewChunk& chunk) {
                       " end=" + std::to_string(chunk.byte_end) +
                       " size=" + std::to_string(text_bytes));
   }
-  std::set<Digest> tokenizers;
-  for (const TokenIds& tokens : chunk.tokens) {
-    if (!tokenizers.insert(tokens.tokenizer).second) {
-      return BadDocument(document, "a chunk has token ids twice for one tokenizer");
-    }
-  }
   std::set<ModelId> models;
   for (const Embedding& embedding : chunk.vectors) {
     if (!models.insert(embedding.model).second) {
@@ -67,13 +61,13 @@ Status CheckCollectionExists(const Rocks& rocks, CollectionId collection) {
   return Status(StatusCode::kNotFound, "no such collection: id=" + std::to_string(collection));
 }
 
-// The chunk if it is there, in a collection if that is not 0.
+// Whether the chunk is there, in the collection.
 Result<bool> HasChunk(const Rocks& rocks, ChunkId id, CollectionId collection) {
   const Result<std::string> body = rocks.Get(Family::kChunks, ChunkKey(id), nullptr);
   if (!body.ok() && body.status().code() == StatusCode::kNotFound) return false;
   INTARSIA_RETURN_IF_ERROR(body.status());
   INTARSIA_ASSIGN_OR_RETURN(const Chunk chunk, DecodeChunk(*body));
-  return collection == 0 || chunk.collection == collection;
+  return chunk.collection == collection;
 }
 
 }  // namespace
@@ -128,22 +122,6 @@ Result<int64_t> Database::DeleteDocuments(std::span<const DocumentId> ids) {
   return num_deleted;
 }
 
-Result<int64_t> Database::PutTokens(std::span<const ChunkTokens> rows) {
-  INTARSIA_RETURN_IF_ERROR(CheckWritable());
-  const std::lock_guard<std::mutex> lock(core_->commit_mutex);
-  RowBatch batch(core_->rocks.get());
-  int64_t num_written = 0;
-  for (const ChunkTokens& row : rows) {
-    INTARSIA_ASSIGN_OR_RETURN(const bool exists, HasChunk(*core_->rocks, row.chunk, 0));
-    if (!exists) continue;
-    batch.Put(Family::kChunks, TokensKey(row.chunk, row.tokens.tokenizer),
-              EncodeTokens(row.tokens.ids));
-    ++num_written;
-  }
-  INTARSIA_RETURN_IF_ERROR(core_->rocks->Write(&batch, Durability::kBuffer));
-  return num_written;
-}
-
 Result<int64_t> Database::PutVectors(CollectionId collection, ModelId model,
                                      std::span<const ChunkVector> rows) {
   INTARSIA_RETURN_IF_ERROR(CheckWritable());
@@ -162,18 +140,6 @@ Result<int64_t> Database::PutVectors(CollectionId collection, ModelId model,
   if (written.empty()) return int64_t{0};
   INTARSIA_RETURN_IF_ERROR(commit.Finish(Durability::kSync));
   return static_cast<int64_t>(written.size());
-}
-
-Status Database::DeleteVectors(CollectionId collection, ModelId model) {
-  INTARSIA_RETURN_IF_ERROR(CheckWritable());
-  Commit commit(core_.get());
-  INTARSIA_RETURN_IF_ERROR(CheckCollectionExists(*core_->rocks, collection));
-  INTARSIA_ASSIGN_OR_RETURN(CollectionStats * stats, commit.Stats(collection));
-  std::erase_if(stats->vectors, [&](const auto& row) { return row.model == model; });
-  const std::string prefix = VectorsPrefix(model, collection);
-  commit.batch()->DeleteRange(Family::kVectors, prefix, KeyAfterPrefix(prefix));
-  commit.MarkVectorsChanged(collection);
-  return commit.Finish(Durability::kSync);
 }
 
 }  // namespace intarsia::storage

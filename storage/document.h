@@ -44,12 +44,6 @@ struct Chunk {
   bool operator==(const Chunk&) const = default;
 };
 
-// The chunk's text in the ids of one tokenizer.
-struct TokenIds {
-  Digest tokenizer;
-  std::vector<int32_t> ids;
-};
-
 struct Embedding {
   ModelId model = 0;
   std::vector<float> values;
@@ -59,7 +53,6 @@ struct NewChunk {
   int64_t byte_begin = 0;
   int64_t byte_end = 0;
   std::vector<std::string> heading_path;
-  std::vector<TokenIds> tokens;    // At most one per tokenizer.
   std::vector<Embedding> vectors;  // At most one per model.
 };
 

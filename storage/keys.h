@@ -76,10 +76,6 @@ inline std::string TextKey(const Digest& digest) { return Key('t').Hash(digest).
 inline std::string TextCountKey(const Digest& digest) { return Key('n').Hash(digest).bytes(); }
 
 inline std::string ChunkKey(ChunkId id) { return Key('c').Id(id).bytes(); }
-inline std::string TokensPrefix(ChunkId chunk) { return Key('t').Id(chunk).bytes(); }
-inline std::string TokensKey(ChunkId chunk, const Digest& tokenizer) {
-  return Key('t').Id(chunk).Hash(tokenizer).bytes();
-}
 
 inline std::string VectorsOfModelPrefix(ModelId model) { return Key('v').Id(model).bytes(); }
 inline std::string VectorsPrefix(ModelId model, CollectionId collection) {

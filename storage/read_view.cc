@@ -158,11 +158,6 @@ Result<Chunk> ReadView::GetChunk(ChunkId id) const {
                "id=" + std::to_string(id));
 }
 
-Result<std::vector<int32_t>> ReadView::GetTokens(ChunkId chunk, const Digest& tokenizer) const {
-  return Named(state_->Get(Family::kChunks, TokensKey(chunk, tokenizer), DecodeTokens), "token ids",
-               "chunk=" + std::to_string(chunk));
-}
-
 Status ReadView::ForEachVector(CollectionId collection, ModelId model, ChunkId first,
                                const VisitVector& visit) const {
   INTARSIA_ASSIGN_OR_RETURN(const CollectionStats stats, GetStats(collection));

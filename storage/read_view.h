@@ -52,7 +52,6 @@ class ReadView {
   Result<std::string> GetTextRange(const Digest& text_digest, int64_t begin, int64_t end) const;
 
   Result<Chunk> GetChunk(ChunkId id) const;
-  Result<std::vector<int32_t>> GetTokens(ChunkId chunk, const Digest& tokenizer) const;
   // Calls `visit` with each of them from the chunk `first` on, by ascending id, until one returns
   // an error, which is returned.
   using VisitVector = std::function<Status(ChunkId, std::span<const float>)>;

@@ -45,22 +45,6 @@ Options ReadOptions(ByteReader* reader) {
   return options;
 }
 
-template <typename T>
-std::string EncodeArray(std::span<const T> values) {
-  return std::string(reinterpret_cast<const char*>(values.data()), values.size_bytes());
-}
-
-template <typename T>
-Result<std::vector<T>> DecodeArray(std::string_view body) {
-  if (body.size() % sizeof(T) != 0) {
-    return Damaged("an array's bytes are not a multiple of its item's",
-                   static_cast<int64_t>(body.size()));
-  }
-  std::vector<T> values(body.size() / sizeof(T));
-  if (!body.empty()) std::memcpy(values.data(), body.data(), body.size());
-  return values;
-}
-
 bool IsColumnType(ValueType type) { return type >= ValueType::kBool && type <= ValueType::kList; }
 
 }  // namespace
@@ -234,13 +218,18 @@ Result<Chunk> DecodeChunk(std::string_view body) {
   return chunk;
 }
 
-std::string EncodeTokens(std::span<const int32_t> ids) { return EncodeArray(ids); }
-Result<std::vector<int32_t>> DecodeTokens(std::string_view body) {
-  return DecodeArray<int32_t>(body);
+std::string EncodeVector(std::span<const float> values) {
+  return std::string(reinterpret_cast<const char*>(values.data()), values.size_bytes());
 }
-
-std::string EncodeVector(std::span<const float> values) { return EncodeArray(values); }
-Result<std::vector<float>> DecodeVector(std::string_view body) { return DecodeArray<float>(body); }
+Result<std::vector<float>> DecodeVector(std::string_view body) {
+  if (body.size() % sizeof(float) != 0) {
+    return Damaged("a vector's bytes are not a multiple of its numbers'",
+                   static_cast<int64_t>(body.size()));
+  }
+  std::vector<float> values(body.size() / sizeof(float));
+  if (!body.empty()) std::memcpy(values.data(), body.data(), body.size());
+  return values;
+}
 
 std::string EncodeKvEntry(const KvEntry& entry) {
   ByteWriter writer;

@@ -36,9 +36,6 @@ Result<Document> DecodeDocument(std::string_view body);
 std::string EncodeChunk(const Chunk& chunk);
 Result<Chunk> DecodeChunk(std::string_view body);
 
-std::string EncodeTokens(std::span<const int32_t> ids);
-Result<std::vector<int32_t>> DecodeTokens(std::string_view body);
-
 std::string EncodeVector(std::span<const float> values);
 Result<std::vector<float>> DecodeVector(std::string_view body);
 

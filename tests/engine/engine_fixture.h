@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 #include "engine/session.h"
+#include "storage/rocks.h"
 #include "tests/engine/fake_devices.h"
 #include "tests/engine/tiny_engine_models.h"
 #include "tests/storage/temporary_directory.h"
@@ -73,6 +75,20 @@ class EngineFixture : public testing::Test {
   void Close() {
     session_.reset();
     engine_.reset();
+  }
+
+  // Changes rows of the database behind the program's back, and opens it again.
+  void ChangeRows(const std::function<void(storage::Rocks*, storage::RowBatch*)>& change) {
+    Close();
+    auto rocks = storage::Rocks::Open(database_path() + "/rocksdb", {});
+    ASSERT_TRUE(rocks.ok()) << rocks.status();
+    {
+      storage::RowBatch batch(rocks->get());
+      change(rocks->get(), &batch);
+      ASSERT_TRUE((*rocks)->Write(&batch, storage::Durability::kSync).ok());
+    }
+    rocks->reset();
+    Open();
   }
 
   std::string database_path() const { return folder_ / "database"; }

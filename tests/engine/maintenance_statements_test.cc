@@ -26,13 +26,22 @@ TEST_F(MaintenanceStatementsTest, MissingVectorsAreToldAndComputedAgain) {
   const storage::CollectionInfo docs = *engine_->database()->Read().FindCollection("docs");
   const storage::ModelInfo embedder =
       *engine_->database()->Read().FindModel(docs.options.at("embedding"));
-  ASSERT_TRUE(engine_->database()->DeleteVectors(docs.id, embedder.id).ok());
+  ChangeRows([&](storage::Rocks*, storage::RowBatch* batch) {
+    const std::string prefix = storage::VectorsPrefix(embedder.id, docs.id);
+    batch->DeleteRange(storage::Family::kVectors, prefix, storage::KeyAfterPrefix(prefix));
+  });
   const auto checked = Run("CHECK DATABASE");
-  ASSERT_EQ(checked.rows.size(), 1U);
-  EXPECT_EQ(Text(checked, "remedy"), "REPAIR DATABASE");
+  // The vectors, and what counts them.
+  ASSERT_GT(checked.rows.size(), 0U);
+  for (size_t row = 0; row < checked.rows.size(); ++row) {
+    EXPECT_EQ(Text(checked, "remedy", row), "REPAIR DATABASE");
+  }
   const auto repaired = Run("REPAIR DATABASE");
-  ASSERT_EQ(repaired.rows.size(), 1U);
-  EXPECT_EQ(Text(repaired, "remedy"), "repaired");
+  ASSERT_GT(repaired.rows.size(), 0U);
+  for (size_t row = 0; row < repaired.rows.size(); ++row) {
+    EXPECT_EQ(Text(repaired, "remedy", row), "repaired");
+  }
+  EXPECT_EQ(Text(repaired, "object", repaired.rows.size() - 1), "vectors of collection docs");
   EXPECT_TRUE(Run("CHECK DATABASE").rows.empty());
   EXPECT_EQ(Run("SEARCH 'harbour' IN docs LIMIT 3").rows, before.rows);
 }

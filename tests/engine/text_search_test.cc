@@ -45,19 +45,6 @@ class TextSearchTest : public EngineFixture {
     Open();
     return count;
   }
-  // Changes the database behind the program's back.
-  void ChangeRows(const std::function<void(storage::Rocks*, storage::RowBatch*)>& change) {
-    Close();
-    auto rocks = storage::Rocks::Open(database_path() + "/rocksdb", {});
-    ASSERT_TRUE(rocks.ok()) << rocks.status();
-    {
-      storage::RowBatch batch(rocks->get());
-      change(rocks->get(), &batch);
-      ASSERT_TRUE((*rocks)->Write(&batch, storage::Durability::kSync).ok());
-    }
-    rocks->reset();
-    Open();
-  }
 };
 
 TEST_F(TextSearchTest, WordsAreFoundInEveryForm) {

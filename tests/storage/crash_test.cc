@@ -127,9 +127,8 @@ void CheckAll(const std::string& path, int64_t last_acknowledged) {
     EXPECT_GT(number, last_acknowledged - 10);
     EXPECT_LE(number, last_acknowledged + 1);
     IsServed(database->kv(), CacheOf(number));  // A miss is fine; other bytes end the program.
-    return view.ForEachChunkOf(document, [&](const Chunk& chunk) {
+    return view.ForEachChunkOf(document, [&](const Chunk&) {
       ++num_chunks;
-      EXPECT_EQ(Must(view.GetTokens(chunk.id, SampleTokenizer())).size(), 3U);
       return Status::Ok();
     });
   }));

@@ -78,7 +78,7 @@ TEST(RecordCodecTest, DecodingGivesBackWhatWasEncoded) {
   EXPECT_EQ(Must(DecodeStats(EncodeStats(stats))), stats);
   const std::vector<float> vector = {1.0F, -2.5F};
   EXPECT_EQ(Must(DecodeVector(EncodeVector(vector))), vector);
-  EXPECT_TRUE(Must(DecodeTokens("")).empty());
+  EXPECT_TRUE(Must(DecodeVector("")).empty());
 }
 
 TEST(RecordCodecTest, UsesThatEarlierProgramsWroteAreRead) {
@@ -98,7 +98,7 @@ TEST(RecordCodecTest, EveryTruncationAndEveryExcessIsCorruption) {
     }
     EXPECT_EQ(sample.decode(sample.body + '\0').code(), StatusCode::kCorruption) << sample.name;
   }
-  EXPECT_EQ(DecodeTokens("abc").status().code(), StatusCode::kCorruption);
+  EXPECT_EQ(DecodeVector("abc").status().code(), StatusCode::kCorruption);
 }
 
 TEST(RecordCodecTest, FlippedBodiesDecodeToAnErrorOrAValueButNeverRunAway) {

@@ -53,8 +53,6 @@ inline CollectionInfo SampleCollection(const std::string& name) {
           .options = {{"chunker", "structure"}, {"kv_cache", "lazy"}}};
 }
 
-inline Digest SampleTokenizer() { return DigestOf("tokenizer"); }
-
 // A document whose text is cut into chunks of ten bytes, each with token ids and, for a model other
 // than 0, a vector of dimension 4.
 inline NewDocument SampleDocument(const std::string& source, const std::string& text,
@@ -72,7 +70,6 @@ inline NewDocument SampleDocument(const std::string& source, const std::string& 
     chunk.byte_begin = static_cast<int64_t>(begin);
     chunk.byte_end = static_cast<int64_t>(std::min(begin + 10, text.size()));
     chunk.heading_path = {"Top", "Part " + std::to_string(begin / 10)};
-    chunk.tokens = {{.tokenizer = SampleTokenizer(), .ids = {1, 2, static_cast<int32_t>(begin)}}};
     if (model != 0) {
       const auto x = static_cast<float>(begin);
       chunk.vectors = {{.model = model, .values = {x, x + 1, x + 2, x + 3}}};
