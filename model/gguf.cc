@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <optional>
 #include <utility>
 
 #include "base/bytes.h"
@@ -39,8 +41,10 @@ std::optional<BlockType> BlockTypeOf(uint32_t number) {
   return std::nullopt;
 }
 
-// A file, taken apart. The keys are views of `bytes`.
-struct Contents {
+}  // namespace
+
+// The keys are views of `bytes`.
+struct GgufFile::State {
   std::unique_ptr<MappedFile> mapping;  // Null when parsed from memory.
   std::string_view bytes;
   std::string name;
@@ -49,37 +53,14 @@ struct Contents {
   std::map<std::string_view, int64_t> tensor_indices;
 };
 
-class ParsedGguf : public GgufFile {
- public:
-  explicit ParsedGguf(Contents contents) : contents_(std::move(contents)) {}
+namespace {
 
-  Result<int64_t> GetInt(std::string_view key) const override;
-  Result<double> GetFloat(std::string_view key) const override;
-  Result<std::string_view> GetString(std::string_view key) const override;
-  Result<std::vector<std::string_view>> GetStrings(std::string_view key) const override;
-  Result<std::vector<int64_t>> GetInts(std::string_view key) const override;
-  Result<std::vector<double>> GetFloats(std::string_view key) const override;
-  bool Has(std::string_view key) const override { return contents_.metadata.contains(key); }
-
-  Result<const GgufTensor*> GetTensor(std::string_view name) const override;
-  std::span<const GgufTensor> tensors() const override { return contents_.tensors; }
-  std::string_view bytes() const override { return contents_.bytes; }
-  Status CheckUnchanged() const override {
-    return contents_.mapping == nullptr ? Status::Ok() : contents_.mapping->CheckUnchanged();
-  }
-
- private:
-  Result<const GgufValue*> Find(std::string_view key) const;
-  Status WrongType(std::string_view key, std::string_view wanted) const;
-  Result<std::vector<int64_t>> ReadInts(std::string_view key, const GgufValue& value) const;
-
-  const Contents contents_;
-};
+using State = GgufFile::State;
 
 // Reads `bytes` from front to back into the other members.
 class Parser {
  public:
-  explicit Parser(Contents* file) : file_(file), reader_(file->bytes, file->name) {}
+  explicit Parser(State* file) : file_(file), reader_(file->bytes, file->name) {}
 
   Status Run() {
     INTARSIA_RETURN_IF_ERROR(ReadHeader());
@@ -112,7 +93,7 @@ class Parser {
   Status ReadShape(GgufTensor* tensor, int64_t* num_elements);
   Status PlaceTensors();
 
-  Contents* file_;
+  State* file_;
   ByteReader reader_;
   int64_t num_tensors_ = 0;
   int64_t num_entries_ = 0;
@@ -326,79 +307,31 @@ Status Parser::PlaceTensors() {
   return Status::Ok();
 }
 
-Result<const GgufValue*> ParsedGguf::Find(std::string_view key) const {
-  const auto found = contents_.metadata.find(key);
-  if (found == contents_.metadata.end()) {
+Result<const GgufValue*> Find(const State& file, std::string_view key) {
+  const auto found = file.metadata.find(key);
+  if (found == file.metadata.end()) {
     return Status(StatusCode::kNotFound,
-                  "no such gguf key: key=" + std::string(key) + " file=" + contents_.name);
+                  "no such gguf key: key=" + std::string(key) + " file=" + file.name);
   }
   return &found->second;
 }
 
-Status ParsedGguf::WrongType(std::string_view key, std::string_view wanted) const {
+Status WrongType(const State& file, std::string_view key, std::string_view wanted) {
   return Status(StatusCode::kInvalidArgument, "gguf key has another type: key=" + std::string(key) +
                                                   " want=" + std::string(wanted) +
-                                                  " file=" + contents_.name);
+                                                  " file=" + file.name);
 }
 
-Result<std::vector<int64_t>> ParsedGguf::ReadInts(std::string_view key,
-                                                  const GgufValue& value) const {
+Result<std::vector<int64_t>> ReadInts(const State& file, std::string_view key,
+                                      const GgufValue& value) {
   std::optional<std::vector<int64_t>> numbers = GgufInts(value);
-  if (!numbers.has_value()) return WrongType(key, "an integer below 2^63");
+  if (!numbers.has_value()) return WrongType(file, key, "an integer below 2^63");
   return *std::move(numbers);
 }
 
-Result<int64_t> ParsedGguf::GetInt(std::string_view key) const {
-  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(key));
-  if (value->is_array || !IsGgufInt(value->type)) return WrongType(key, "integer");
-  INTARSIA_ASSIGN_OR_RETURN(const std::vector<int64_t> numbers, ReadInts(key, *value));
-  return numbers[0];
-}
-
-Result<double> ParsedGguf::GetFloat(std::string_view key) const {
-  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(key));
-  if (value->is_array || !IsGgufFloat(value->type)) return WrongType(key, "float");
-  return GgufFloats(*value)[0];
-}
-
-Result<std::string_view> ParsedGguf::GetString(std::string_view key) const {
-  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(key));
-  if (value->is_array || value->type != GgufValueType::kString) return WrongType(key, "string");
-  return value->bytes;
-}
-
-Result<std::vector<std::string_view>> ParsedGguf::GetStrings(std::string_view key) const {
-  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(key));
-  if (!value->is_array || value->type != GgufValueType::kString) {
-    return WrongType(key, "array of strings");
-  }
-  return GgufStrings(*value);
-}
-
-Result<std::vector<int64_t>> ParsedGguf::GetInts(std::string_view key) const {
-  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(key));
-  if (!value->is_array || !IsGgufInt(value->type)) return WrongType(key, "array of integers");
-  return ReadInts(key, *value);
-}
-
-Result<std::vector<double>> ParsedGguf::GetFloats(std::string_view key) const {
-  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(key));
-  if (!value->is_array || !IsGgufFloat(value->type)) return WrongType(key, "array of floats");
-  return GgufFloats(*value);
-}
-
-Result<const GgufTensor*> ParsedGguf::GetTensor(std::string_view name) const {
-  const auto found = contents_.tensor_indices.find(name);
-  if (found == contents_.tensor_indices.end()) {
-    return Status(StatusCode::kNotFound,
-                  "no such gguf tensor: tensor=" + std::string(name) + " file=" + contents_.name);
-  }
-  return &contents_.tensors[static_cast<size_t>(found->second)];
-}
-
-Result<std::unique_ptr<GgufFile>> ParseContents(Contents contents) {
-  INTARSIA_RETURN_IF_ERROR(Parser(&contents).Run());
-  return std::make_unique<ParsedGguf>(std::move(contents));
+Result<std::unique_ptr<GgufFile>> ParseState(std::unique_ptr<State> state) {
+  INTARSIA_RETURN_IF_ERROR(Parser(state.get()).Run());
+  return std::make_unique<GgufFile>(std::move(state));
 }
 
 }  // namespace
@@ -410,18 +343,80 @@ int64_t GgufTensor::num_elements() const {
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path, FileSystem* file_system) {
-  Contents contents;
-  INTARSIA_ASSIGN_OR_RETURN(contents.mapping, file_system->Map(path));
-  contents.bytes = contents.mapping->bytes();
-  contents.name = path;
-  return ParseContents(std::move(contents));
+  auto state = std::make_unique<State>();
+  INTARSIA_ASSIGN_OR_RETURN(state->mapping, file_system->Map(path));
+  state->bytes = state->mapping->bytes();
+  state->name = path;
+  return ParseState(std::move(state));
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Parse(std::string_view bytes, std::string_view name) {
-  Contents contents;
-  contents.bytes = bytes;
-  contents.name = std::string(name);
-  return ParseContents(std::move(contents));
+  auto state = std::make_unique<State>();
+  state->bytes = bytes;
+  state->name = std::string(name);
+  return ParseState(std::move(state));
+}
+
+GgufFile::GgufFile(std::unique_ptr<const State> state) : state_(std::move(state)) {}
+GgufFile::~GgufFile() = default;
+
+Result<int64_t> GgufFile::GetInt(std::string_view key) const {
+  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(*state_, key));
+  if (value->is_array || !IsGgufInt(value->type)) return WrongType(*state_, key, "integer");
+  INTARSIA_ASSIGN_OR_RETURN(const std::vector<int64_t> numbers, ReadInts(*state_, key, *value));
+  return numbers[0];
+}
+
+Result<double> GgufFile::GetFloat(std::string_view key) const {
+  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(*state_, key));
+  if (value->is_array || !IsGgufFloat(value->type)) return WrongType(*state_, key, "float");
+  return GgufFloats(*value)[0];
+}
+
+Result<std::string_view> GgufFile::GetString(std::string_view key) const {
+  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(*state_, key));
+  if (value->is_array || value->type != GgufValueType::kString)
+    return WrongType(*state_, key, "string");
+  return value->bytes;
+}
+
+Result<std::vector<std::string_view>> GgufFile::GetStrings(std::string_view key) const {
+  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(*state_, key));
+  if (!value->is_array || value->type != GgufValueType::kString) {
+    return WrongType(*state_, key, "array of strings");
+  }
+  return GgufStrings(*value);
+}
+
+Result<std::vector<int64_t>> GgufFile::GetInts(std::string_view key) const {
+  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(*state_, key));
+  if (!value->is_array || !IsGgufInt(value->type))
+    return WrongType(*state_, key, "array of integers");
+  return ReadInts(*state_, key, *value);
+}
+
+Result<std::vector<double>> GgufFile::GetFloats(std::string_view key) const {
+  INTARSIA_ASSIGN_OR_RETURN(const GgufValue* value, Find(*state_, key));
+  if (!value->is_array || !IsGgufFloat(value->type))
+    return WrongType(*state_, key, "array of floats");
+  return GgufFloats(*value);
+}
+
+Result<const GgufTensor*> GgufFile::GetTensor(std::string_view name) const {
+  const auto found = state_->tensor_indices.find(name);
+  if (found == state_->tensor_indices.end()) {
+    return Status(StatusCode::kNotFound,
+                  "no such gguf tensor: tensor=" + std::string(name) + " file=" + state_->name);
+  }
+  return &state_->tensors[static_cast<size_t>(found->second)];
+}
+
+std::span<const GgufTensor> GgufFile::tensors() const { return state_->tensors; }
+std::string_view GgufFile::bytes() const { return state_->bytes; }
+bool GgufFile::Has(std::string_view key) const { return state_->metadata.contains(key); }
+
+Status GgufFile::CheckUnchanged() const {
+  return state_->mapping == nullptr ? Status::Ok() : state_->mapping->CheckUnchanged();
 }
 
 }  // namespace intarsia::model

@@ -9,9 +9,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,31 +33,39 @@ struct GgufTensor {
 
 class GgufFile {
  public:
+  struct State;
+  explicit GgufFile(std::unique_ptr<const State> state);
+
   // Errors: kNotFound, kIo; kCorruption with the offset for anything malformed; kUnsupported for a
   // version or tensor type that we do not read.
   static Result<std::unique_ptr<GgufFile>> Open(const std::string& path, FileSystem* file_system);
   // The same from memory, which must outlive the result. For tests and fuzzing.
   static Result<std::unique_ptr<GgufFile>> Parse(std::string_view bytes, std::string_view name);
-  virtual ~GgufFile() = default;
+  ~GgufFile();
+  GgufFile(const GgufFile&) = delete;
+  GgufFile& operator=(const GgufFile&) = delete;
 
   // Metadata by key. Integers of every width and booleans read as int64, floats as double.
   // Errors: kNotFound if the key is absent; kInvalidArgument if it has another type.
-  virtual Result<int64_t> GetInt(std::string_view key) const = 0;
-  virtual Result<double> GetFloat(std::string_view key) const = 0;
-  virtual Result<std::string_view> GetString(std::string_view key) const = 0;
-  virtual Result<std::vector<std::string_view>> GetStrings(std::string_view key) const = 0;
-  virtual Result<std::vector<int64_t>> GetInts(std::string_view key) const = 0;
-  virtual Result<std::vector<double>> GetFloats(std::string_view key) const = 0;
-  virtual bool Has(std::string_view key) const = 0;
+  Result<int64_t> GetInt(std::string_view key) const;
+  Result<double> GetFloat(std::string_view key) const;
+  Result<std::string_view> GetString(std::string_view key) const;
+  Result<std::vector<std::string_view>> GetStrings(std::string_view key) const;
+  Result<std::vector<int64_t>> GetInts(std::string_view key) const;
+  Result<std::vector<double>> GetFloats(std::string_view key) const;
+  bool Has(std::string_view key) const;
 
   // Errors: kNotFound.
-  virtual Result<const GgufTensor*> GetTensor(std::string_view name) const = 0;
-  virtual std::span<const GgufTensor> tensors() const = 0;
+  Result<const GgufTensor*> GetTensor(std::string_view name) const;
+  std::span<const GgufTensor> tensors() const;
   // The whole file, for its digest.
-  virtual std::string_view bytes() const = 0;
+  std::string_view bytes() const;
   // OK if the file is still as it was opened: whoever keeps one asks before reading weights, which
   // stay in the file. Errors: those of MappedFile::CheckUnchanged; none from memory.
-  virtual Status CheckUnchanged() const = 0;
+  Status CheckUnchanged() const;
+
+ private:
+  const std::unique_ptr<const State> state_;
 };
 
 }  // namespace intarsia::model
