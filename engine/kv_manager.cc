@@ -4,11 +4,11 @@
 #include <chrono>
 #include <iterator>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "base/log.h"
 #include "engine/fusion/kv_builder.h"
+#include "engine/stored_kv.h"
 
 namespace intarsia::engine {
 namespace {
@@ -16,59 +16,6 @@ namespace {
 constexpr size_t kQueueMax = 1'000;
 constexpr size_t kAskedMax = 16'384;
 constexpr std::chrono::minutes kReclaimEvery(1);
-
-// A cache in the store, pinned while it is in use.
-class StoredKv : public KvSource {
- public:
-  StoredKv(storage::KvStore* store, storage::KvHandle handle)
-      : store_(store), handle_(std::move(handle)) {
-    // Asked once, so that it is the same for all layers whatever others do meanwhile.
-    is_pinned_ = handle_.shape().num_layers > 0 && store_->LayerInSource(handle_, 0) != nullptr;
-  }
-
-  KvPayloadType type() const override {
-    return static_cast<KvPayloadType>(handle_.shape().quantizer);
-  }
-  int64_t num_tokens() const override { return handle_.shape().num_tokens; }
-  const Digest* identity() const override { return &handle_.identity(); }
-  Status ReadLayer(int32_t layer, std::span<uint8_t> target) const override {
-    INTARSIA_RETURN_IF_ERROR(CheckShape(layer, std::ssize(target)));
-    return Miss(store_->ReadLayer(handle_, layer, target));
-  }
-  bool StartLayer(int32_t layer, std::span<uint8_t> target, AsyncReader* reader,
-                  int64_t tag) const override {
-    return layer < handle_.shape().num_layers && handle_.DirectBytes(layer) == std::ssize(target) &&
-           store_->StartLayer(handle_, layer, target, reader, tag);
-  }
-  Status FinishLayer(int32_t layer, std::span<uint8_t> target, int64_t num_read) const override {
-    INTARSIA_RETURN_IF_ERROR(CheckShape(layer, std::ssize(target)));
-    return Miss(store_->FinishLayer(handle_, layer, target, num_read));
-  }
-
-  const uint8_t* PinnedLayer(int32_t layer) const override {
-    const bool is_layer = layer >= 0 && layer < handle_.shape().num_layers;
-    return is_pinned_ && is_layer ? store_->LayerInSource(handle_, layer) : nullptr;
-  }
-
- private:
-  Status CheckShape(int32_t layer, int64_t num_bytes) const {
-    if (layer >= 0 && layer < handle_.shape().num_layers &&
-        handle_.layer_bytes(layer) == num_bytes) {
-      return Status::Ok();
-    }
-    return Status(StatusCode::kNotFound, "a stored KV cache has another shape than its model");
-  }
-  static Status Miss(const Status& status) {
-    // A cache that the disk does not give back is a miss like one that is damaged.
-    if (status.code() != StatusCode::kIo) return status;
-    Log(LogLevel::kWarning, "KV cache cannot be read: " + status.ToString());
-    return Status(StatusCode::kNotFound, std::string(status.message()));
-  }
-
-  storage::KvStore* const store_;
-  const storage::KvHandle handle_;
-  bool is_pinned_ = false;
-};
 
 }  // namespace
 
@@ -163,17 +110,10 @@ Result<std::unique_ptr<MemoryKv>> KvManager::BuildOnCpu(const KvTask& task,
 }
 
 Result<storage::KvPutOutcome> KvManager::Store(const KvTask& task, const MemoryKv& computed) {
-  std::vector<std::string_view> layers;
-  for (const std::vector<uint8_t>& layer : computed.layers()) {
-    layers.emplace_back(reinterpret_cast<const char*>(layer.data()), layer.size());
-  }
-  return database_->kv()->Put({.identity = KvIdentityOf(task.family, task.tokens),
-                               .shape = {.num_layers = std::ssize(layers),
-                                         .num_tokens = computed.num_tokens(),
-                                         .quantizer = static_cast<uint32_t>(computed.type())},
-                               .layers = layers,
-                               .owner = task.owner,
-                               .generation = task.generation});
+  return PutKv(database_->kv(), computed,
+               {.identity = KvIdentityOf(task.family, task.tokens),
+                .owner = task.owner,
+                .generation = task.generation});
 }
 
 Result<KvManager::Built> KvManager::Build(std::span<const KvTask> tasks,
