@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/hash.h"
+#include "base/rounding.h"
 
 namespace intarsia::index {
 namespace {
@@ -21,8 +22,6 @@ constexpr int64_t kRowsMax = int64_t{1} << 32;
 constexpr int64_t kDimMax = 65'536;
 // The vectors begin at a multiple of this, so that they are aligned wherever the file is mapped.
 constexpr int64_t kAlignment = 4'096;
-
-int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // Where the parts of a file lie. All sizes fit: rows, dimensions and planes are bounded.
 struct Layout {

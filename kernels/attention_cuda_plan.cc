@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "base/rounding.h"
+
 namespace intarsia::kernels {
 namespace {
 
@@ -30,11 +32,7 @@ bool IsMisaligned(const void* pointer, uintptr_t alignment) {
   return pointer == nullptr || reinterpret_cast<uintptr_t>(pointer) % alignment != 0;
 }
 
-int64_t DivideUp(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
-
-int64_t AlignUp(int64_t value) {
-  return DivideUp(value, kWorkspaceAlignment) * kWorkspaceAlignment;
-}
+int64_t AlignUp(int64_t value) { return RoundUp(value, kWorkspaceAlignment); }
 
 const char* NameOf(AttentionKernel kernel) {
   switch (kernel) {

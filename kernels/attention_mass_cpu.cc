@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/aligned_array.h"
+#include "base/rounding.h"
 #include "kernels/attention_ops.h"
 #include "kernels/attention_plan.h"
 #include "kernels/attention_rows.h"
@@ -22,10 +23,6 @@ constexpr int64_t kTileQueriesMax = 48;
 constexpr int64_t kTileQueriesMin = 6;
 constexpr int64_t kPartialsMax = 32;
 constexpr int64_t kAddedKeys = 2048;
-
-int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // The rows that have a weight.
 struct WeightedRows {

@@ -1,12 +1,12 @@
 // Bound: that of int8_ops.cc. Design: a piece of work is some panels, which stay in the
 // second-level cache, times a tile of rows; pieces that share panels follow each other.
 #include <algorithm>
-#include <string>
 #include <utility>
 
 #include <hwy/targets.h>
 
 #include "base/first_error.h"
+#include "base/rounding.h"
 #include "kernels/int8_matrix.h"
 #include "kernels/int8_ops.h"
 
@@ -18,25 +18,6 @@ constexpr int64_t kTileRows = 96;
 constexpr int64_t kPanelBytesMax = int64_t{384} << 10;
 // Rows that a thread quantises at a time.
 constexpr int64_t kQuantizeRows = 16;
-// Far above any model, far below where a product of sizes overflows.
-constexpr int64_t kSizeMax = int64_t{1} << 28;
-
-int64_t DivideUp(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
-
-Status Invalid(std::string message) {
-  return Status(StatusCode::kInvalidArgument, std::move(message));
-}
-
-Status CheckParams(const MatMulParams& params, const ThreadPool* pool) {
-  std::string wrong;
-  if (params.num_rows < 0 || params.num_rows > kSizeMax) wrong = "num_rows is out of range";
-  if (params.y == nullptr || pool == nullptr) wrong = "y or the pool is null";
-  if ((params.x == nullptr) == (params.x_bf16 == nullptr)) {
-    wrong = "exactly one of x and x_bf16 must be set";
-  }
-  if (wrong.empty()) return Status::Ok();
-  return Invalid("matrix product: " + wrong + ": rows=" + std::to_string(params.num_rows));
-}
 
 }  // namespace
 
@@ -51,11 +32,7 @@ bool HasFastInt8() {
 
 Result<std::unique_ptr<Int8Matrix>> Int8Matrix::Pack(int64_t num_outputs, int64_t num_inputs,
                                                      const ReadRows& read_rows, ThreadPool* pool) {
-  if (num_outputs < 1 || num_outputs > kSizeMax || num_inputs < 1 || num_inputs > kSizeMax ||
-      pool == nullptr) {
-    return Invalid("matrix to pack has a bad size or no pool: outputs=" +
-                   std::to_string(num_outputs) + " inputs=" + std::to_string(num_inputs));
-  }
+  INTARSIA_RETURN_IF_ERROR(CheckMatrixToPack(num_outputs, num_inputs, pool));
   std::unique_ptr<Int8Matrix> matrix(new Int8Matrix(num_outputs, num_inputs));
   const int64_t num_outputs_padded = matrix->num_panels() * kInt8PanelOutputs;
   const int64_t num_steps = num_outputs_padded * matrix->num_groups();
@@ -109,7 +86,7 @@ Status Int8Matrix::PackPanel(int64_t panel, const ReadRows& read_rows) {
 
 Status MatMul(const Int8Matrix& matrix, const MatMulParams& params, ThreadPool* pool) {
   if (params.num_rows == 0) return Status::Ok();
-  INTARSIA_RETURN_IF_ERROR(CheckParams(params, pool));
+  INTARSIA_RETURN_IF_ERROR(CheckMatMul(params, pool));
   const int64_t num_rows = params.num_rows;
   const int64_t row_bytes = matrix.row_bytes();
   const int64_t num_groups = matrix.num_groups();

@@ -64,6 +64,10 @@ struct MatMulParams {
   int64_t num_rows = 0;              // 0 does nothing
 };
 
+// What is asked of every matrix to pack, and of every product with one. Errors: kInvalidArgument.
+Status CheckMatrixToPack(int64_t num_outputs, int64_t num_inputs, const ThreadPool* pool);
+Status CheckMatMul(const MatMulParams& params, const ThreadPool* pool);
+
 // Two runs with the same numbers of rows and threads give the same bits. A NaN or an infinity in x
 // stays in its row.
 // Errors: kInvalidArgument, kResourceExhausted; kInternal if oneDNN refuses.
