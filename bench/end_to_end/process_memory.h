@@ -16,4 +16,7 @@ int64_t PeakResidentBytes();
 // effect where the system refuses.
 void ResetPeakResidentBytes();
 
+// Of 10^6 bytes.
+inline double Megabytes(int64_t num_bytes) { return static_cast<double>(num_bytes) / 1e6; }
+
 }  // namespace intarsia::bench
