@@ -69,6 +69,14 @@ class ByteReader {
                       " size=" + std::to_string(bytes_.size()));
   }
 
+  // The same once all should have been read: kCorruption too if bytes are left over.
+  Status Finish() const {
+    if (failed_ || remaining() == 0) return status();
+    return Status(StatusCode::kCorruption,
+                  std::string(name_) + " has bytes left over: offset=" + std::to_string(offset_) +
+                      " size=" + std::to_string(bytes_.size()));
+  }
+
  private:
   std::string_view bytes_;
   std::string_view name_;

@@ -20,12 +20,6 @@ Status Damaged(std::string_view what, uint64_t value) {
                 "postings: " + std::string(what) + ": value=" + std::to_string(value));
 }
 
-Status Finished(const ByteReader& reader) {
-  INTARSIA_RETURN_IF_ERROR(reader.status());
-  if (reader.remaining() == 0) return Status::Ok();
-  return Damaged("bytes left over", static_cast<uint64_t>(reader.remaining()));
-}
-
 void WriteBound(const ScoreBound& bound, ByteWriter* writer) {
   WriteVarint(bound.max_frequency, writer);
   WriteVarint(bound.length, writer);
@@ -238,7 +232,7 @@ Status DecodePostings(const PostingBlock& block, std::span<uint64_t> ids,
     }
     frequencies[i] = static_cast<uint32_t>(values[i] + 1);
   }
-  return Finished(reader);
+  return reader.Finish();
 }
 
 std::string EncodePositions(std::span<const uint32_t> frequencies,
@@ -273,7 +267,7 @@ Result<std::vector<uint32_t>> DecodePositions(std::string_view bytes,
       least += gap + 1;
     }
   }
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return positions;
 }
 
@@ -293,7 +287,7 @@ Result<TermRow> DecodeTermRow(std::string_view body) {
   INTARSIA_ASSIGN_OR_RETURN(row.bound, ReadBound(&reader));
   INTARSIA_ASSIGN_OR_RETURN(row.page, ParsePage(&reader));
   row.positions = reader.ReadBytes(row.page.position_bytes());
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   uint64_t in_page = 0;
   for (const PostingBlock& block : row.page.blocks) in_page += static_cast<uint64_t>(block.count);
   if (num_postings < 1 || num_postings < in_page || num_postings >= kPostingIdEnd) {
@@ -344,7 +338,7 @@ Result<std::vector<uint32_t>> DecodeLengths(std::string_view body) {
       lengths.push_back(static_cast<uint32_t>(value));
     }
   }
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return lengths;
 }
 
@@ -369,7 +363,7 @@ Result<TextStats> DecodeTextStats(std::string_view body) {
   stats.num_chunks = reader.Read<int64_t>();
   stats.num_terms = reader.Read<int64_t>();
   stats.signature = reader.ReadString();
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   if (stats.num_chunks < 0 || stats.num_terms < 0) {
     return Damaged("negative statistics", static_cast<uint64_t>(stats.num_chunks));
   }

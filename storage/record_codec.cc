@@ -13,12 +13,6 @@ Status Damaged(std::string_view what, int64_t value) {
 }
 
 // OK if the body was read without running out and to its end.
-Status Finished(const ByteReader& reader) {
-  INTARSIA_RETURN_IF_ERROR(reader.status());
-  if (reader.remaining() != 0) return Damaged("bytes left over in a record", reader.remaining());
-  return Status::Ok();
-}
-
 Digest ReadDigest(ByteReader* reader) {
   Digest digest;
   if (const std::string_view raw = reader->ReadBytes(sizeof(digest.bytes)); !raw.empty()) {
@@ -72,7 +66,7 @@ Result<ModelInfo> DecodeModel(std::string_view body) {
   model.weights_digest = ReadDigest(&reader);
   model.architecture = reader.ReadString();
   model.parameters = ReadOptions(&reader);
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   if (type < 1 || type > 3) return Damaged("unknown type of model", type);
   return model;
 }
@@ -108,7 +102,7 @@ Result<CollectionInfo> DecodeCollection(std::string_view body) {
     collection.columns.push_back(std::move(column));
   }
   collection.options = ReadOptions(&reader);
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return collection;
 }
 
@@ -142,7 +136,7 @@ Result<CollectionStats> DecodeStats(std::string_view body) {
     row.num_vectors = reader.Read<int64_t>();
     stats.vectors.push_back(row);
   }
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return stats;
 }
 
@@ -178,7 +172,7 @@ Result<Document> DecodeDocument(std::string_view body) {
   document.ingested_at_ms = reader.Read<int64_t>();
   document.first_chunk = reader.Read<uint64_t>();
   document.num_chunks = reader.Read<int64_t>();
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   if (document.num_chunks < 0) return Damaged("negative number of chunks", document.num_chunks);
   return document;
 }
@@ -211,7 +205,7 @@ Result<Chunk> DecodeChunk(std::string_view body) {
     chunk.heading_path.emplace_back(reader.ReadString());
   }
   chunk.chunker = reader.ReadString();
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   if (chunk.byte_begin < 0 || chunk.byte_end < chunk.byte_begin) {
     return Damaged("a chunk ends before it begins", chunk.byte_begin);
   }
@@ -274,7 +268,7 @@ Result<KvEntry> DecodeKvEntry(const Digest& identity, std::string_view body) {
     }
     entry.extents.push_back(extent);
   }
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return entry;
 }
 
@@ -297,7 +291,7 @@ Result<KvUseRecord> DecodeKvUse(std::string_view body) {
     use.stored_at = reader.Read<int64_t>();
     use.collection = reader.Read<uint64_t>();
   }
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return use;
 }
 
@@ -317,7 +311,7 @@ Result<NextIds> DecodeNextIds(std::string_view body) {
   ids.collection = reader.Read<uint64_t>();
   ids.document = reader.Read<uint64_t>();
   ids.chunk = reader.Read<uint64_t>();
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return ids;
 }
 
@@ -330,7 +324,7 @@ std::string EncodeNumber(uint64_t number) {
 Result<uint64_t> DecodeNumber(std::string_view body) {
   ByteReader reader(body, "number record");
   const auto number = reader.Read<uint64_t>();
-  INTARSIA_RETURN_IF_ERROR(Finished(reader));
+  INTARSIA_RETURN_IF_ERROR(reader.Finish());
   return number;
 }
 

@@ -97,5 +97,18 @@ TEST(ByteReaderTest, AStringLongerThanTheRestFails) {
   }
 }
 
+TEST(ByteReaderTest, FinishAsksThatAllWasRead) {
+  const std::string bytes = "abcdef";
+  ByteReader reader(bytes, "six letters");
+  reader.ReadBytes(4);
+  const Status left = reader.Finish();
+  EXPECT_EQ(left.code(), StatusCode::kCorruption);
+  EXPECT_EQ(left.message(), "six letters has bytes left over: offset=4 size=6");
+  reader.ReadBytes(2);
+  EXPECT_TRUE(reader.Finish().ok());
+  reader.ReadBytes(1);
+  EXPECT_EQ(reader.Finish().message(), reader.status().message());
+}
+
 }  // namespace
 }  // namespace intarsia
