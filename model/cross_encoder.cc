@@ -1,7 +1,6 @@
 #include "model/cross_encoder.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -159,16 +158,10 @@ Result<std::unique_ptr<CrossEncoder>> CrossEncoder::Load(const std::string& fold
   }
   INTARSIA_ASSIGN_OR_RETURN(Head head, ReadHead(*files.weights, config.bert.hidden_size, folder));
   INTARSIA_ASSIGN_OR_RETURN(std::unique_ptr<const Bert> bert, LoadEncoder(files, options));
-  const Digest digest = DigestBuilder()
-                            .Add("cross-encoder 2")
-                            .Add(files.weights->bytes())
-                            .Add(files.tokenizer->digest().view())
-                            .Add(int64_t{config.bert.num_layers})
-                            .Add(int64_t{config.bert.num_heads})
-                            .Add(int64_t{std::bit_cast<int32_t>(config.bert.norm_epsilon)})
-                            .Add(static_cast<int64_t>(config.bert.activation))
-                            .Add(int64_t{config.max_tokens})
-                            .Finish();
+  DigestBuilder builder;
+  builder.Add("cross-encoder 2");
+  AddEncoder(files, &builder);
+  const Digest digest = builder.Add(int64_t{config.max_tokens}).Finish();
   return std::make_unique<BertCrossEncoder>(std::move(files.config), std::move(files.tokenizer),
                                             std::move(bert), std::move(head), digest, options.pool);
 }

@@ -1,7 +1,6 @@
 #include "model/embedder.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <numeric>
 #include <string>
@@ -23,15 +22,10 @@ constexpr int64_t kWindowTexts = 512;
 // Everything that shapes a vector, but the rounding of the arithmetic.
 Digest DigestOfModel(const EncoderFiles& files) {
   const EmbedderConfig& config = files.config;
-  return DigestBuilder()
-      .Add("embedder 1")
-      .Add(files.weights->bytes())
-      .Add(files.tokenizer->digest().view())
-      .Add(int64_t{config.bert.num_layers})
-      .Add(int64_t{config.bert.num_heads})
-      .Add(int64_t{std::bit_cast<int32_t>(config.bert.norm_epsilon)})
-      .Add(static_cast<int64_t>(config.bert.activation))
-      .Add(static_cast<int64_t>(config.pooling))
+  DigestBuilder digest;
+  digest.Add("embedder 1");
+  AddEncoder(files, &digest);
+  return digest.Add(static_cast<int64_t>(config.pooling))
       .Add(int64_t{config.max_tokens})
       .Add(config.query_prompt)
       .Add(config.document_prompt)

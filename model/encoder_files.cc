@@ -1,5 +1,7 @@
 #include "model/encoder_files.h"
 
+#include <bit>
+
 #include "base/file.h"
 #include "kernels/packed_matrix.h"
 
@@ -38,6 +40,16 @@ Result<std::unique_ptr<const Bert>> LoadEncoder(const EncoderFiles& files,
       Bert::Load(*files.weights, files.config.bert,
                  is_bf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32, options.pool));
   return bert;
+}
+
+void AddEncoder(const EncoderFiles& files, DigestBuilder* digest) {
+  const BertConfig& config = files.config.bert;
+  digest->Add(files.weights->bytes())
+      .Add(files.tokenizer->digest().view())
+      .Add(int64_t{config.num_layers})
+      .Add(int64_t{config.num_heads})
+      .Add(int64_t{std::bit_cast<int32_t>(config.norm_epsilon)})
+      .Add(static_cast<int64_t>(config.activation));
 }
 
 }  // namespace intarsia::model

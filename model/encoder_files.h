@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "base/hash.h"
 #include "base/result.h"
 #include "model/bert.h"
 #include "model/embedder.h"
@@ -36,5 +37,8 @@ Result<EncoderFiles> OpenEncoder(const std::string& folder, const EmbedderOption
 // Packs the weights in the precision that `options` ask for. Errors: those of Bert::Load.
 Result<std::unique_ptr<const Bert>> LoadEncoder(const EncoderFiles& files,
                                                 const EmbedderOptions& options);
+
+// Adds what an encoder's outputs depend on to the digest of a model that is made of it.
+void AddEncoder(const EncoderFiles& files, DigestBuilder* digest);
 
 }  // namespace intarsia::model
