@@ -15,16 +15,14 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/kv_groups.inc"
+
 HWY_BEFORE_NAMESPACE();
 namespace intarsia::kernels::HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr int64_t kUnitHalf = kKvNibbleChannels / 2;
-using DF = hn::CappedTag<float, kUnitHalf>;
-using DI = hn::RebindToSigned<DF>;
-using VF = hn::Vec<DF>;
 constexpr int64_t kLanes = hn::MaxLanes(DF());
 constexpr int64_t kVectors = kKvGroupSize / kLanes;
 
@@ -173,19 +171,15 @@ void Decode(const DecodeKvParams& params, const KvPayloadLayout& layout) {
 // Rounded means of the channels; false if a number cannot be kept.
 bool FindCentres(const float* numbers, int64_t num_tokens, int64_t width, uint8_t* parameters,
                  float* centres) {
-  constexpr float kHalfMax = 65504.0F;
-  const hn::CappedTag<float, 1> d1;
   std::fill_n(centres, width, 0.0F);
   bool is_good = true;
-  const auto add = [&](auto d, const float* row, int64_t i) HWY_ATTR {
-    const auto number = hn::LoadU(d, row + i);
-    is_good = is_good && hn::AllTrue(d, hn::Le(hn::Abs(number), hn::Set(d, kHalfMax)));
-    hn::StoreU(hn::Add(hn::LoadU(d, centres + i), number), d, centres + i);
-  };
   for (int64_t token = 0; token < num_tokens; ++token) {
-    int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) add(DF(), numbers + token * width, i);
-    for (; i < width; ++i) add(d1, numbers + token * width, i);
+    const float* const row = numbers + token * width;
+    ForEachIn(width, [&](auto d, int64_t i) HWY_ATTR {
+      const auto number = hn::LoadU(d, row + i);
+      is_good = is_good && hn::AllTrue(d, hn::Le(hn::Abs(number), hn::Set(d, kHalfMax)));
+      hn::StoreU(hn::Add(hn::LoadU(d, centres + i), number), d, centres + i);
+    });
   }
   if (!is_good) return false;
   for (int64_t i = 0; i < width; ++i) {

@@ -17,16 +17,13 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "kernels/kv_steps.inc"
+#include "kernels/kv_groups.inc"
 
 HWY_BEFORE_NAMESPACE();
 namespace intarsia::kernels::HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-using DI = hn::RebindToSigned<DF>;
-using VF = hn::Vec<DF>;
 
 // Widens `count` halves at `bytes`, any alignment.
 HWY_INLINE void WidenHalves(const uint8_t* bytes, int64_t count, float* HWY_RESTRICT target) {

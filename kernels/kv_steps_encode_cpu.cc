@@ -14,7 +14,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "kernels/kv_steps.inc"
+#include "kernels/kv_groups.inc"
 
 HWY_BEFORE_NAMESPACE();
 namespace intarsia::kernels::HWY_NAMESPACE {
@@ -23,7 +23,6 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr float kStepMin = 0x1p-14F;
-constexpr float kHalfMax = 65504.0F;
 
 // The parameters of one group as they are stored, and what encoding needs of them.
 struct Quantizer {
