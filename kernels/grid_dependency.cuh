@@ -41,7 +41,7 @@ Status LaunchBehind(const char* operation, void (*kernel)(Arguments), const Laun
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(shape.num_blocks, shape.num_blocks_y);
+  config.gridDim = dim3(shape.num_blocks, shape.num_blocks_y, shape.num_blocks_z);
   config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
   config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
   config.stream = shape.stream;

@@ -15,6 +15,7 @@ namespace intarsia::kernels {
 struct LaunchShape {
   unsigned num_blocks = 0;
   unsigned num_blocks_y = 1;
+  unsigned num_blocks_z = 1;
   int num_threads = 0;
   int shared_bytes = 0;  // dynamic
   Stream stream = nullptr;
@@ -35,8 +36,9 @@ template <typename Arguments>
 Status LaunchKernel(const char* operation, void (*kernel)(Arguments), const LaunchShape& shape,
                     const Arguments& arguments) {
   INTARSIA_RETURN_IF_ERROR(AllowSharedBytes(operation, kernel, shape.shared_bytes));
-  kernel<<<dim3(shape.num_blocks, shape.num_blocks_y), static_cast<unsigned>(shape.num_threads),
-           static_cast<size_t>(shape.shared_bytes), shape.stream>>>(arguments);
+  kernel<<<dim3(shape.num_blocks, shape.num_blocks_y, shape.num_blocks_z),
+           static_cast<unsigned>(shape.num_threads), static_cast<size_t>(shape.shared_bytes),
+           shape.stream>>>(arguments);
   return CudaStatus(cudaGetLastError(), operation);
 }
 

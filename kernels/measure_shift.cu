@@ -6,7 +6,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/cuda_status.h"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/kv_decode.cuh"
 #include "kernels/measure_shift.h"
 #include "kernels/tensor_core.cuh"
@@ -73,6 +73,8 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
     MeasureKernel(const __grid_constant__ MeasureShiftParams params) {
   using Traits = MeasureShiftTraits;
   __shared__ float sums[Traits::kWarps][Traits::kColumns];
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const PropagationChunk chunk = params.chunks[blockIdx.x];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_column = static_cast<int>(blockIdx.z) * Traits::kColumns;
@@ -99,6 +101,8 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
 // Grid: (ceil(width / 256), K and V). Block: 256; a thread takes one column of all chunks.
 __global__ void __launch_bounds__(256)
     SumChunksKernel(const __grid_constant__ MeasureShiftParams params) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const int column = static_cast<int>(blockIdx.x * 256 + threadIdx.x);
   if (column >= params.width) return;
   const bool is_causal = params.order == PropagationOrder::kCausal;
@@ -127,13 +131,21 @@ Status MeasureShiftCuda(const MeasureShiftParams& params, Stream stream) {
   using Traits = MeasureShiftTraits;
   INTARSIA_RETURN_IF_ERROR(CheckMeasureShift(params));
   if (params.num_chunks == 0) return Status::Ok();
-  const dim3 grid(static_cast<unsigned>(params.num_chunks), 2,
-                  static_cast<unsigned>((params.width + Traits::kColumns - 1) / Traits::kColumns));
-  MeasureKernel<<<grid, Traits::kThreads, 0, stream>>>(params);
-  INTARSIA_RETURN_IF_ERROR(CudaStatus(cudaGetLastError(), "measure_shift launch"));
-  const dim3 columns(static_cast<unsigned>((params.width + 255) / 256), 2);
-  SumChunksKernel<<<columns, 256, 0, stream>>>(params);
-  return CudaStatus(cudaGetLastError(), "measure_shift launch");
+  INTARSIA_RETURN_IF_ERROR(LaunchBehind(
+      "measure_shift", MeasureKernel,
+      {.num_blocks = static_cast<unsigned>(params.num_chunks),
+       .num_blocks_y = 2,
+       .num_blocks_z =
+           static_cast<unsigned>((params.width + Traits::kColumns - 1) / Traits::kColumns),
+       .num_threads = Traits::kThreads,
+       .stream = stream},
+      params));
+  return LaunchBehind("measure_shift", SumChunksKernel,
+                      {.num_blocks = static_cast<unsigned>((params.width + 255) / 256),
+                       .num_blocks_y = 2,
+                       .num_threads = 256,
+                       .stream = stream},
+                      params);
 }
 
 }  // namespace intarsia::kernels

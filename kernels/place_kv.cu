@@ -8,7 +8,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/cuda_status.h"
+#include "kernels/grid_dependency.cuh"
 #include "kernels/kv_decode.cuh"
 #include "kernels/place_kv.h"
 #include "kernels/tensor_core.cuh"
@@ -207,6 +207,7 @@ template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, 2)
     PlaceKvKernel(const __grid_constant__ PlaceKvParams params) {
   __shared__ __align__(16) uint16_t staged[Traits::kDeltaRows * Traits::kDeltaStride];
+  LetLaterKernelsStart();
   const PagedKvLayer& layer = params.layer;
   const Share share = ShareOf(params, layer.head_dim / Traits::kColumns);
   const int width = layer.num_kv_heads * layer.head_dim;
@@ -230,6 +231,8 @@ __global__ void __launch_bounds__(Traits::kThreads, 2)
     }
   }
 
+  // What is behind is written by the kernels in front, which measure the shift meanwhile.
+  WaitForEarlierKernels();
   float sum[Traits::kGroups][4][4] = {};
   if (params.key_weights != nullptr && share.segment.num_deltas > 0) {
     Shift<Traits>(params, share, staged, sum);
@@ -283,6 +286,8 @@ __device__ float ReadOne(const PlaceKvParams& params, const Share& share, const 
 template <KvPayloadType kType>
 __global__ void __launch_bounds__(256)
     PlaceAnyKvKernel(const __grid_constant__ PlaceKvParams params) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
   const PagedKvLayer& layer = params.layer;
   const Share share = ShareOf(params, 1);
   const int width = layer.num_kv_heads * layer.head_dim;
@@ -322,11 +327,14 @@ __global__ void __launch_bounds__(256)
 template <int kColumns, KvPayloadType kType>
 Status LaunchFast(const PlaceKvParams& params, Stream stream) {
   using Traits = PlaceKvTraits<kColumns, kType>;
-  const dim3 grid(
-      static_cast<unsigned>(params.num_tiles),
-      static_cast<unsigned>(params.layer.num_kv_heads * (params.layer.head_dim / kColumns)), 2);
-  PlaceKvKernel<Traits><<<grid, Traits::kThreads, 0, stream>>>(params);
-  return CudaStatus(cudaGetLastError(), "place_kv launch");
+  return LaunchBehind("place_kv", PlaceKvKernel<Traits>,
+                      {.num_blocks = static_cast<unsigned>(params.num_tiles),
+                       .num_blocks_y = static_cast<unsigned>(params.layer.num_kv_heads *
+                                                             (params.layer.head_dim / kColumns)),
+                       .num_blocks_z = 2,
+                       .num_threads = Traits::kThreads,
+                       .stream = stream},
+                      params);
 }
 
 template <KvPayloadType kType>
@@ -335,10 +343,13 @@ Status LaunchType(const PlaceKvParams& params, Stream stream) {
     if (params.layer.head_dim == 64) return LaunchFast<64, kType>(params, stream);
     if (params.layer.head_dim % 128 == 0) return LaunchFast<128, kType>(params, stream);
   }
-  const dim3 grid(static_cast<unsigned>(params.num_tiles),
-                  static_cast<unsigned>(params.layer.num_kv_heads), 2);
-  PlaceAnyKvKernel<kType><<<grid, 256, 0, stream>>>(params);
-  return CudaStatus(cudaGetLastError(), "place_kv launch");
+  return LaunchBehind("place_kv", PlaceAnyKvKernel<kType>,
+                      {.num_blocks = static_cast<unsigned>(params.num_tiles),
+                       .num_blocks_y = static_cast<unsigned>(params.layer.num_kv_heads),
+                       .num_blocks_z = 2,
+                       .num_threads = 256,
+                       .stream = stream},
+                      params);
 }
 
 }  // namespace
