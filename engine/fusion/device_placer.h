@@ -11,11 +11,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "engine/fusion/device_loader.h"
+#include "engine/fusion/device_span.h"
 #include "engine/fusion/device_tables.h"
 #include "engine/fusion/prompt.h"
 #include "engine/fusion/propagation.h"
@@ -36,6 +38,9 @@ class DevicePlacer {
     int32_t kv_size = 0;
     int32_t num_layers = 0;
     kernels::Stream stream = nullptr;
+    // Another one, on which the weights of a pass are solved for beside its first layer, which
+    // nothing shifts in.
+    kernels::Stream solving = nullptr;
     PinnedArena* arena = nullptr;  // for tables; its pieces live until the stream is done
   };
 
@@ -43,6 +48,10 @@ class DevicePlacer {
   static Result<std::unique_ptr<DevicePlacer>> Create(const Prompt& prompt,
                                                       const DeviceLoader& loader,
                                                       const Target& target);
+  // The stream is held back until the other one is done with what the placer has.
+  ~DevicePlacer();
+  DevicePlacer(const DevicePlacer&) = delete;
+  DevicePlacer& operator=(const DevicePlacer&) = delete;
 
   // Begins a pass over `positions`, ascending, which holds those of `rows`, the recomputed
   // candidates, that no earlier pass has kept. Unless `mode` is kOff, enqueues the solve for the
@@ -70,6 +79,9 @@ class DevicePlacer {
                           const model::CudaRows& rows, float* deviation);
 
   bool is_shifting() const { return num_chunks_ > 0; }
+  // That the last pass was solved for; 0 if it was not. REQUIRES: both streams have been waited
+  // for.
+  Result<double> SolveMilliseconds() const { return solve_span_.Milliseconds(); }
 
  private:
   // Tiles of segments with one type of payload.
@@ -86,6 +98,8 @@ class DevicePlacer {
   void AddRows(std::span<const int32_t> positions, std::span<const int32_t> rows,
                const kernels::PropagationLayout& layout);
   Status Solve(const kernels::PropagationLayout& layout, PropagationMode mode);
+  // Holds the stream back until the weights are there. Once for each pass is enough.
+  Status WaitForWeights();
   Status Measure(int32_t layer, const model::CudaRows& rows);
   // What the rows of the pass at hand, or those kept, show of the shift: of K (0) or V (1).
   uint16_t* Deltas(int half, int32_t layer) const;
@@ -117,6 +131,10 @@ class DevicePlacer {
   kernels::DeviceBuffer solve_workspace_;
   kernels::DeviceBuffer measure_workspace_;
   bool is_keeping_ = false;
+  bool is_solving_ = false;  // on the other stream, which nobody has waited for
+  std::optional<kernels::DeviceEvent> tables_there_;
+  std::optional<kernels::DeviceEvent> solved_;
+  DeviceSpan solve_span_;
 
   // Of the rows that an earlier pass has kept.
   std::vector<int32_t> kept_rows_;        // ascending positions

@@ -40,6 +40,14 @@ Result<std::unique_ptr<DevicePlacer>> DevicePlacer::Create(const Prompt& prompt,
   return placer;
 }
 
+DevicePlacer::~DevicePlacer() { WaitForWeights().IgnoreError(); }
+
+Status DevicePlacer::WaitForWeights() {
+  if (!is_solving_) return Status::Ok();
+  is_solving_ = false;
+  return solved_->HoldBack(target_.stream);
+}
+
 std::vector<DevicePlacer::TileRun> DevicePlacer::AddTiles(std::span<const uint8_t> wanted) {
   std::map<KvPayloadType, std::vector<kernels::PlaceTile>> by_type;
   for (const kernels::PlaceTile& tile : kernels::MakePlaceTiles(segments_, wanted)) {
@@ -114,6 +122,7 @@ void DevicePlacer::AddRows(std::span<const int32_t> positions, std::span<const i
 
 Status DevicePlacer::BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
                                PropagationMode mode, Rows kind) {
+  INTARSIA_RETURN_IF_ERROR(WaitForWeights());
   tables_ = DeviceTables();
   for (kernels::PlacedSegment& segment : segments_) segment.num_deltas = 0;
   kernels::PropagationLayout layout;
@@ -178,7 +187,15 @@ Status DevicePlacer::Solve(const kernels::PropagationLayout& layout, Propagation
   INTARSIA_RETURN_IF_ERROR(allocate(kernels::PropagationWorkspaceBytes(layout), &solve_workspace_));
   INTARSIA_RETURN_IF_ERROR(allocate(
       kernels::MeasureShiftWorkspaceBytes(num_chunks_, target_.kv_size), &measure_workspace_));
-  return kernels::PropagationWeightsCuda(
+  for (std::optional<kernels::DeviceEvent>* event : {&tables_there_, &solved_}) {
+    if (event->has_value()) continue;
+    INTARSIA_ASSIGN_OR_RETURN(*event, kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
+  }
+  INTARSIA_RETURN_IF_ERROR(tables_there_->Record(target_.stream));
+  INTARSIA_RETURN_IF_ERROR(tables_there_->HoldBack(target_.solving));
+  INTARSIA_RETURN_IF_ERROR(solve_span_.Begin(target_.solving));
+  is_solving_ = true;
+  const Status status = kernels::PropagationWeightsCuda(
       {.chunks = tables_.At<kernels::PropagationChunk>(chunks_at_),
        .tiles = tables_.At<kernels::PropagationTile>(weigh_tiles_at_),
        .rows = tables_.At<int32_t>(rows_at_),
@@ -195,7 +212,10 @@ Status DevicePlacer::Solve(const kernels::PropagationLayout& layout, Propagation
        .num_rows_max = layout.num_rows_max,
        .num_rows = layout.num_rows,
        .num_factors = layout.num_factors},
-      target_.stream);
+      target_.solving);
+  INTARSIA_RETURN_IF_ERROR(solve_span_.End(target_.solving));
+  INTARSIA_RETURN_IF_ERROR(solved_->Record(target_.solving));
+  return status;
 }
 
 Status DevicePlacer::Measure(int32_t layer, const model::CudaRows& rows) {
@@ -246,6 +266,7 @@ Status DevicePlacer::Place(int32_t layer, Scope scope, const kernels::RopeDigits
                            const model::CudaRows* rows) {
   kernels::PlaceKvParams params = ParamsOf(layer, rope);
   if (rows != nullptr && num_chunks_ > 0) {
+    INTARSIA_RETURN_IF_ERROR(WaitForWeights());
     INTARSIA_RETURN_IF_ERROR(Measure(layer, *rows));
     params.key_weights = weights_[0].as<uint16_t>();
     params.value_weights = weights_[1].as<uint16_t>();

@@ -8,6 +8,7 @@
 #include "engine/fusion/device_fused_prefill.h"
 #include "engine/fusion/device_loader.h"
 #include "engine/fusion/device_placer.h"
+#include "engine/fusion/device_span.h"
 #include "engine/fusion/device_tables.h"
 #include "engine/fusion/fusion_plan.h"
 #include "engine/fusion/lost_caches.h"
@@ -20,27 +21,6 @@ namespace {
 
 // A pass has working memory for a multiple of so many rows, so that prompts of like size share it.
 constexpr int64_t kRowsStep = 512;
-
-// Time on the device between two points of a stream.
-class DeviceSpan {
- public:
-  Status Begin(kernels::Stream stream) {
-    INTARSIA_ASSIGN_OR_RETURN(begin_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
-    INTARSIA_ASSIGN_OR_RETURN(end_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
-    return begin_->Record(stream);
-  }
-  Status End(kernels::Stream stream) { return end_->Record(stream); }
-  // 0 for a span that never began. REQUIRES: the stream was waited for.
-  Result<double> Milliseconds() const {
-    if (!begin_.has_value()) return 0.0;
-    INTARSIA_ASSIGN_OR_RETURN(const float milliseconds, end_->MillisecondsSince(*begin_));
-    return double{milliseconds};
-  }
-
- private:
-  std::optional<kernels::DeviceEvent> begin_;
-  std::optional<kernels::DeviceEvent> end_;
-};
 
 }  // namespace
 
@@ -75,7 +55,7 @@ struct DeviceFusion::State {
   // The streams come first: memory is given back on them.
   kernels::DeviceStream compute;
   kernels::DeviceStream copy;
-  kernels::DeviceStream placing;  // of layers ahead of their computation
+  kernels::DeviceStream placing;  // of layers ahead of their computation, and of solving
   PinnedStaging staging;
   PinnedArena arena;  // of the attempt at hand
   std::unique_ptr<model::CudaForward> forward;
@@ -163,7 +143,6 @@ class DeviceFusion::Attempt {
   DeviceTables question_;      // weights of its rows
   DeviceTables::Offset question_weights_at_ = 0;
   DeviceSpan question_span_;
-  DeviceSpan solve_span_;
   DeviceSpan rows_span_;
 };
 
@@ -179,9 +158,7 @@ Status DeviceFusion::Attempt::BeginPlacing(std::span<const int32_t> positions,
   const PropagationMode mode = plan_.is_propagating(request_.fusion.propagate, rows.size())
                                    ? request_.fusion.propagate
                                    : PropagationMode::kOff;
-  INTARSIA_RETURN_IF_ERROR(solve_span_.Begin(stream()));
-  INTARSIA_RETURN_IF_ERROR(placer_->BeginPass(positions, rows, mode, kind));
-  return solve_span_.End(stream());
+  return placer_->BeginPass(positions, rows, mode, kind);
 }
 
 Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
@@ -407,7 +384,7 @@ Status DeviceFusion::Attempt::Measure(FusionTiming* timing) const {
   timing->pinned_bytes = loader_->bytes().pinned;
   timing->device_bytes = loader_->bytes().on_device;
   INTARSIA_ASSIGN_OR_RETURN(timing->question_ms, question_span_.Milliseconds());
-  INTARSIA_ASSIGN_OR_RETURN(timing->solve_ms, solve_span_.Milliseconds());
+  INTARSIA_ASSIGN_OR_RETURN(timing->solve_ms, placer_->SolveMilliseconds());
   INTARSIA_ASSIGN_OR_RETURN(timing->rows_ms, rows_span_.Milliseconds());
   return Status::Ok();
 }
@@ -427,6 +404,7 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
                                                            .kv_size = config_.kv_size(),
                                                            .num_layers = config_.num_layers,
                                                            .stream = stream(),
+                                                           .solving = state_.placing.get(),
                                                            .arena = &state_.arena}));
   INTARSIA_RETURN_IF_ERROR(ChooseRows());
   INTARSIA_RETURN_IF_ERROR(rows_span_.Begin(stream()));
