@@ -72,7 +72,7 @@ class DeviceMatrixProducts {
 
   // Enqueues the product on `stream`. The first product of a shape with 256 rows or more runs a few
   // proposals of cuBLASLt's on its operands, waits for them and keeps the fastest, which takes some
-  // 20 products' time; every other call returns without waiting. A NaN or an infinity reaches its
+  // 100 products' time; every other call returns without waiting. A NaN or an infinity reaches its
   // own row or column only. Two runs of one shape give the same bits, but another process may
   // settle on another plan, whose sums are rounded otherwise.
   // Errors: kInvalidArgument for a null or misaligned pointer or a size out of range; kUnsupported
