@@ -96,9 +96,11 @@ __device__ __forceinline__ void LimitScores(const AttentionArguments& args,
   }
   if (!is_masked) return;
   const int first = key + static_cast<int>(threadIdx.x) % 4 * 2;
+  const VisibleKeys visible[2] = {VisibleKeysOf(args, position[0], first),
+                                  VisibleKeysOf(args, position[1], first)};
 #pragma unroll
   for (int i = 0; i < Traits::kTileKeys / 2; ++i) {
-    if (!IsVisible(args, position[i / 2 % 2], first + i / 4 * 8 + i % 2)) scores[i] = -INFINITY;
+    if (!visible[i / 2 % 2].Has(i / 4 * 8 + i % 2)) scores[i] = -INFINITY;
   }
 }
 
@@ -201,14 +203,23 @@ __device__ __forceinline__ void WriteOutput(const AttentionArguments& args,
   }
 }
 
-// Writes this split's part of a warp's 16 queries.
+// Where the part of a query's output goes that an item has.
 template <typename Traits>
-__device__ __forceinline__ void WritePartial(const AttentionArguments& args,
-                                             const AttentionWork& work, int query, float inverse,
-                                             int half, const ConsumerState<Traits>& state) {
-  const int64_t num_queries = int64_t{args.num_rows} * args.num_heads;
-  float* const target = args.partial_output + work.split * num_queries * Traits::kHeadDim +
-                        OffsetOfQuery(args, work, query) + threadIdx.x % 4 * 2;
+__device__ __forceinline__ int64_t PartialIndex(const AttentionArguments& args,
+                                                const AttentionWork& work, int query) {
+  if (args.tile_parts != nullptr) {
+    return int64_t{work.item} * Traits::kTileQueries + (query - work.first_query);
+  }
+  return work.split * int64_t{args.num_rows} * args.num_heads +
+         OffsetOfQuery(args, work, query) / Traits::kHeadDim;
+}
+
+// Writes this item's part of a warp's 16 queries.
+template <typename Traits>
+__device__ __forceinline__ void WritePartial(const AttentionArguments& args, int64_t index,
+                                             float inverse, int half,
+                                             const ConsumerState<Traits>& state) {
+  float* const target = args.partial_output + index * Traits::kHeadDim + threadIdx.x % 4 * 2;
 #pragma unroll
   for (int i = 0; i < Traits::kHeadDim / 8; ++i) {
     const float* const d =
@@ -225,8 +236,7 @@ __device__ __forceinline__ void FinishItem(const AttentionArguments& args,
                                            ConsumerState<Traits>& state) {
   const int lane = self.thread % 32;
   const int first = work.first_query + self.group * 64 + self.thread / 32 * 16 + lane / 4;
-  const int64_t num_queries = int64_t{args.num_rows} * args.num_heads;
-  const bool is_split = args.num_splits > 1;
+  const bool is_split = work.num_parts > 1;
   float inverse[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -235,12 +245,12 @@ __device__ __forceinline__ void FinishItem(const AttentionArguments& args,
     const int query = first + half * 8;
     if (query >= args.queries_per_sequence) continue;
     const float lse = ScaledMax(state.max[half], factor) + log2f(sum);
-    const int64_t index = OffsetOfQuery(args, work, query) / Traits::kHeadDim;
     if (is_split) {
-      WritePartial<Traits>(args, work, query, inverse[half], half, state);
-      if (lane % 4 == 0) args.partial_lse[work.split * num_queries + index] = lse;
+      const int64_t index = PartialIndex<Traits>(args, work, query);
+      WritePartial<Traits>(args, index, inverse[half], half, state);
+      if (lane % 4 == 0) args.partial_lse[index] = lse;
     } else if (lane % 4 == 0 && args.lse != nullptr) {
-      args.lse[index] = lse * kLn2;
+      args.lse[OffsetOfQuery(args, work, query) / Traits::kHeadDim] = lse * kLn2;
     }
   }
   if (!is_split) WriteOutput<Traits>(args, work, self, buffer, inverse, state);
@@ -320,17 +330,16 @@ __device__ __forceinline__ void ConsumeItems(const AttentionArguments& args,
   const float factor = Traits::kHasSoftcap ? 1.0f : args.score_factor;
   // The first turn is the first warpgroup's.
   if (self.group == 1) ArriveAt(kTurnBarrier, 128 * Traits::kConsumers);
-  int32_t item = OwnItem(0);
-  if (item >= args.num_items) return;
-  AttentionWork work = HopperWork<Traits>(args, item);
+  const HopperItems<Traits> items(args, shared);
+  if (!items.Has(0)) return;
+  AttentionWork work = items.At(0);
   if constexpr (Traits::kQueryBuffers == 2) {
     FetchQueries<Traits>(args, work, self, SharedAddress(shared));
   }
   for (int32_t turn = 0;; ++turn) {
     unsigned char* const buffer = shared + turn % Traits::kQueryBuffers * Traits::kQueryBytes;
-    const int32_t next_item = OwnItem(turn + 1);
-    const AttentionWork next_work =
-        HopperWork<Traits>(args, next_item < args.num_items ? next_item : item);
+    const bool has_next = items.Has(turn + 1);
+    const AttentionWork next_work = items.At(has_next ? turn + 1 : turn);
     if constexpr (Traits::kQueryBuffers == 1) {
       SyncAt(kWarpgroupBarrier + self.group, 128);  // All have written their outputs.
       FetchQueries<Traits>(args, work, self, SharedAddress(buffer));
@@ -339,7 +348,7 @@ __device__ __forceinline__ void ConsumeItems(const AttentionArguments& args,
     FenceSharedForAsync();
     SyncAt(kWarpgroupBarrier + self.group, 128);
     if constexpr (Traits::kQueryBuffers == 2) {
-      if (next_item < args.num_items) {
+      if (has_next) {
         FetchQueries<Traits>(
             args, next_work, self,
             SharedAddress(shared + (turn + 1) % Traits::kQueryBuffers * Traits::kQueryBytes));
@@ -352,8 +361,7 @@ __device__ __forceinline__ void ConsumeItems(const AttentionArguments& args,
       AttendTiles<Traits>(args, work, self, factor, queries, shared, k, v, state);
     }
     FinishItem<Traits>(args, work, self, factor, buffer, state);
-    if (next_item >= args.num_items) return;
-    item = next_item;
+    if (!has_next) return;
     work = next_work;
   }
 }

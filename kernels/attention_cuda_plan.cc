@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/rounding.h"
+#include "kernels/attention_shares.h"
 
 namespace intarsia::kernels {
 namespace {
@@ -20,6 +21,11 @@ constexpr int32_t kHopper = 90;
 constexpr int64_t kDecodeSplitKeysMin = 128;
 constexpr int64_t kPrefillSplitKeysMin = 512;
 constexpr int64_t kSplitsMax = 256;
+// The Hopper kernel cuts tiles by what they see unless there are half again as many as blocks,
+// which even each other out, or so few that each is cut into many parts anyway, or they see too
+// little.
+constexpr int64_t kEqualPartsMin = 5;
+constexpr int64_t kSharedKeysMin = 1024;
 constexpr int32_t kLog2OfQueriesMax = 31;
 constexpr int64_t kWorkspaceAlignment = 256;
 constexpr double kLog2E = 1.4426950408889634;
@@ -44,6 +50,17 @@ const char* NameOf(AttentionKernel kernel) {
       return "hopper";
   }
   return "unknown";
+}
+
+// Whether tiles are cut on the device.
+bool IsShared(const AttentionProblem& problem, const AttentionConfig& config,
+              int64_t tiles_per_sequence) {
+  const int64_t num_tiles = tiles_per_sequence * problem.num_kv_heads;
+  return config.kernel == AttentionKernel::kHopper && problem.num_sequences == 1 &&
+         problem.num_keys >= kSharedKeysMin && tiles_per_sequence <= AttentionShares::kTilesMax &&
+         problem.num_kv_heads <= problem.num_multiprocessors &&
+         2 * num_tiles < 3 * problem.num_multiprocessors &&
+         kEqualPartsMin * num_tiles > problem.num_multiprocessors;
 }
 
 Status CheckNumbers(const AttentionRowsCudaParams& params) {
@@ -86,7 +103,7 @@ AttentionConfig ChooseAttentionConfig(const AttentionProblem& problem) {
     return {AttentionKernel::kDecode, kDecodeQueries, 8192 / problem.head_dim};
   }
   if (problem.capability == kHopper && problem.queries_per_sequence >= kHopperQueriesMin) {
-    return {AttentionKernel::kHopper, 128, problem.head_dim > 128 ? 64 : 128};
+    return {AttentionKernel::kHopper, kHopperTileQueries, problem.head_dim > 128 ? 64 : 128};
   }
   return {AttentionKernel::kPrefill, 64, problem.head_dim > 128 ? 32 : 64};
 }
@@ -97,6 +114,17 @@ AttentionLaunch PlanAttentionLaunch(const AttentionProblem& problem,
   launch.tiles_per_sequence = DivideUp(problem.queries_per_sequence, config.tile_queries);
   const int64_t num_tiles =
       launch.tiles_per_sequence * problem.num_kv_heads * problem.num_sequences;
+  if (IsShared(problem, config, launch.tiles_per_sequence)) {
+    launch.is_shared = true;
+    launch.num_items = AttentionShares::kItemsOfBlockMax * problem.num_multiprocessors;
+    launch.num_splits = launch.num_items / problem.num_kv_heads;
+    const int64_t partial_rows = launch.num_items * config.tile_queries;
+    launch.workspace_bytes =
+        AlignUp(partial_rows * problem.head_dim * int64_t{sizeof(float)}) +
+        AlignUp(partial_rows * int64_t{sizeof(float)}) +
+        AlignUp(launch.tiles_per_sequence * static_cast<int64_t>(sizeof(AttentionTileParts)));
+    return launch;
+  }
   // A block of the Hopper kernel fills a multiprocessor; of the others two fit side by side.
   const int64_t wanted =
       problem.num_multiprocessors * (config.kernel == AttentionKernel::kHopper ? 1 : 2);
@@ -233,12 +261,18 @@ AttentionArguments MakeAttentionArguments(const AttentionRowsCudaParams& params,
     arguments.score_factor = static_cast<float>(kLog2E * params.scale);
   }
   if (launch.num_splits > 1) {
-    const int64_t output_floats =
-        launch.num_splits * params.num_rows * params.num_heads * params.layer.head_dim;
+    const int64_t partial_rows = launch.is_shared
+                                     ? launch.num_items * kHopperTileQueries
+                                     : launch.num_splits * params.num_rows * params.num_heads;
+    auto* const workspace = static_cast<unsigned char*>(params.workspace);
+    const int64_t lse_offset =
+        AlignUp(partial_rows * params.layer.head_dim * int64_t{sizeof(float)});
     arguments.partial_output = static_cast<float*>(params.workspace);
-    arguments.partial_lse =
-        reinterpret_cast<float*>(static_cast<unsigned char*>(params.workspace) +
-                                 AlignUp(output_floats * int64_t{sizeof(float)}));
+    arguments.partial_lse = reinterpret_cast<float*>(workspace + lse_offset);
+    if (launch.is_shared) {
+      arguments.tile_parts = reinterpret_cast<AttentionTileParts*>(
+          workspace + lse_offset + AlignUp(partial_rows * int64_t{sizeof(float)}));
+    }
   }
   return arguments;
 }

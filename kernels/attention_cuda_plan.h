@@ -4,7 +4,8 @@
 // Query heads that share a kv head are packed: a "query" is one head of one row, and the queries of
 // a sequence (the rows of one request) and kv head are numbered row by row, group_size to a row.
 // A tile of queries is what a block works on, over all of its keys or over one of `num_splits`
-// parts of them, which a second kernel merges by their log-sum-exp.
+// parts of them, which a second kernel merges by their log-sum-exp. The Hopper kernel cuts tiles
+// that are few by what each of them sees.
 //
 // Thread safety: all functions may be called concurrently.
 #pragma once
@@ -35,6 +36,8 @@ enum class AttentionKernel : uint8_t {
   kHopper = 2,   // wgmma and bulk copies
 };
 
+inline constexpr int32_t kHopperTileQueries = 128;
+
 struct AttentionConfig {
   AttentionKernel kernel = AttentionKernel::kDecode;
   int32_t tile_queries = 0;
@@ -46,6 +49,9 @@ struct AttentionLaunch {
   int64_t tiles_per_sequence = 0;  // of one kv head
   int64_t num_splits = 0;
   int64_t num_items = 0;  // tile x kv head x sequence x split
+  // The keys of each tile are cut on the device (kernels/attention_shares.h), into no more than
+  // num_splits parts; num_items is then the most items that there may be.
+  bool is_shared = false;
   int64_t workspace_bytes = 0;
   std::string ToString() const;
 };
@@ -66,6 +72,12 @@ Status CheckAttentionWorkspace(const AttentionRowsCudaParams& params, int64_t nu
 AttentionProblem DescribeAttention(const AttentionRowsCudaParams& params, int32_t capability,
                                    int32_t num_multiprocessors);
 
+// The parts of a tile of queries: part p of kv head h is item first_item + p * num_kv_heads + h.
+struct AttentionTileParts {
+  int32_t first_item = 0;
+  int32_t num_parts = 0;  // 1: its output is written at once
+};
+
 // What a kernel is given.
 struct AttentionArguments {
   PagedKvLayer layer;
@@ -73,8 +85,11 @@ struct AttentionArguments {
   const int32_t* positions = nullptr;
   uint16_t* output = nullptr;
   float* lse = nullptr;
-  float* partial_output = nullptr;  // [num_splits, num_rows, num_heads, head_dim]
-  float* partial_lse = nullptr;     // [num_splits, num_rows, num_heads], base 2
+  // Parts of tiles: [num_splits, num_rows, num_heads], of shares [num_items, tile of queries].
+  float* partial_output = nullptr;  // [that, head_dim]
+  float* partial_lse = nullptr;     // [that], base 2
+  // What the kernel says of its shares, by tile; null where tiles are cut alike.
+  AttentionTileParts* tile_parts = nullptr;  // [tiles_per_sequence]
   int64_t page_table_stride = 0;
   int32_t num_rows = 0;
   int32_t num_heads = 0;

@@ -117,16 +117,19 @@ template <typename Traits>
 __device__ __forceinline__ void LimitScores(const AttentionArguments& args,
                                             const int (&position)[2], int key, bool is_masked,
                                             float (&scores)[Traits::kWarpKeys / 8][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if constexpr (Traits::kHasSoftcap) {
 #pragma unroll
-  for (int i = 0; i < Traits::kWarpKeys / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if constexpr (Traits::kHasSoftcap) scores[i][j] = SoftcapScore(args, scores[i][j]);
-      if (is_masked && !IsVisible(args, position[j / 2], key + i * 8 + lane % 4 * 2 + j % 2)) {
-        scores[i][j] = -INFINITY;
-      }
+    for (int i = 0; i < Traits::kWarpKeys / 2; ++i) {
+      scores[i / 4][i % 4] = SoftcapScore(args, scores[i / 4][i % 4]);
     }
+  }
+  if (!is_masked) return;
+  const int first = key + static_cast<int>(threadIdx.x) % 4 * 2;
+  const VisibleKeys visible[2] = {VisibleKeysOf(args, position[0], first),
+                                  VisibleKeysOf(args, position[1], first)};
+#pragma unroll
+  for (int i = 0; i < Traits::kWarpKeys / 2; ++i) {
+    if (!visible[i / 2 % 2].Has(i / 4 * 8 + i % 2)) scores[i / 4][i % 4] = -INFINITY;
   }
 }
 

@@ -145,8 +145,8 @@ __device__ __forceinline__ void LimitChunk(const MassArguments& args, const Chun
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float* const pair = scores + i * 4 + half * 2;
-      if (!IsVisible(args.rows, position.x, key + half * 8)) pair[0] = -INFINITY;
-      if (!IsVisible(args.rows, position.y, key + half * 8)) pair[1] = -INFINITY;
+      if (!VisibleKeysOf(args.rows, position.x, key).Has(half * 8)) pair[0] = -INFINITY;
+      if (!VisibleKeysOf(args.rows, position.y, key).Has(half * 8)) pair[1] = -INFINITY;
     }
   }
 }

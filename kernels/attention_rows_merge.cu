@@ -1,6 +1,7 @@
 // Bound: memory. Reads the parts of every query once: 4 * head_dim + 4 bytes for each.
-// Design: a block for each query; groups of threads take every so many parts, 16 bytes of a row a
-// thread, and are summed up in shared memory.
+// Design: where few queries have many parts, a block for each query; groups of threads take every
+// so many parts, 16 bytes of a row a thread, and are summed up in shared memory. Where many queries
+// have few parts, a thread for each 16 bytes of a query.
 #include <cmath>
 #include <cstdint>
 
@@ -77,8 +78,71 @@ __global__ void __launch_bounds__(Traits::kThreads)
   if (thread == 0 && args.lse != nullptr) args.lse[query] = (stabiliser + log2f(weight_sum)) * kLn2;
 }
 
+template <int kHeadDim_>
+struct MergeSharesTraits {
+  static constexpr int kThreads = 256;
+  static constexpr int kVectors = kHeadDim_ / 4;  // float4
+};
+
+// The same for tiles that the device has cut. Grid: num_rows * num_heads * kVectors / kThreads,
+// rounded up.
+template <typename Traits>
+__global__ void __launch_bounds__(Traits::kThreads)
+    AttentionSharesMergeKernel(const __grid_constant__ AttentionArguments args) {
+  LetLaterKernelsStart();
+  WaitForEarlierKernels();
+  const int64_t index = int64_t{blockIdx.x} * Traits::kThreads + threadIdx.x;
+  const int64_t query = index / Traits::kVectors;
+  const auto vector = static_cast<int>(index % Traits::kVectors);
+  if (query >= int64_t{args.num_rows} * args.num_heads) return;
+  const auto row = static_cast<int32_t>(query / args.num_heads);
+  const auto head = static_cast<int32_t>(query % args.num_heads);
+  const int32_t packed = row * args.group_size + head % args.group_size;
+  const AttentionTileParts parts = args.tile_parts[packed / kHopperTileQueries];
+  if (parts.num_parts == 1) return;  // It is at its place.
+  const int64_t first = int64_t{parts.first_item + head / args.group_size} * kHopperTileQueries +
+                        packed % kHopperTileQueries;
+  const int64_t step = int64_t{args.layer.num_kv_heads} * kHopperTileQueries;
+  float max = -INFINITY;
+  for (int part = 0; part < parts.num_parts; ++part) {
+    max = fmaxf(max, args.partial_lse[first + part * step]);
+  }
+  const float stabiliser = StabiliserOf(max);
+  const auto* const partial =
+      reinterpret_cast<const float4*>(args.partial_output) + first * Traits::kVectors + vector;
+  float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  float weight_sum = 0.0f;
+#pragma unroll 4
+  for (int part = 0; part < parts.num_parts; ++part) {
+    const float weight = Exp2Fast(args.partial_lse[first + part * step] - stabiliser);
+    const float4 values = partial[part * step * Traits::kVectors];
+    sum.x += weight * values.x;
+    sum.y += weight * values.y;
+    sum.z += weight * values.z;
+    sum.w += weight * values.w;
+    weight_sum += weight;
+  }
+  const float inverse = 1.0f / weight_sum;
+  reinterpret_cast<uint2*>(args.output)[index] = make_uint2(
+      PackBf16(sum.x * inverse, sum.y * inverse), PackBf16(sum.z * inverse, sum.w * inverse));
+  if (vector == 0 && args.lse != nullptr) args.lse[query] = (stabiliser + log2f(weight_sum)) * kLn2;
+}
+
+template <int kHeadDim>
+Status LaunchSharesMerge(const AttentionArguments& args, Stream stream) {
+  using Traits = MergeSharesTraits<kHeadDim>;
+  const int64_t num_threads = int64_t{args.num_rows} * args.num_heads * Traits::kVectors;
+  return LaunchBehind(
+      "attention_rows merge", AttentionSharesMergeKernel<Traits>,
+      {.num_blocks = static_cast<unsigned>((num_threads + Traits::kThreads - 1) / Traits::kThreads),
+       .num_threads = Traits::kThreads,
+       .stream = stream},
+      args);
+}
+
 template <int kHeadDim>
 Status LaunchMerge(const AttentionArguments& args, Stream stream) {
+  if (args.tile_parts != nullptr) return LaunchSharesMerge<kHeadDim>(args, stream);
   using Traits = MergeTraits<kHeadDim>;
   const auto num_blocks =
       static_cast<unsigned>(args.num_rows) * static_cast<unsigned>(args.num_heads);

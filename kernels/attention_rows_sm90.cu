@@ -4,7 +4,8 @@
 // each and multiply by wgmma, P from registers. While one of them multiplies, the other computes
 // its softmax; and within a warpgroup Q K^T of the next tile runs ahead of P V of this one. Tiles
 // of keys go from the last to the first, so that those cut by the mask come first. The queries of
-// the next item are fetched during this one.
+// the next item are fetched during this one. Where tiles are few, each block works out how their
+// keys are cut before it starts (kernels/attention_shares.h).
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -34,10 +35,9 @@ __device__ __forceinline__ void CopyTiles(const HopperArguments& hopper, unsigne
   Ring<Traits> k(shared, 0);
   Ring<Traits> v(shared, 1);
   constexpr uint32_t kSlabBytes = Traits::kTileKeys * 128;
-  for (int32_t turn = 0;; ++turn) {
-    const int32_t item = OwnItem(turn);
-    if (item >= args.num_items) return;
-    const AttentionWork work = HopperWork<Traits>(args, item);
+  const HopperItems<Traits> items(args, shared);
+  for (int32_t turn = 0; items.Has(turn); ++turn) {
+    const AttentionWork work = items.At(turn);
     for (int tile = work.key_tile_end - 1; tile >= work.key_tile_begin; --tile) {
       const auto row = static_cast<int32_t>(OffsetOfKeyTile<Traits::kTileKeys>(args, work, tile) /
                                             Traits::kHeadDim);
@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     }
     FenceBarrierInit();
   }
+  if (hopper.rows.tile_parts != nullptr) PrepareShares<Traits>(hopper.rows, shared);
   __syncthreads();
   LetLaterKernelsStart();
   if (threadIdx.x < 128) {

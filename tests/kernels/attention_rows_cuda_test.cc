@@ -75,6 +75,16 @@ std::vector<AttentionRowsCase> Cases() {
                        .positions = ScatteredPositions(150, 600),
                        .window = window});
     }
+    // Few tiles that see much, cut on the device by what each sees: on one of three
+    // multiprocessors, as emulated, and on one of 132.
+    for (const auto& [num_rows, num_heads, num_kv_heads] :
+         {std::array{40, 8, 2}, {140, 14, 14}, {head_dim == 128 ? 140 : 1, 28, 7}}) {
+      cases.push_back({.name = "shared_" + std::to_string(num_heads) + suffix,
+                       .num_heads = num_heads,
+                       .num_kv_heads = num_kv_heads,
+                       .head_dim = head_dim,
+                       .positions = ScatteredPositions(num_rows, 1'400)});
+    }
     cases.push_back({.name = "softcap" + suffix,
                      .num_heads = 4,
                      .num_kv_heads = 2,

@@ -157,6 +157,12 @@ Value atomicMax(Value* target, Value value) {
   if (before < value) *target = value;
   return before;
 }
+template <typename Value>
+Value atomicMin(Value* target, Value value) {
+  const Value before = *target;
+  if (value < before) *target = value;
+  return before;
+}
 
 inline int __popc(uint32_t bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return std::countr_zero(static_cast<uint32_t>(bits)) + 1; }
