@@ -51,8 +51,10 @@ Status TextSearcher::UseRows(const storage::ReadView& view,
   INTARSIA_ASSIGN_OR_RETURN(const bool are_current, view.ArePostingsCurrent(collection.id));
   if (are_current) {
     const Status status = use(*view.Postings(collection.id));
-    const bool is_damaged =
-        status.code() == StatusCode::kCorruption || status.code() == StatusCode::kUnsupported;
+    // They are marked as current, so one that is not there was lost.
+    const bool is_damaged = status.code() == StatusCode::kCorruption ||
+                            status.code() == StatusCode::kUnsupported ||
+                            status.code() == StatusCode::kNotFound;
     if (!is_damaged) return status;
     Log(LogLevel::kWarning,
         "text index of " + collection.name + " is damaged: " + status.ToString());

@@ -62,11 +62,13 @@ Result<PostingBlock> ReadDirectoryEntry(uint64_t least_id, ByteReader* reader,
     return Damaged("a block has a count that its ids cannot have",
                    static_cast<uint64_t>(block.count));
   }
-  // Two arrays of at most 57 bits a value.
+  // Two arrays of at most 8 bytes a value, each behind its width.
   if (bytes > 2 * (1 + static_cast<uint64_t>(kPostingsPerBlock) * 8)) {
     return Damaged("a block is too large", bytes);
   }
-  if (position_bytes > kUint32Max) return Damaged("a block's positions are too large", bytes);
+  if (position_bytes > kUint32Max) {
+    return Damaged("a block's positions are too large", position_bytes);
+  }
   *posting_bytes = static_cast<int64_t>(bytes);
   block.position_bytes = static_cast<int64_t>(position_bytes);
   return block;
@@ -365,7 +367,8 @@ Result<TextStats> DecodeTextStats(std::string_view body) {
   stats.signature = reader.ReadString();
   INTARSIA_RETURN_IF_ERROR(reader.Finish());
   if (stats.num_chunks < 0 || stats.num_terms < 0) {
-    return Damaged("negative statistics", static_cast<uint64_t>(stats.num_chunks));
+    return Damaged("negative statistics",
+                   static_cast<uint64_t>(std::min(stats.num_chunks, stats.num_terms)));
   }
   return stats;
 }

@@ -8,6 +8,14 @@
 
 namespace intarsia::index {
 
+Result<std::string> ReadPositions(const RowReader& rows, std::string_view page_key) {
+  Result<std::string> positions = rows.Get("o" + std::string(page_key.substr(1)));
+  if (positions.ok() || positions.status().code() != StatusCode::kNotFound) return positions;
+  // The page is there, so they were lost.
+  return Status(StatusCode::kCorruption, "postings: the positions of a page are gone: " +
+                                             std::string(positions.status().message()));
+}
+
 Status PostingCursor::SeekBlock(uint64_t id) {
   while (!is_exhausted_) {
     while (!at_end() && block().last_id < id) ++block_;
@@ -102,7 +110,7 @@ Status TermCursor::LoadPositions() {
   std::string_view bytes = row_.positions;
   if (pages_ != nullptr) {
     if (!has_closed_positions_) {
-      INTARSIA_ASSIGN_OR_RETURN(closed_positions_, rows_.Get("o" + page_key_.substr(1)));
+      INTARSIA_ASSIGN_OR_RETURN(closed_positions_, ReadPositions(rows_, page_key_));
       if (std::ssize(closed_positions_) != page_.position_bytes()) {
         return Status(StatusCode::kCorruption,
                       "postings: positions of another size: term=" + term_);

@@ -22,6 +22,10 @@ namespace intarsia::index {
 
 inline constexpr uint64_t kNoPosting = ~uint64_t{0};
 
+// The positions of a closed page, given the key of its row. Errors: kCorruption if they are gone or
+// damaged; kIo.
+Result<std::string> ReadPositions(const RowReader& rows, std::string_view page_key);
+
 class PostingCursor {
  public:
   virtual ~PostingCursor() = default;

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "index/page_editor.h"
+#include "index/posting_cursor.h"
 #include "index/text_rows.h"
 
 namespace intarsia::index {
@@ -42,7 +43,7 @@ Status RemoveFromPages(const std::string& term, std::span<const uint64_t> ids,
 
     INTARSIA_ASSIGN_OR_RETURN(const std::string_view body, page_row->Body());
     const std::string positions_key = "o" + page_key.substr(1);
-    INTARSIA_ASSIGN_OR_RETURN(const std::string positions, rows.Get(positions_key));
+    INTARSIA_ASSIGN_OR_RETURN(const std::string positions, ReadPositions(rows, page_key));
     ByteReader reader(body, "page of postings");
     INTARSIA_ASSIGN_OR_RETURN(const PostingPage page, ParsePage(&reader));
     INTARSIA_ASSIGN_OR_RETURN(PageEditor editor, PageEditor::Open(page, positions));

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "index/text_rows.h"
 #include "storage/keys.h"
 #include "storage/rocks.h"
 #include "tests/engine/engine_fixture.h"
@@ -244,6 +245,18 @@ TEST_F(TextSearchTest, DamagedPostingsAreBuiltAnewAndNeverWrong) {
   // A commit goes on without them, and they are stale then.
   Insert("new", "A walrus.");
   EXPECT_EQ(Words("walrus"), (std::vector<std::string>{"new"}));
+  EXPECT_EQ(Words("harbour water"), before);
+}
+
+TEST_F(TextSearchTest, StatisticsThatAreLostAreBuiltAnew) {
+  CreateFilledDocs();
+  const auto before = Words("harbour water");
+  ASSERT_FALSE(before.empty());
+  ChangeRows([](storage::Rocks*, storage::RowBatch* batch) {
+    batch->Delete(storage::Family::kPostings, storage::PostingsPrefix(1) + index::TextStatsKey());
+  });
+  const auto found = Run("SEARCH 'harbour water' IN docs WITH (mode = text)");
+  EXPECT_TRUE(HasNotice(found, "was damaged and is built anew"));
   EXPECT_EQ(Words("harbour water"), before);
 }
 

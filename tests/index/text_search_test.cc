@@ -280,6 +280,25 @@ TEST_F(TextSearchTest, RemovingWhatIsNotThereIsNoticed) {
   }
 }
 
+TEST_F(TextSearchTest, PositionsThatAreGoneAreCorruption) {
+  Chunks chunks;
+  for (uint64_t id = 1; id <= 2'500; ++id) chunks.emplace_back(id, "red fish");
+  Commit(chunks);
+  MemoryRows damaged = rows_;
+  for (const auto& [key, body] : rows_.rows()) {
+    if (key.starts_with('o')) damaged.Delete(key);
+  }
+  ASSERT_LT(damaged.rows().size(), rows_.rows().size());
+  const TextQuery query = Parse("\"red fish\"");
+  EXPECT_EQ(SearchText(damaged, {.query = &query, .k = 5}).status().code(),
+            StatusCode::kCorruption);
+  TextIndexWriter writer(analyzer_.get());
+  const std::string_view fields[] = {"red fish"};
+  writer.Remove(1, fields);
+  MemoryRows out;
+  EXPECT_EQ(writer.Finish(damaged, &out).code(), StatusCode::kCorruption);
+}
+
 TEST_F(TextSearchTest, ADamagedRowIsAnErrorOrChangesOnlyScores) {
   RandomText random(9, 60);
   Chunks chunks;
