@@ -33,13 +33,21 @@ class QueryReader {
 
   TextQuery Take() {
     TextQuery query;
+    // To leave out a word that is sought finds less well; to leave out one that is required or
+    // forbidden finds what was not asked for.
+    const int64_t num_constraints = std::ranges::count_if(
+        clauses_, [](const auto& row) { return row.second.first.occur != Occur::kShould; });
+    int64_t num_free = std::max<int64_t>(0, kTextClausesMax - num_constraints);
     for (auto& [key, value] : clauses_) {
       auto& [clause, role] = value;
       if (role == Role::kFunctionWord && has_content_) continue;
-      if (std::ssize(query.clauses) == kTextClausesMax) {
-        ++query.num_dropped;
-      } else {
+      const bool is_kept = clause.occur == Occur::kShould
+                               ? num_free-- > 0
+                               : std::ssize(query.clauses) < kTextClausesMax;
+      if (is_kept) {
         query.clauses.push_back(std::move(clause));
+      } else {
+        ++query.num_dropped;
       }
     }
     return query;

@@ -38,7 +38,7 @@ struct TextClause {
 
 struct TextQuery {
   std::vector<TextClause> clauses;  // sorted, each once
-  int64_t num_dropped = 0;          // clauses beyond kTextClausesMax
+  int64_t num_dropped = 0;          // clauses beyond kTextClausesMax, those without + or - first
 
   bool has_positive() const;     // else nothing can match
   bool has_constraints() const;  // + or -

@@ -134,6 +134,22 @@ TEST_F(TextSearchTest, WordsOfAQuestionCountWhereThereAreNoOthers) {
   EXPECT_EQ(Ids("why -vacuum"), std::vector<uint64_t>{1});
 }
 
+TEST_F(TextSearchTest, WhatIsRequiredOrForbiddenIsNotLeftOutOfALongQuery) {
+  std::string text;
+  for (int64_t i = 0; i < kTextClausesMax + 76; ++i) text += "w" + std::to_string(i) + " ";
+  const TextQuery query = Parse(text + "+zebra -zoo");
+  EXPECT_EQ(std::ssize(query.clauses), kTextClausesMax);
+  EXPECT_EQ(query.num_dropped, 78);
+  int64_t num_required = 0;
+  int64_t num_forbidden = 0;
+  for (const TextClause& clause : query.clauses) {
+    num_required += clause.occur == Occur::kMust ? 1 : 0;
+    num_forbidden += clause.occur == Occur::kMustNot ? 1 : 0;
+  }
+  EXPECT_EQ(num_required, 1);
+  EXPECT_EQ(num_forbidden, 1);
+}
+
 TEST_F(TextSearchTest, AgreesWithTheReferenceAfterManyCommits) {
   RandomText random(7, 400);
   uint64_t next_id = 1;
