@@ -1,7 +1,7 @@
 // CudaForward: sparse-row forward passes on a device, step by step.
 //
 // The device's form of Transformer::Forward. A caller who wants no more than logits calls Begin,
-// RunLayer for each layer and ComputeLogits. A fused prefill acts between the four steps of a layer
+// RunLayers and ComputeLogits. A fused prefill acts between the four steps of a layer
 // instead, with kernels and events of its own on stream():
 //
 //   pass->Begin(...)                        rows: tokens at positions; embeds them
@@ -10,12 +10,14 @@
 //       here: rows() shows the rows' q, k and v, not rotated. Write other tokens of this layer's
 //       pages (load and place), and score the rows against what is there.
 //     pass->PlaceKv(layer)                  rotates q and k; k and v go into the pages
-//       here: pass->KeepRows(...) lets only some rows go on; all rows' keys and values are placed.
+//       here: pass->KeepRows(...) or KeepLastRows(...) lets only some rows go on; all rows' keys
+//       and values are placed.
 //     pass->Attend(layer)                   all keys up to a row's position must be placed by now
 //       rows().q is rotated, before Attend and behind it: attention mass, or whatever else a query
 //       can be asked.
 //     pass->RunFfn(layer)                   output projection, residual, feed-forward block
-//   pass->ComputeLogits(n)                  of the last n rows
+//   pass->ComputeLogits(n)                  of the last n rows, which are all that the last layer
+//                                           has to keep
 //
 // Every call enqueues work on stream() and returns without waiting or allocating. To make a
 // step wait for a load on another stream, record an event there and DeviceEvent::HoldBack(stream())
@@ -127,11 +129,19 @@ class CudaForward {
   Status RunFfn(int32_t layer);
   // All four.
   Status RunLayer(int32_t layer);
+  // All layers from `first_layer` on, the last one as KeepLastRows has it for ComputeLogits.
+  Status RunLayers(int32_t first_layer, int64_t num_logit_rows);
 
   // Between PlaceKv and Attend: only the rows `kept` [num_kept] go on, ascending indices on the
   // device, which are the caller's promise.
   // Errors: kInvalidArgument for a count below 1 or above the number of rows.
   Status KeepRows(const int32_t* kept, int64_t num_kept);
+
+  // At least the last `num_kept` rows go on; in a pass of one request, which is what it is for, and
+  // where they are no more than half of the rows, no others. What the last layer of a pass computes
+  // of rows without logits is read by nobody.
+  // Errors: kInvalidArgument for a count below 1 or above the number of rows.
+  Status KeepLastRows(int64_t num_kept);
 
   // After the last layer: logits() of the last `num_logit_rows` rows.
   // Errors: kInvalidArgument for a count below 1 or above the options' or the number of rows.

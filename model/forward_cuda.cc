@@ -224,6 +224,29 @@ Status CudaForward::KeepRows(const int32_t* kept, int64_t num_kept) {
   return Status::Ok();
 }
 
+Status CudaForward::KeepLastRows(int64_t num_kept) {
+  State& state = *state_;
+  INTARSIA_CHECK(state.step == ForwardStep::kPlaced);
+  if (num_kept < 1 || num_kept > state.num_rows) {
+    return Status(StatusCode::kInvalidArgument,
+                  "cuda forward pass: number of kept rows out of range: kept=" +
+                      std::to_string(num_kept) + " rows=" + std::to_string(state.num_rows));
+  }
+  // Rows that are moved must not overlap where they go, and those of requests stay together.
+  const int64_t first = state.num_rows - num_kept;
+  if (num_kept > first || state.kv == nullptr) return Status::Ok();
+  for (const auto& [rows, row_bytes] :
+       {std::pair(&state.hidden, state.config().hidden_size * kF32Bytes),
+        std::pair(&state.row_buffer, state.config().q_size() * kBf16Bytes)}) {
+    auto* const bytes = rows->as<uint8_t>();
+    INTARSIA_RETURN_IF_ERROR(kernels::CopyOnDevice(bytes, bytes + first * row_bytes,
+                                                   num_kept * row_bytes, state.stream));
+  }
+  state.positions += first;
+  state.num_rows = num_kept;
+  return Status::Ok();
+}
+
 // Moves the rows `kept` of `rows` to its front, by way of the feed-forward block's memory, which is
 // free now. A piece goes back before the next one is gathered: ascending rows lie behind it.
 Status CudaForward::State::GatherInPlace(const int32_t* kept, int64_t num_kept, int64_t row_bytes,

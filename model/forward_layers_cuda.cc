@@ -238,4 +238,16 @@ Status CudaForward::RunLayer(int32_t layer) {
   return RunFfn(layer);
 }
 
+Status CudaForward::RunLayers(int32_t first_layer, int64_t num_logit_rows) {
+  const int32_t last_layer = state_->config().num_layers - 1;
+  for (int32_t layer = first_layer; layer < last_layer; ++layer) {
+    INTARSIA_RETURN_IF_ERROR(RunLayer(layer));
+  }
+  INTARSIA_RETURN_IF_ERROR(ComputeQkv(last_layer));
+  INTARSIA_RETURN_IF_ERROR(PlaceKv(last_layer));
+  INTARSIA_RETURN_IF_ERROR(KeepLastRows(num_logit_rows));
+  INTARSIA_RETURN_IF_ERROR(Attend(last_layer));
+  return RunFfn(last_layer);
+}
+
 }  // namespace intarsia::model

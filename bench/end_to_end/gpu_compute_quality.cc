@@ -49,8 +49,7 @@ class DeviceModel {
     std::vector<int32_t> positions(tokens.size());
     std::iota(positions.begin(), positions.end(), 0);
     Require(forward_->Begin(tokens, positions, *kv_));
-    const model::ModelConfig& config = transformer_->config();
-    for (int32_t layer = 0; layer < config.num_layers; ++layer) Require(forward_->RunLayer(layer));
+    Require(forward_->RunLayers(0, num_rows));
     Require(forward_->ComputeLogits(num_rows));
     const int64_t stride = forward_->logit_stride();
     std::vector<float> padded(static_cast<size_t>(num_rows * stride));

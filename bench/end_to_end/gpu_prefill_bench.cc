@@ -66,7 +66,10 @@ double PrefillFlops(const ModelConfig& config, int64_t num_tokens) {
   const auto count = static_cast<double>(num_tokens);
   const double products = 2.0 * count * static_cast<double>(LayerParameters(config));
   const double attention = 2.0 * count * count * config.q_size();
-  return config.num_layers * (products + attention) +
+  // Of the last layer queries, keys and values, and of one row all else.
+  const double last_layer = 2.0 * count * static_cast<double>(config.hidden_size) *
+                            static_cast<double>(config.q_size() + 2 * config.kv_size());
+  return (config.num_layers - 1) * (products + attention) + last_layer +
          2.0 * config.vocab_size * static_cast<double>(config.hidden_size);
 }
 
@@ -162,7 +165,7 @@ std::vector<int32_t> PositionsUpTo(int64_t count) {
 void Prefill(model::CudaForward* forward, const ModelConfig& config, int64_t num_tokens,
              const model::DeviceKv& kv) {
   Require(forward->Begin(SomeTokens(num_tokens, config.vocab_size), PositionsUpTo(num_tokens), kv));
-  for (int32_t layer = 0; layer < config.num_layers; ++layer) Require(forward->RunLayer(layer));
+  Require(forward->RunLayers(0, 1));
   Require(forward->ComputeLogits(1));
 }
 

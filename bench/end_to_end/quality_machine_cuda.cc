@@ -71,9 +71,7 @@ class DeviceMachine : public QualityMachine {
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
     INTARSIA_RETURN_IF_ERROR(forward_->Begin(tokens, positions, kv));
     const model::ModelConfig& config = transformer_->config();
-    for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-      INTARSIA_RETURN_IF_ERROR(forward_->RunLayer(layer));
-    }
+    INTARSIA_RETURN_IF_ERROR(forward_->RunLayers(0, std::ssize(tokens)));
     INTARSIA_RETURN_IF_ERROR(forward_->ComputeLogits(std::ssize(tokens)));
     const int64_t stride = forward_->logit_stride();
     std::vector<float> padded(static_cast<size_t>(std::ssize(tokens) * stride));

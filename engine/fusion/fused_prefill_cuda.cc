@@ -205,6 +205,8 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
       INTARSIA_RETURN_IF_ERROR(Score(layer, /*lse=*/nullptr));
       break;
     }
+    // Nobody reads what the last layer makes of rows without logits.
+    if (layer + 1 == config_.num_layers) INTARSIA_RETURN_IF_ERROR(forward_->KeepLastRows(1));
     float* const lse = is_scored ? lse_.as<float>() : nullptr;
     INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer, lse));
     if (is_scored) INTARSIA_RETURN_IF_ERROR(Score(layer, lse));

@@ -54,12 +54,10 @@ class DeviceModel {
 
   // Runs the layers from `first_layer` on and returns [num_logit_rows, vocab_size].
   std::vector<float> Finish(int32_t first_layer, int64_t num_logit_rows) {
-    for (int32_t layer = first_layer; layer < cuda->config().num_layers; ++layer) {
-      const Status status = forward->RunLayer(layer);
+    for (const Status& status : {forward->RunLayers(first_layer, num_logit_rows),
+                                 forward->ComputeLogits(num_logit_rows)}) {
       EXPECT_TRUE(status.ok()) << status;
     }
-    const Status status = forward->ComputeLogits(num_logit_rows);
-    EXPECT_TRUE(status.ok()) << status;
     return ReadLogits(num_logit_rows);
   }
 

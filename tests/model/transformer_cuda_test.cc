@@ -162,6 +162,41 @@ TEST_P(TransformerCudaTest, RowsCanBeLookedAtAndCutWithinALayer) {
   EXPECT_TRUE(kernels::ArraysAgree(model.Finish(2, 2), *expected, kTolerance));
 }
 
+TEST_P(TransformerCudaTest, TheLastLayerNeedsNoMoreThanTheLastRows) {
+  const TinyModel tiny(ShapeOf(GetParam()));
+  DeviceModel model(*tiny.file);
+  const std::vector<int32_t> tokens = SomeTokens(130, 163, 5);
+  const auto kv = Take(model.kv_pool->Allocate(200, model.stream.get()));
+  const std::vector<int32_t> positions = PositionsFrom(3, tokens.size());
+  const int32_t last_layer = model.cuda->config().num_layers - 1;
+  model.Forward(SomeTokens(3, 163, 6), PositionsFrom(0, 3), *kv);
+  ASSERT_TRUE(model.forward->Begin(tokens, positions, *kv).ok());
+  for (int32_t layer = 0; layer <= last_layer; ++layer) {
+    ASSERT_TRUE(model.forward->RunLayer(layer).ok());
+  }
+  ASSERT_TRUE(model.forward->ComputeLogits(4).ok());
+  const std::vector<float> expected = model.ReadLogits(4);
+  for (const int64_t num_kept : {1, 3, 4, 65, 66, 130}) {
+    SCOPED_TRACE(num_kept);
+    ASSERT_TRUE(model.forward->Begin(tokens, positions, *kv).ok());
+    for (int32_t layer = 0; layer < last_layer; ++layer) {
+      ASSERT_TRUE(model.forward->RunLayer(layer).ok());
+    }
+    ASSERT_TRUE(model.forward->ComputeQkv(last_layer).ok());
+    ASSERT_TRUE(model.forward->PlaceKv(last_layer).ok());
+    EXPECT_EQ(model.forward->KeepLastRows(0).code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(model.forward->KeepLastRows(131).code(), StatusCode::kInvalidArgument);
+    ASSERT_TRUE(model.forward->KeepLastRows(num_kept).ok());
+    EXPECT_EQ(model.forward->rows().num_rows, num_kept <= 65 ? num_kept : 130);
+    ASSERT_TRUE(model.forward->Attend(last_layer).ok());
+    ASSERT_TRUE(model.forward->RunFfn(last_layer).ok());
+    const int64_t num_logit_rows = std::min<int64_t>(num_kept, 4);
+    ASSERT_TRUE(model.forward->ComputeLogits(num_logit_rows).ok());
+    const std::vector<float> last(expected.end() - num_logit_rows * 163, expected.end());
+    EXPECT_TRUE(kernels::ArraysAgree(model.ReadLogits(num_logit_rows), last, kTolerance));
+  }
+}
+
 TEST_P(TransformerCudaTest, ProductsInFp8StayNearThoseInBf16) {
   SkipWithoutFp8();
   if (IsSkipped()) return;
@@ -254,9 +289,7 @@ TEST_F(CudaForwardTest, ARandomModelRunsAndIsTheSameTwice) {
     const auto kv = Take(pool->Allocate(10, stream.get()));
     const auto forward = Take(CudaForward::Create(*model, {.num_rows_max = 8}, stream.get()));
     ASSERT_TRUE(forward->Begin(std::vector<int32_t>{1, 2, 3}, PositionsFrom(0, 3), *kv).ok());
-    for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-      ASSERT_TRUE(forward->RunLayer(layer).ok());
-    }
+    ASSERT_TRUE(forward->RunLayers(0, 1).ok());
     ASSERT_TRUE(forward->ComputeLogits(1).ok());
     std::vector<float> row(static_cast<size_t>(config.vocab_size));
     ASSERT_TRUE(kernels::CopyToHost(row.data(), forward->logits(), config.vocab_size * int64_t{4},
