@@ -1,7 +1,8 @@
 // Bound: memory, and at 15 % of a prompt mostly latency: reads the rows' K, V and their payload and
 // writes their difference, 6 bytes a number for bf16 payloads.
-// Design: a block takes one chunk and 256 columns; its warps take rows in turn and keep their part
-// of the weighted sum, which a second kernel adds up over the chunks.
+// Design: a block takes one chunk and 256 columns; its many warps take rows in turn, so that no
+// warp waits for memory more than a few times, and keep their part of the weighted sum. The block
+// that is done last adds the chunks up, in their order whichever it is.
 #include <cstdint>
 
 #include <cuda_runtime.h>
@@ -15,10 +16,15 @@ namespace intarsia::kernels {
 namespace {
 
 struct MeasureShiftTraits {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 1024;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kColumns = 32 * kRawNumbers;
+  static_assert(kColumns <= kThreads, "a thread sums up a column");
 };
+
+int64_t NumColumnBlocks(int64_t width) {
+  return (width + MeasureShiftTraits::kColumns - 1) / MeasureShiftTraits::kColumns;
+}
 
 // What a lane does for its eight columns: writes the differences of every kWarps-th row and adds
 // them up by their weights.
@@ -68,6 +74,46 @@ __device__ void MeasureRows(const MeasureShiftParams& params, const PropagationC
   }
 }
 
+// Writes the sums of column `own` over all chunks, or over earlier ones, behind their rows.
+__device__ void SumChunks(const MeasureShiftParams& params, int own) {
+  const bool is_causal = params.order == PropagationOrder::kCausal;
+  const float* const parts =
+      params.workspace + int64_t{blockIdx.y} * params.num_chunks * params.width + own;
+  uint16_t* const deltas = (blockIdx.y == 0 ? params.key_deltas : params.value_deltas) + own;
+  const auto write = [&](int chunk, float sum) {
+    const int64_t row = int64_t{params.chunks[chunk].first_delta} + params.chunks[chunk].num_rows;
+    deltas[row * params.width] = static_cast<uint16_t>(PackBf16(sum, 0.0f));
+  };
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int chunk = 0; chunk < params.num_chunks; ++chunk) {
+    // Other multiprocessors wrote it, so it must not come from this one's cache.
+    const float part = __ldcg(parts + int64_t{chunk} * params.width);
+    if (is_causal) write(chunk, sum);
+    sum += part;
+  }
+  if (is_causal) return;
+#pragma unroll 8
+  for (int chunk = 0; chunk < params.num_chunks; ++chunk) write(chunk, sum);
+}
+
+// Whether all other blocks of this one's columns have said so before. Then they may begin anew.
+__device__ bool IsLastBlock(const MeasureShiftParams& params) {
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    auto* const counters = reinterpret_cast<uint32_t*>(
+        params.workspace + int64_t{2} * params.num_chunks * params.width);
+    uint32_t* const counter = counters + blockIdx.z * 2 + blockIdx.y;
+    is_last = atomicAdd(counter, 1) + 1 == gridDim.x;
+    if (is_last) *counter = 0;
+  }
+  __syncthreads();
+  if (is_last) __threadfence();
+  return is_last;
+}
+
 // Grid: (num_chunks, K and V, ceil(width / kColumns)). Block: kThreads; a lane takes 8 columns.
 __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
     MeasureKernel(const __grid_constant__ MeasureShiftParams params) {
@@ -90,60 +136,32 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
   for (int i = 0; i < kRawNumbers; ++i) sums[warp][lane * kRawNumbers + i] = sum[i];
   __syncthreads();
   const int own = first_column + static_cast<int>(threadIdx.x);
-  if (own >= params.width) return;
-  float total = 0.0f;
+  const bool is_summing = static_cast<int>(threadIdx.x) < Traits::kColumns && own < params.width;
+  if (is_summing) {
+    float total = 0.0f;
 #pragma unroll
-  for (int i = 0; i < Traits::kWarps; ++i) total += sums[i][threadIdx.x];
-  params.workspace[(int64_t{blockIdx.y} * params.num_chunks + blockIdx.x) * params.width + own] =
-      total;
-}
-
-// Grid: (ceil(width / 256), K and V). Block: 256; a thread takes one column of all chunks.
-__global__ void __launch_bounds__(256)
-    SumChunksKernel(const __grid_constant__ MeasureShiftParams params) {
-  LetLaterKernelsStart();
-  WaitForEarlierKernels();
-  const int column = static_cast<int>(blockIdx.x * 256 + threadIdx.x);
-  if (column >= params.width) return;
-  const bool is_causal = params.order == PropagationOrder::kCausal;
-  const float* const parts =
-      params.workspace + int64_t{blockIdx.y} * params.num_chunks * params.width + column;
-  uint16_t* const deltas = (blockIdx.y == 0 ? params.key_deltas : params.value_deltas) + column;
-  const auto write = [&](int chunk, float sum) {
-    const int64_t row = int64_t{params.chunks[chunk].first_delta} + params.chunks[chunk].num_rows;
-    deltas[row * params.width] = static_cast<uint16_t>(PackBf16(sum, 0.0f));
-  };
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int chunk = 0; chunk < params.num_chunks; ++chunk) {
-    const float part = parts[int64_t{chunk} * params.width];
-    if (is_causal) write(chunk, sum);
-    sum += part;
+    for (int i = 0; i < Traits::kWarps; ++i) total += sums[i][threadIdx.x];
+    params.workspace[(int64_t{blockIdx.y} * params.num_chunks + blockIdx.x) * params.width + own] =
+        total;
   }
-  if (is_causal) return;
-#pragma unroll 8
-  for (int chunk = 0; chunk < params.num_chunks; ++chunk) write(chunk, sum);
+  if (IsLastBlock(params) && is_summing) SumChunks(params, own);
 }
 
 }  // namespace
+
+int64_t MeasureShiftWorkspaceBytes(int64_t num_chunks, int64_t width) {
+  return 2 * (num_chunks * width + NumColumnBlocks(width)) * static_cast<int64_t>(sizeof(float));
+}
 
 Status MeasureShiftCuda(const MeasureShiftParams& params, Stream stream) {
   using Traits = MeasureShiftTraits;
   INTARSIA_RETURN_IF_ERROR(CheckMeasureShift(params));
   if (params.num_chunks == 0) return Status::Ok();
-  INTARSIA_RETURN_IF_ERROR(LaunchBehind(
-      "measure_shift", MeasureKernel,
-      {.num_blocks = static_cast<unsigned>(params.num_chunks),
-       .num_blocks_y = 2,
-       .num_blocks_z =
-           static_cast<unsigned>((params.width + Traits::kColumns - 1) / Traits::kColumns),
-       .num_threads = Traits::kThreads,
-       .stream = stream},
-      params));
-  return LaunchBehind("measure_shift", SumChunksKernel,
-                      {.num_blocks = static_cast<unsigned>((params.width + 255) / 256),
+  return LaunchBehind("measure_shift", MeasureKernel,
+                      {.num_blocks = static_cast<unsigned>(params.num_chunks),
                        .num_blocks_y = 2,
-                       .num_threads = 256,
+                       .num_blocks_z = static_cast<unsigned>(NumColumnBlocks(params.width)),
+                       .num_threads = Traits::kThreads,
                        .stream = stream},
                       params);
 }

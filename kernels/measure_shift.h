@@ -40,7 +40,9 @@ struct MeasureShiftParams {
   const float* value_u = nullptr;    // [rows]
   uint16_t* key_deltas = nullptr;    // [rows + num_chunks, width]
   uint16_t* value_deltas = nullptr;  // [rows + num_chunks, width]
-  float* workspace = nullptr;        // MeasureShiftWorkspaceBytes
+  // MeasureShiftWorkspaceBytes, zeros before the first of calls of one shape, which may share it
+  // one after the other. The reference has no use for it.
+  float* workspace = nullptr;
   PropagationOrder order = PropagationOrder::kTwoSided;
   int32_t num_chunks = 0;  // 0 does nothing
   int32_t width = 0;       // num_kv_heads * head_dim, a multiple of 8

@@ -62,10 +62,6 @@ Status MeasureHalf(const MeasureShiftParams& params, const Half& half) {
 
 }  // namespace
 
-int64_t MeasureShiftWorkspaceBytes(int64_t num_chunks, int64_t width) {
-  return 2 * num_chunks * width * static_cast<int64_t>(sizeof(float));
-}
-
 Status CheckMeasureShift(const MeasureShiftParams& params) {
   std::string wrong;
   if (params.num_chunks < 0 || params.num_chunks > 65'535) {

@@ -185,8 +185,10 @@ Status DevicePlacer::Solve(const kernels::PropagationLayout& layout, Propagation
         allocate((layout.num_rows + num_chunks_) * target_.kv_size * 2, &deltas_[half]));
   }
   INTARSIA_RETURN_IF_ERROR(allocate(kernels::PropagationWorkspaceBytes(layout), &solve_workspace_));
-  INTARSIA_RETURN_IF_ERROR(allocate(
-      kernels::MeasureShiftWorkspaceBytes(num_chunks_, target_.kv_size), &measure_workspace_));
+  const int64_t measure_bytes = kernels::MeasureShiftWorkspaceBytes(num_chunks_, target_.kv_size);
+  INTARSIA_RETURN_IF_ERROR(allocate(measure_bytes, &measure_workspace_));
+  INTARSIA_RETURN_IF_ERROR(
+      kernels::FillDevice(measure_workspace_.data(), 0, measure_bytes, target_.stream));
   for (std::optional<kernels::DeviceEvent>* event : {&tables_there_, &solved_}) {
     if (event->has_value()) continue;
     INTARSIA_ASSIGN_OR_RETURN(*event, kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
