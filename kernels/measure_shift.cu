@@ -46,10 +46,10 @@ __device__ void MeasureRows(const MeasureShiftParams& params, const PropagationC
     const int token = params.rows[row];
     const int pass_row = params.pass_rows[row];
     const bool is_known = pass_row < 0;
-    const uint4 fresh =
-        is_known
-            ? *reinterpret_cast<const uint4*>(known + int64_t{~pass_row} * params.width + column)
-            : *reinterpret_cast<const uint4*>(computed + pass_row * stride + column);
+    // Past the first-level cache, which nothing has told yet that the rows are new.
+    const uint4 fresh = __ldcg(
+        reinterpret_cast<const uint4*>(is_known ? known + int64_t{~pass_row} * params.width + column
+                                                : computed + pass_row * stride + column));
     const RawNumbers<kType> raw = LoadRaw<kType>(half.codes, token, params.width, column);
     float cached[kRawNumbers];
     Decode<kType>(raw, half.parameters, token, column, cached);
@@ -120,7 +120,6 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
   using Traits = MeasureShiftTraits;
   __shared__ float sums[Traits::kWarps][Traits::kColumns];
   LetLaterKernelsStart();
-  WaitForEarlierKernels();
   const PropagationChunk chunk = params.chunks[blockIdx.x];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_column = static_cast<int>(blockIdx.z) * Traits::kColumns;
@@ -145,6 +144,8 @@ __global__ void __launch_bounds__(MeasureShiftTraits::kThreads)
         total;
   }
   if (IsLastBlock(params) && is_summing) SumChunks(params, own);
+  // It runs beside the kernel in front, of which it needs nothing; what comes behind may.
+  WaitForEarlierKernels();
 }
 
 }  // namespace

@@ -50,7 +50,9 @@ struct MeasureShiftParams {
 
 int64_t MeasureShiftWorkspaceBytes(int64_t num_chunks, int64_t width);
 
-// Enqueues the work on `stream` and returns without waiting. Sums in a fixed order.
+// Enqueues the work on `stream` and returns without waiting. Sums in a fixed order. Runs beside
+// the kernel in front of it on the stream if that lets later ones start, as PlaceRows does: what it
+// reads or writes must not be that kernel's output, and must be complete when that kernel lets go.
 // Errors: kInvalidArgument for a null pointer or a size out of range; kInternal if the launch
 // fails.
 Status MeasureShiftCuda(const MeasureShiftParams& params, Stream stream);

@@ -1,9 +1,10 @@
 // Bound: memory. Reads a payload and writes two bf16 arrays: for bf16 payloads 8 bytes a number of
 // K, V being alike. With a shift 2 * num_deltas flops a number, a sixtieth of that in time.
-// Design: a block takes 128 tokens of one head (or 128 columns of it). Its warps load their part of
-// the payload into registers, multiply weights by deltas on tensor cores meanwhile, and rotate and
-// store from registers: columns are dealt to the product so that each lane ends up with eight
-// neighbours, which makes every access to memory 16 bytes wide.
+// Design: a block takes 128 tokens and 64 columns of one head. Its warps load their part of
+// the payload into registers, multiply weights by deltas on tensor cores meanwhile, both of which
+// come by way of shared memory, and rotate and store from registers: columns are dealt to the
+// product so that each lane ends up with eight neighbours, which makes every access to memory 16
+// bytes wide.
 #include <cstdint>
 
 #include <cuda_runtime.h>
@@ -16,15 +17,17 @@
 namespace intarsia::kernels {
 namespace {
 
-template <int kColumns_, KvPayloadType kType_>
+template <KvPayloadType kType_>
 struct PlaceKvTraits {
-  static constexpr int kColumns = kColumns_;
+  static constexpr int kColumns = 64;
   static constexpr KvPayloadType kType = kType_;
   static constexpr int kThreads = 256;
+  static constexpr int kBlocks = 3;  // of a multiprocessor
   static constexpr int kTokens = kPlaceTileTokens;
   static constexpr int kGroups = kColumns / 32;
-  static constexpr int kDeltaRows = 96;  // at a time in shared memory
+  static constexpr int kDeltaRows = 80;  // at a time in shared memory
   static constexpr int kDeltaStride = kColumns + 8;
+  static constexpr int kWeightStride = kDeltaRows + 8;
   static_assert(kThreads / 32 * 16 == kTokens, "a warp takes the 16 rows of a matrix product");
   static_assert(kColumns % 64 == 0, "a rotated pair must lie in two groups of one lane");
   static_assert(kDeltaRows % 16 == 0, "the inner size of a matrix product");
@@ -60,6 +63,37 @@ __device__ inline int ColumnOf(const Share& share, int head_dim, int group, int 
   return group < half ? within + 32 * group : head_dim / 2 + within + 32 * (group - half);
 }
 
+// Deltas, and the weights of the block's tokens, at a time. Rows are padded so that those of a
+// matrix lie in different banks.
+template <typename Traits>
+struct alignas(16) StagedShift {
+  uint16_t deltas[Traits::kDeltaRows * Traits::kDeltaStride];
+  uint16_t weights[Traits::kTokens * Traits::kWeightStride];
+};
+
+// Starts to copy the block's weights of deltas [begin, begin + kDeltaRows) to shared memory, zeros
+// beyond the last one. Tokens beyond the last one have its weights.
+template <typename Traits>
+__device__ void StageWeights(const PlaceKvParams& params, const Share& share, int begin,
+                             uint16_t* staged) {
+  constexpr int kPieces = Traits::kDeltaRows / 8;
+  const uint16_t* const weights =
+      (share.is_key ? params.key_weights : params.value_weights) + share.segment.first_weight;
+  const int64_t stride = share.segment.weights_stride;
+  const int last = share.segment.num_tokens - 1;
+#pragma unroll
+  for (int i = static_cast<int>(threadIdx.x); i < Traits::kTokens * kPieces;
+       i += Traits::kThreads) {
+    const int row = i / kPieces;
+    const int column = begin + i % kPieces * 8;
+    const bool is_there = column < stride;
+    CopyAsync16(SharedAddress(staged + row * Traits::kWeightStride + i % kPieces * 8),
+                weights + min(share.first + row, last) * stride + (is_there ? column : 0),
+                is_there ? 16 : 0);
+  }
+  CommitCopies();
+}
+
 // Copies deltas [begin, begin + kDeltaRows) of the block's columns to shared memory; rows beyond
 // `end` become 0. In every group of 32 the numbers are dealt so that the product hands lane c of a
 // quad the columns [8 c, 8 c + 8).
@@ -92,35 +126,33 @@ __device__ void StageDeltas(const PlaceKvParams& params, const Share& share, int
 // sum = weights x deltas for the warp's 16 tokens: number e of `group` in row half h is
 // sum[group][e / 2][2 h + e % 2].
 template <typename Traits>
-__device__ void Shift(const PlaceKvParams& params, const Share& share, uint16_t* staged,
+__device__ void Shift(const PlaceKvParams& params, const Share& share, StagedShift<Traits>* staged,
                       float (&sum)[Traits::kGroups][4][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int token = share.first + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4;
-  const int last = share.segment.num_tokens - 1;
-  const uint16_t* const weights =
-      (share.is_key ? params.key_weights : params.value_weights) + share.segment.first_weight;
-  const int64_t stride = share.segment.weights_stride;
-  const uint16_t* const upper = weights + min(token, last) * stride + 2 * (lane % 4);
-  const uint16_t* const lower = weights + min(token + 8, last) * stride + 2 * (lane % 4);
-  const auto base = SharedAddress(staged) +
-                    2 * ((lane / 8 % 2 * 8 + lane % 8) * Traits::kDeltaStride + lane / 16 * 8);
+  const int warp_token = static_cast<int>(threadIdx.x) / 32 * 16;
+  // Of the four matrices that are loaded at once, a lane names a row of one.
+  const int row = lane / 8 % 2 * 8 + lane % 8;
+  const uint32_t weights =
+      SharedAddress(staged->weights + (warp_token + row) * Traits::kWeightStride + lane / 16 * 8);
+  const uint32_t deltas =
+      SharedAddress(staged->deltas + row * Traits::kDeltaStride + lane / 16 * 8);
   for (int begin = 0; begin < share.segment.num_deltas; begin += Traits::kDeltaRows) {
     if (begin > 0) __syncthreads();  // everybody is done with what is overwritten
-    StageDeltas<Traits>(params, share, begin, staged);
+    StageWeights<Traits>(params, share, begin, staged->weights);
+    StageDeltas<Traits>(params, share, begin, staged->deltas);
+    WaitForCopies<0>();
     __syncthreads();
     const int rows = min(Traits::kDeltaRows, share.segment.num_deltas - begin);
     for (int k = 0; k < rows; k += 16) {
       uint32_t a[4];
-      a[0] = __ldg(reinterpret_cast<const uint32_t*>(upper + begin + k));
-      a[1] = __ldg(reinterpret_cast<const uint32_t*>(lower + begin + k));
-      a[2] = __ldg(reinterpret_cast<const uint32_t*>(upper + begin + k + 8));
-      a[3] = __ldg(reinterpret_cast<const uint32_t*>(lower + begin + k + 8));
+      LoadMatrices(a, weights + 2 * k);
 #pragma unroll
       for (int group = 0; group < Traits::kGroups; ++group) {
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {
           uint32_t b[4];
-          LoadMatricesTransposed(b, base + 2 * (k * Traits::kDeltaStride + 32 * group + 16 * pair));
+          LoadMatricesTransposed(b,
+                                 deltas + 2 * (k * Traits::kDeltaStride + 32 * group + 16 * pair));
           MultiplyAdd(sum[group][2 * pair], a, b[0], b[1]);
           MultiplyAdd(sum[group][2 * pair + 1], a, b[2], b[3]);
         }
@@ -204,9 +236,9 @@ __device__ void Finish(const PlaceKvParams& params, const Share& share, int64_t 
 // Grid: (num_tiles, heads * slices, K and V). Block: kThreads; a warp takes 16 tokens, a lane two
 // of them and a quarter of their columns.
 template <typename Traits>
-__global__ void __launch_bounds__(Traits::kThreads, 2)
+__global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
     PlaceKvKernel(const __grid_constant__ PlaceKvParams params) {
-  __shared__ __align__(16) uint16_t staged[Traits::kDeltaRows * Traits::kDeltaStride];
+  __shared__ StagedShift<Traits> staged;
   LetLaterKernelsStart();
   const PagedKvLayer& layer = params.layer;
   const Share share = ShareOf(params, layer.head_dim / Traits::kColumns);
@@ -235,7 +267,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 2)
   WaitForEarlierKernels();
   float sum[Traits::kGroups][4][4] = {};
   if (params.key_weights != nullptr && share.segment.num_deltas > 0) {
-    Shift<Traits>(params, share, staged, sum);
+    Shift<Traits>(params, share, &staged, sum);
   }
 
 #pragma unroll
@@ -324,13 +356,13 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-template <int kColumns, KvPayloadType kType>
+template <KvPayloadType kType>
 Status LaunchFast(const PlaceKvParams& params, Stream stream) {
-  using Traits = PlaceKvTraits<kColumns, kType>;
+  using Traits = PlaceKvTraits<kType>;
   return LaunchBehind("place_kv", PlaceKvKernel<Traits>,
                       {.num_blocks = static_cast<unsigned>(params.num_tiles),
-                       .num_blocks_y = static_cast<unsigned>(params.layer.num_kv_heads *
-                                                             (params.layer.head_dim / kColumns)),
+                       .num_blocks_y = static_cast<unsigned>(
+                           params.layer.num_kv_heads * (params.layer.head_dim / Traits::kColumns)),
                        .num_blocks_z = 2,
                        .num_threads = Traits::kThreads,
                        .stream = stream},
@@ -339,9 +371,9 @@ Status LaunchFast(const PlaceKvParams& params, Stream stream) {
 
 template <KvPayloadType kType>
 Status LaunchType(const PlaceKvParams& params, Stream stream) {
-  if (params.rope.rotary_dim == params.layer.head_dim) {
-    if (params.layer.head_dim == 64) return LaunchFast<64, kType>(params, stream);
-    if (params.layer.head_dim % 128 == 0) return LaunchFast<128, kType>(params, stream);
+  if (params.rope.rotary_dim == params.layer.head_dim &&
+      params.layer.head_dim % PlaceKvTraits<kType>::kColumns == 0) {
+    return LaunchFast<kType>(params, stream);
   }
   return LaunchBehind("place_kv", PlaceAnyKvKernel<kType>,
                       {.num_blocks = static_cast<unsigned>(params.num_tiles),

@@ -71,8 +71,9 @@ __device__ void MoveUnit(const RopeDigits& rope, const float2* rotations, int un
 __global__ void __launch_bounds__(PlaceRowsTraits::kThreads)
     PlaceRowsKernel(const __grid_constant__ PlaceRowsParams params) {
   __shared__ float2 rotations[PlaceRowsTraits::kPairsMax];
-  LetLaterKernelsStart();
   WaitForEarlierKernels();
+  // Not before: what starts now may read the rows too (kernels/measure_shift.h).
+  LetLaterKernelsStart();
   const PagedKvLayer& layer = params.layer;
   const int64_t row = blockIdx.x;
   const int64_t position = params.positions[row];

@@ -165,16 +165,15 @@ Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
   INTARSIA_RETURN_IF_ERROR(forward_->ComputeQkv(layer));
   const bool is_placed = layer < num_placed_layers_;
   if (!is_placed) INTARSIA_RETURN_IF_ERROR(loader_->HoldBack(layer));
+  INTARSIA_RETURN_IF_ERROR(forward_->PlaceKv(layer));  // first, for the shift is measured beside it
   // Layer 0 sees no context, so nothing shifts there.
   const bool is_shifting = placer_->is_shifting() && layer > 0;
   const bool is_ahead = layer < num_layers_ahead_;
-  if ((!is_placed && !is_ahead) || is_shifting) {
-    const auto scope = is_placed ? DevicePlacer::Scope::kShifted : DevicePlacer::Scope::kAll;
-    const model::CudaRows rows = forward_->rows();
-    INTARSIA_RETURN_IF_ERROR(placer_->Place(layer, scope, state_.transformer.rope_digits(layer),
-                                            is_shifting ? &rows : nullptr));
-  }
-  return forward_->PlaceKv(layer);
+  if ((is_placed || is_ahead) && !is_shifting) return Status::Ok();
+  const auto scope = is_placed ? DevicePlacer::Scope::kShifted : DevicePlacer::Scope::kAll;
+  const model::CudaRows rows = forward_->rows();
+  return placer_->Place(layer, scope, state_.transformer.rope_digits(layer),
+                        is_shifting ? &rows : nullptr);
 }
 
 Status DeviceFusion::Attempt::PlaceAhead(int32_t layer) {
