@@ -2,7 +2,8 @@
 # Runs the GPU tests under the four tools of compute-sanitizer and prints a table: a line for each
 # suite, with how many of its pieces ended and what was found in our own kernels (and in those of
 # libraries, in parentheses). A piece is a part of a suite that ends within its own time limit;
-# pieces run side by side, as many as there are cores. Sizes are small, as
+# pieces run side by side, as many as there are cores and 16 GiB of memory for, because racecheck
+# of replayed graphs may take 50 GiB, and what finds none is killed. Sizes are small, as
 # tests/kernels/device_test.h has it, because a kernel takes up to a thousand times as long. All
 # kernels are instrumented: with some left out, initcheck misses what these wrote, and racecheck
 # ends in those of the library.
@@ -59,6 +60,8 @@ run_piece() {
   if grep -q '^\[=*\] Running 0 tests' "$log.log"; then return; fi
   if [[ -z $found ]]; then
     result=$([[ $status -eq 137 ]] && echo late || echo broken)
+  elif grep -q "process didn't terminate successfully" "$log.log"; then
+    result=killed
   elif ! grep -q '^\[  PASSED  \]' "$log.log" || grep -q '^\[  FAILED  \]' "$log.log"; then
     result=failed
   fi
@@ -74,12 +77,14 @@ if [[ ${#suites[@]} -eq 0 ]]; then
   echo "gpu_sanitize: no tests in $program" >&2
   exit 1
 fi
+memory_gib=$(awk '/^MemTotal/ { print int($2 / 1048576) }' /proc/meminfo)
+jobs=$((memory_gib / 16 < 1 ? 1 : memory_gib / 16 < $(nproc) ? memory_gib / 16 : $(nproc)))
 for tool in "${tools[@]}"; do
   for suite in "${suites[@]}"; do
     pieces=$(pieces_of "$suite")
     for ((piece = 0; piece < pieces; ++piece)); do echo "$tool $suite $piece $pieces"; done
   done
-done | xargs -P "$(nproc)" -L 1 bash -c 'run_piece "$@"' run_piece
+done | xargs -P "$jobs" -L 1 bash -c 'run_piece "$@"' run_piece
 
 cat "$folder"/*.result | awk -v tools="${tools[*]}" '
   { key = $2 SUBSEP $1; suites[$2]; ++pieces[key]; ++results[key, $3]
@@ -97,6 +102,7 @@ cat "$folder"/*.result | awk -v tools="${tools[*]}" '
         cell = (results[key, "ended"] + 0) "/" pieces[key] " found " (ours[key] + 0)
         if (all[key] > ours[key]) cell = cell " (" all[key] - ours[key] ")"
         if (results[key, "late"]) cell = cell " late " results[key, "late"]
+        if (results[key, "killed"]) cell = cell " killed " results[key, "killed"]
         if (results[key, "failed"]) cell = cell " failed " results[key, "failed"]
         if (results[key, "broken"]) cell = cell " broken " results[key, "broken"]
         line = line sprintf(" %-22s", cell)
