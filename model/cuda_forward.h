@@ -7,8 +7,8 @@
 //   pass->Begin(...)                        rows: tokens at positions; embeds them
 //   for each layer:
 //     pass->ComputeQkv(layer)               norm, product, bias, norm of heads
-//       here: rows() shows the rows' q, k and v, not rotated. Write other tokens of this layer's
-//       pages (load and place), and score the rows against what is there.
+//       here: rows() shows the rows' q, k and v, not rotated. Until Attend, write other tokens of
+//       this layer's pages (load and place), and score the rows against what is there.
 //     pass->PlaceKv(layer)                  rotates q and k; k and v go into the pages
 //       here: pass->KeepRows(...) or KeepLastRows(...) lets only some rows go on; all rows' keys
 //       and values are placed.

@@ -1,7 +1,9 @@
 #include "storage/database_checker.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "storage/kv_core.h"
@@ -19,13 +21,37 @@ std::string NameOf(const CollectionInfo& collection, const std::string& source) 
   return "document " + source + " of collection " + collection.name;
 }
 
-// Equal but for the generation, which every commit changes.
-bool AreSameCounts(CollectionStats a, CollectionStats b) {
-  for (CollectionStats* stats : {&a, &b}) {
-    stats->generation = 0;
-    std::erase_if(stats->vectors, [](const auto& row) { return row.num_vectors == 0; });
+// The counts that differ, each as it is stored and as it is; empty if none does. The generation is
+// no count: every commit changes it.
+std::string DifferingCounts(const CollectionStats& stored, const CollectionStats& held,
+                            const std::vector<ModelInfo>& models) {
+  std::string text;
+  const auto compare = [&text](const std::string& name, int64_t a, int64_t b) {
+    if (a == b) return;
+    text +=
+        (text.empty() ? "" : ", ") + name + "=" + std::to_string(a) + " held=" + std::to_string(b);
+  };
+  compare("documents", stored.num_documents, held.num_documents);
+  compare("chunks", stored.num_chunks, held.num_chunks);
+  compare("text_bytes", stored.text_bytes, held.text_bytes);
+  // By model: how many, and their dimension if there are any.
+  using Vectors = std::pair<int64_t, int64_t>;
+  std::map<ModelId, std::pair<Vectors, Vectors>> both;
+  for (const auto& row : stored.vectors) {
+    if (row.num_vectors != 0) both[row.model].first = {row.num_vectors, row.dimension};
   }
-  return a == b;
+  for (const auto& row : held.vectors) {
+    if (row.num_vectors != 0) both[row.model].second = {row.num_vectors, row.dimension};
+  }
+  for (const auto& [id, vectors] : both) {
+    const auto model = std::ranges::find(models, id, &ModelInfo::id);
+    const std::string of =
+        " of model " + (model == models.end() ? std::to_string(id) : model->name);
+    compare("vectors" + of, vectors.first.first, vectors.second.first);
+    const bool are_there = vectors.first.first != 0 && vectors.second.first != 0;
+    if (are_there) compare("dimension" + of, vectors.first.second, vectors.second.second);
+  }
+  return text;
 }
 
 }  // namespace
@@ -113,7 +139,7 @@ Status DatabaseChecker::CheckCollection(const CollectionInfo& collection,
   }
   // What could not be read cannot be counted.
   is_complete_ = is_complete_ && tally.is_complete;
-  return tally.is_complete ? CheckStats(collection, tally.stats) : Status::Ok();
+  return tally.is_complete ? CheckStats(collection, tally.stats, models) : Status::Ok();
 }
 
 void DatabaseChecker::CheckDocument(const CollectionInfo& collection, DocumentId id, Tally* tally) {
@@ -219,14 +245,14 @@ Status DatabaseChecker::CheckVectors(const CollectionInfo& collection, const Mod
   return Status::Ok();
 }
 
-Status DatabaseChecker::CheckStats(const CollectionInfo& collection,
-                                   const CollectionStats& counted) {
+Status DatabaseChecker::CheckStats(const CollectionInfo& collection, const CollectionStats& counted,
+                                   const std::vector<ModelInfo>& models) {
   const Result<CollectionStats> stored = view_.GetStats(collection.id);
-  if (stored.ok() && AreSameCounts(*stored, counted)) return Status::Ok();
+  const std::string differing =
+      stored.ok() ? DifferingCounts(*stored, counted, models) : std::string();
+  if (stored.ok() && differing.empty()) return Status::Ok();
   FindDerived("collection " + collection.name,
-              stored.ok() ? "its counts are not those of what it holds: documents=" +
-                                std::to_string(stored->num_documents) +
-                                " held=" + std::to_string(counted.num_documents)
+              stored.ok() ? "its counts are not those of what it holds: " + differing
                           : std::string(stored.status().message()));
   if (commit_ == nullptr) return Status::Ok();
   commit_->AddStats(collection.id);

@@ -49,7 +49,8 @@ class DatabaseChecker {
   Status CheckDocumentRows(const Document& document, Tally* tally);
   Status CheckChunk(const Document& document, int64_t ordinal) const;
   Status CheckVectors(const CollectionInfo& collection, const ModelInfo& model, Tally* tally);
-  Status CheckStats(const CollectionInfo& collection, const CollectionStats& counted);
+  Status CheckStats(const CollectionInfo& collection, const CollectionStats& counted,
+                    const std::vector<ModelInfo>& models);
   Status CheckTextCounts();
   Status Progress(std::string_view stage, int64_t done, int64_t total) const;
   void Find(CheckFinding finding);
