@@ -121,11 +121,11 @@ Status OpenRocks(DatabaseCore* core) {
     if (!probe.ok()) return rocks.status();
     INTARSIA_ASSIGN_OR_RETURN(const uint64_t found, LastCommit(*core, **probe));
     if (core->options.damaged_tail == DamagedTail::kRefuse) {
-      const std::string_view problem = rocks.status().message();
+      const Status problem = rocks.status();
       if (acknowledged == 0) {
-        return Status(rocks.status().code(), std::string(problem).append(kLossRemedy));
+        return Status(problem.code(), std::string(problem.message()).append(kLossRemedy));
       }
-      INTARSIA_RETURN_IF_ERROR(CheckCommits(*core, found, acknowledged, problem));
+      INTARSIA_RETURN_IF_ERROR(CheckCommits(*core, found, acknowledged, problem.message()));
     }
     Log(LogLevel::kWarning, "damaged tail dropped: " + rocks.status().ToString());
     options.wal_recovery = WalRecovery::kPointInTime;

@@ -82,6 +82,7 @@ InterruptHandler::InterruptHandler() {
 
 InterruptHandler::~InterruptHandler() {
   sigaction(SIGINT, &previous_action, nullptr);
+  running_token.store(nullptr);  // may live no longer than this
   if (const int descriptor = wake_descriptor.exchange(-1); descriptor >= 0) close(descriptor);
   has_handler.store(false);
 }

@@ -261,7 +261,9 @@ class TerminalProgram {
   int Wait() {
     // Reads on, because a program that writes to a full terminal waits.
     char buffer[4096];
-    while (::read(terminal_, buffer, sizeof(buffer)) > 0) {
+    for (ssize_t size = 1; size > 0;) {
+      size = ::read(terminal_, buffer, sizeof(buffer));
+      if (size > 0) shown_.append(buffer, static_cast<size_t>(size));
     }
     int status = 0;
     ::waitpid(pid_, &status, 0);
@@ -298,7 +300,7 @@ TEST_F(ShellScenarioTest, AnInterruptDoesNotEndAnInteractiveSession) {
   ASSERT_TRUE(program.Expect("count")) << program.shown();
   ASSERT_TRUE(program.Expect("intarsia> ")) << program.shown();
   program.Type(".exit\n");
-  EXPECT_EQ(program.Wait(), 0);
+  EXPECT_EQ(program.Wait(), 0) << program.shown();
 }
 
 }  // namespace

@@ -40,6 +40,15 @@ TEST(InterruptTest, InterruptAtThePromptCancelsNothing) {
   EXPECT_FALSE(IsReadable(interrupts.wake_fd()));
   interrupts.BeginStatement(&token);
   EXPECT_FALSE(token.is_cancelled());
+  interrupts.EndStatement();
+}
+
+TEST(InterruptTest, AHandlerThatIsGoneForgetsItsStatement) {
+  CancelToken token;
+  { InterruptHandler().BeginStatement(&token); }
+  const InterruptHandler next;
+  std::raise(SIGINT);
+  EXPECT_FALSE(token.is_cancelled());
 }
 
 TEST(InterruptTest, InterruptBetweenTwoStatementsCancelsTheNext) {
@@ -49,6 +58,7 @@ TEST(InterruptTest, InterruptBetweenTwoStatementsCancelsTheNext) {
   interrupts.BeginStatement(&token);
   EXPECT_TRUE(token.is_cancelled());
   EXPECT_FALSE(IsReadable(interrupts.wake_fd()));
+  interrupts.EndStatement();
 }
 
 TEST(InterruptTest, SecondInterruptLeaves) {
