@@ -60,7 +60,7 @@ class DeviceModel {
     std::vector<float> logits;
     for (int64_t row = 0; row < num_rows; ++row) {
       const auto begin = padded.begin() + row * stride;
-      logits.insert(logits.end(), begin, begin + config.vocab_size);
+      logits.insert(logits.end(), begin, begin + transformer_->config().vocab_size);
     }
     return logits;
   }
