@@ -1,5 +1,6 @@
 #include "kernels/device.h"
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -115,6 +116,12 @@ Result<DeviceInfo> QueryDevice(int32_t index) {
 }
 
 Status UseDevice(int32_t index) {
+  // What is checked once needs no more than the choice, which every pass asks for.
+  static std::atomic<uint64_t> checked{0};
+  const uint64_t bit = index >= 0 && index < 64 ? uint64_t{1} << index : 0;
+  if ((checked.load(std::memory_order_relaxed) & bit) != 0) {
+    return PresenceStatus(cudaSetDevice(index), "cuda: choose device");
+  }
   INTARSIA_ASSIGN_OR_RETURN(const int32_t num_devices, CountDevices());
   if (index < 0 || index >= num_devices) return NoSuchDevice(index, num_devices);
   int major = 0;
@@ -132,7 +139,9 @@ Status UseDevice(int32_t index) {
                       " min=" + std::to_string(kCapabilityMin));
   }
   INTARSIA_RETURN_IF_ERROR(PresenceStatus(cudaSetDevice(index), "cuda: choose device"));
-  return KeepPool(index);
+  INTARSIA_RETURN_IF_ERROR(KeepPool(index));
+  checked.fetch_or(bit, std::memory_order_relaxed);
+  return Status::Ok();
 }
 
 Status ReturnFreeMemory(int32_t index) {

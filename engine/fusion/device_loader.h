@@ -2,10 +2,10 @@
 //
 // A thread of its own enqueues the copies of layer after layer on a stream of its own: from pinned
 // memory as they are, others by way of a pinned staging buffer into which it reads and verifies
-// them. What lies on the device already is not copied. Computation is held back by an event per
-// layer, never by a wait of the host for the device, so layer l + 1 is copied while layer l is
-// computed. All layers stay on the device until the loader goes, because propagation needs the
-// cached values once more after the question's pass.
+// them. What lies on the device already is not copied, and needs no thread. Computation is held
+// back by an event per layer, never by a wait of the host for the device, so layer l + 1 is copied
+// while layer l is computed. All layers stay on the device until the loader goes, because
+// propagation needs the cached values once more after the question's pass.
 //
 // Thread safety: owned by one thread; the enqueuing thread is its own.
 // Lifetime: the prompt, its KvSources, the staging and both streams must outlive it.
@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/fusion/device_tables.h"
 #include "engine/fusion/prompt.h"
 #include "kernels/device.h"
 
@@ -53,19 +54,55 @@ class PinnedStaging {
   size_t last_ = 0;
 };
 
+// What loads keep from request to request, because to make it takes longer than a layer's copy.
+//
+// Thread safety: owned by one DeviceLoader at a time.
+// Lifetime: the stream of the loads' computation must outlive it.
+class LoadReserve {
+ public:
+  // `staging_bytes` is the budget of PinnedStaging.
+  explicit LoadReserve(int64_t staging_bytes) : staging_(staging_bytes) {}
+
+ private:
+  friend class DeviceLoader;
+
+  // Of a layer, by events.
+  struct Marks {
+    kernels::DeviceEvent copied;       // on the copying stream, behind the layer
+    kernels::DeviceEvent placed;       // on a stream of its own
+    kernels::DeviceEvent before_wait;  // on the computing stream, for either of them
+    bool is_waited = false;
+    bool is_placed = false;
+
+    const kernels::DeviceEvent& awaited() const { return is_placed ? placed : copied; }
+  };
+
+  // Makes room for a request. REQUIRES: the one before is done, but for work on `stream`.
+  // Errors: kResourceExhausted.
+  Status Prepare(int32_t num_layers, int64_t num_bytes, kernels::Stream stream);
+  // Gives back, on the stream of Prepare, what is too much to keep.
+  void Trim();
+
+  PinnedStaging staging_;
+  std::optional<kernels::DeviceEvent> begin_;
+  std::vector<Marks> marks_;  // of as many layers as any request had
+  kernels::DeviceBuffer memory_;
+};
+
 class DeviceLoader {
  public:
   struct Streams {
     int32_t device = 0;
     kernels::Stream compute = nullptr;  // memory is given back on it
     kernels::Stream copy = nullptr;
+    PinnedArena* arena = nullptr;  // for a table; its piece lives until the stream is done
   };
 
   // Allocates and starts. `kv_size` is ModelConfig::kv_size().
   // Errors: kResourceExhausted; kUnsupported for a payload whose type is unknown.
   static Result<std::unique_ptr<DeviceLoader>> Start(const Prompt& prompt, int32_t num_layers,
                                                      int32_t kv_size, const Streams& streams,
-                                                     PinnedStaging* staging);
+                                                     LoadReserve* reserve);
   // Stops after the extent at hand and waits for the copies.
   ~DeviceLoader();
   DeviceLoader(const DeviceLoader&) = delete;
@@ -103,23 +140,20 @@ class DeviceLoader {
   Result<double> WaitMilliseconds() const;
 
  private:
-  struct Marks {
-    kernels::DeviceEvent copied;       // on the copying stream, behind the layer
-    kernels::DeviceEvent placed;       // on a stream of its own
-    kernels::DeviceEvent before_wait;  // on the computing stream
-    kernels::DeviceEvent behind_wait;
-    bool is_waited = false;
-    bool is_placed = false;
-  };
-
   DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size, const Streams& streams,
-               PinnedStaging* staging);
+               LoadReserve* reserve);
+  bool is_loading() const { return bytes_.read + bytes_.pinned > 0; }
   Status Allocate();
+  Status EnqueueFirst();
   void Enqueue();
   Status EnqueueLayer(int32_t layer);
   Status EnqueueSegment(int32_t layer, size_t segment);
   Status WaitUntilEnqueued(int32_t layer);
-  // Where a layer of a copied segment goes: where its source wants it, or into memory_.
+  LoadReserve::Marks& marks(int32_t layer) const {
+    return reserve_.marks_[static_cast<size_t>(layer)];
+  }
+  // Where a layer of a copied segment goes: where its source wants it, or into the reserve's
+  // memory.
   uint8_t* TargetOf(int32_t layer, size_t segment) const;
 
   // Immutable after Start.
@@ -127,16 +161,14 @@ class DeviceLoader {
   const int32_t num_layers_;
   const int32_t kv_size_;
   const Streams streams_;
-  PinnedStaging* const staging_;
+  LoadReserve& reserve_;
   std::vector<int64_t> offsets_;  // [segments] within a layer; -1 if nothing is copied
   std::vector<int64_t> sizes_;    // [segments]
-  int64_t bytes_per_layer_ = 0;
+  int64_t bytes_per_layer_ = 0;   // in the reserve's memory
   Bytes bytes_;
-  kernels::DeviceBuffer memory_;    // [num_layers, bytes_per_layer]
-  kernels::DeviceBuffer pointers_;  // [num_layers, segments]
-  std::optional<kernels::DeviceEvent> begin_;
-  std::vector<Marks> marks_;  // [num_layers]
-  // Of the enqueuing thread: of the layer at hand, from memory that is pinned already.
+  DeviceTables tables_;
+  DeviceTables::Offset pointers_at_ = 0;  // [num_layers, segments]
+  // Of whoever enqueues: of the layer at hand, from memory that is pinned already.
   std::vector<kernels::DeviceCopy> pinned_copies_;
 
   mutable std::mutex mutex_;
@@ -147,7 +179,7 @@ class DeviceLoader {
   Status error_;
   std::optional<size_t> failed_segment_;
 
-  std::thread thread_;  // Last: it uses everything above.
+  std::thread thread_;  // Last: it uses everything above. None where nothing is left to enqueue.
 };
 
 }  // namespace intarsia::engine

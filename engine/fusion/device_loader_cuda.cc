@@ -11,6 +11,12 @@ namespace {
 constexpr int64_t kAlignment = 256;
 constexpr int64_t kNumSlotsMax = 64;
 
+// Layers that the caller enqueues itself where nothing is read, so that they are on the way before
+// a thread has started.
+constexpr int32_t kFirstLayers = 2;
+// What is larger goes back to the device's pool, where others find it.
+constexpr int64_t kKeptBytesMax = int64_t{1} << 30;
+
 int64_t Aligned(int64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
@@ -55,20 +61,48 @@ void PinnedStaging::Drain() {
   for (const kernels::DeviceEvent& event : events_) event.Wait().IgnoreError();
 }
 
+Status LoadReserve::Prepare(int32_t num_layers, int64_t num_bytes, kernels::Stream stream) {
+  if (!begin_.has_value()) {
+    INTARSIA_ASSIGN_OR_RETURN(begin_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+  }
+  while (std::ssize(marks_) < num_layers) {
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent copied,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent placed,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent before_wait,
+                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
+    marks_.push_back({.copied = std::move(copied),
+                      .placed = std::move(placed),
+                      .before_wait = std::move(before_wait)});
+  }
+  for (Marks& marks : marks_) marks.is_waited = marks.is_placed = false;
+  if (memory_.num_bytes() >= num_bytes) return Status::Ok();
+  memory_ = kernels::DeviceBuffer();  // first, so that both never exist together
+  INTARSIA_ASSIGN_OR_RETURN(memory_, kernels::DeviceBuffer::Allocate(num_bytes, stream));
+  return Status::Ok();
+}
+
+void LoadReserve::Trim() {
+  if (memory_.num_bytes() > kKeptBytesMax) memory_ = kernels::DeviceBuffer();
+}
+
 DeviceLoader::DeviceLoader(const Prompt& prompt, int32_t num_layers, int32_t kv_size,
-                           const Streams& streams, PinnedStaging* staging)
+                           const Streams& streams, LoadReserve* reserve)
     : prompt_(prompt),
       num_layers_(num_layers),
       kv_size_(kv_size),
       streams_(streams),
-      staging_(staging) {}
+      reserve_(*reserve) {}
 
 Result<std::unique_ptr<DeviceLoader>> DeviceLoader::Start(const Prompt& prompt, int32_t num_layers,
                                                           int32_t kv_size, const Streams& streams,
-                                                          PinnedStaging* staging) {
+                                                          LoadReserve* reserve) {
   std::unique_ptr<DeviceLoader> loader(
-      new DeviceLoader(prompt, num_layers, kv_size, streams, staging));
+      new DeviceLoader(prompt, num_layers, kv_size, streams, reserve));
   INTARSIA_RETURN_IF_ERROR(loader->Allocate());
+  INTARSIA_RETURN_IF_ERROR(loader->EnqueueFirst());
+  if (loader->num_enqueued_ == num_layers) return loader;
   loader->thread_ = std::thread([raw = loader.get()] { raw->Enqueue(); });
   return loader;
 }
@@ -91,9 +125,9 @@ Status DeviceLoader::Allocate() {
     sizes_.push_back(size);
     if (is_copied && segment.cached->DeviceTarget(0) == nullptr) bytes_per_layer_ += Aligned(size);
   }
-  if (read_bytes_max > 0) INTARSIA_RETURN_IF_ERROR(staging_->Prepare(read_bytes_max));
-  INTARSIA_ASSIGN_OR_RETURN(
-      memory_, kernels::DeviceBuffer::Allocate(bytes_per_layer_ * num_layers_, streams_.compute));
+  if (read_bytes_max > 0) INTARSIA_RETURN_IF_ERROR(reserve_.staging_.Prepare(read_bytes_max));
+  INTARSIA_RETURN_IF_ERROR(
+      reserve_.Prepare(num_layers_, bytes_per_layer_ * num_layers_, streams_.compute));
   std::vector<const uint8_t*> pointers;
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
     for (size_t index = 0; index < offsets_.size(); ++index) {
@@ -103,29 +137,22 @@ Status DeviceLoader::Allocate() {
                                               : nullptr);
     }
   }
-  const auto num_bytes = static_cast<int64_t>(pointers.size() * sizeof(pointers[0]));
-  INTARSIA_ASSIGN_OR_RETURN(pointers_,
-                            kernels::DeviceBuffer::Allocate(num_bytes, streams_.compute));
-  INTARSIA_RETURN_IF_ERROR(
-      kernels::CopyToDevice(pointers_.data(), pointers.data(), num_bytes, streams_.compute));
+  pointers_at_ = tables_.Add<const uint8_t*>(pointers);
+  INTARSIA_RETURN_IF_ERROR(tables_.Upload(streams_.arena, streams_.compute));
   // The copying stream may use the memory from where the computing stream is now.
-  INTARSIA_ASSIGN_OR_RETURN(begin_, kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
-  INTARSIA_RETURN_IF_ERROR(begin_->Record(streams_.compute));
-  INTARSIA_RETURN_IF_ERROR(begin_->HoldBack(streams_.copy));
-  INTARSIA_RETURN_IF_ERROR(begin_->Record(streams_.copy));
-  for (int32_t layer = 0; layer < num_layers_; ++layer) {
-    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent copied,
-                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
-    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent placed,
-                              kernels::DeviceEvent::Create(kernels::EventTiming::kOff));
-    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent before,
-                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
-    INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceEvent behind,
-                              kernels::DeviceEvent::Create(kernels::EventTiming::kOn));
-    marks_.push_back({.copied = std::move(copied),
-                      .placed = std::move(placed),
-                      .before_wait = std::move(before),
-                      .behind_wait = std::move(behind)});
+  INTARSIA_RETURN_IF_ERROR(reserve_.begin_->Record(streams_.compute));
+  INTARSIA_RETURN_IF_ERROR(reserve_.begin_->HoldBack(streams_.copy));
+  return reserve_.begin_->Record(streams_.copy);
+}
+
+Status DeviceLoader::EnqueueFirst() {
+  if (bytes_.read > 0) return Status::Ok();  // a read is not to be waited for here
+  if (bytes_.pinned == 0) {
+    num_enqueued_ = num_layers_;  // marks that were reached long ago hold up nothing
+    return Status::Ok();
+  }
+  for (; num_enqueued_ < std::min(kFirstLayers, num_layers_); ++num_enqueued_) {
+    INTARSIA_RETURN_IF_ERROR(EnqueueLayer(num_enqueued_));
   }
   return Status::Ok();
 }
@@ -138,14 +165,16 @@ DeviceLoader::~DeviceLoader() {
     }
     thread_.join();
   }
-  // Copies into memory_ must be done before it is given back on the other stream.
+  // Copies must be done before their target is given back, or used again, on the other stream.
   kernels::WaitFor(streams_.copy).IgnoreError();
+  reserve_.Trim();
 }
 
 uint8_t* DeviceLoader::TargetOf(int32_t layer, size_t segment) const {
   uint8_t* const target = prompt_.segments()[segment].cached->DeviceTarget(layer);
-  return target != nullptr ? target
-                           : memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[segment];
+  return target != nullptr
+             ? target
+             : reserve_.memory_.as<uint8_t>() + layer * bytes_per_layer_ + offsets_[segment];
 }
 
 Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
@@ -156,14 +185,14 @@ Status DeviceLoader::EnqueueSegment(int32_t layer, size_t segment) {
     pinned_copies_.push_back({.target = target, .source = pinned, .num_bytes = size});
     return Status::Ok();
   }
-  INTARSIA_ASSIGN_OR_RETURN(const std::span<uint8_t> slot, staging_->Next());
+  INTARSIA_ASSIGN_OR_RETURN(const std::span<uint8_t> slot, reserve_.staging_.Next());
   const std::span<uint8_t> payload = slot.first(static_cast<size_t>(size));
   INTARSIA_RETURN_IF_ERROR(source.ReadLayer(layer, payload));
   const Status status = kernels::CheckKvPayload(source.type(), payload.data(), size,
                                                 prompt_.segments()[segment].size(), kv_size_);
   if (!status.ok()) return {StatusCode::kNotFound, std::string(status.message())};
   INTARSIA_RETURN_IF_ERROR(kernels::CopyToDevice(target, payload.data(), size, streams_.copy));
-  return staging_->MarkInUse(streams_.copy);
+  return reserve_.staging_.MarkInUse(streams_.copy);
 }
 
 Status DeviceLoader::EnqueueLayer(int32_t layer) {
@@ -182,12 +211,13 @@ Status DeviceLoader::EnqueueLayer(int32_t layer) {
     }
   }
   INTARSIA_RETURN_IF_ERROR(kernels::CopyAllToDevice(pinned_copies_, streams_.copy));
-  return marks_[static_cast<size_t>(layer)].copied.Record(streams_.copy);
+  return marks(layer).copied.Record(streams_.copy);
 }
 
 void DeviceLoader::Enqueue() {
   Status status = kernels::UseDevice(streams_.device);
-  for (int32_t layer = 0; layer < num_layers_ && status.ok(); ++layer) {
+  // Only this thread changes the count from here on.
+  for (int32_t layer = num_enqueued_; layer < num_layers_ && status.ok(); ++layer) {
     status = EnqueueLayer(layer);
     if (!status.ok()) break;
     const std::scoped_lock lock(mutex_);
@@ -208,24 +238,23 @@ Status DeviceLoader::WaitUntilEnqueued(int32_t layer) {
 
 Status DeviceLoader::HoldBackPlacing(int32_t layer, kernels::Stream placing) {
   INTARSIA_RETURN_IF_ERROR(WaitUntilEnqueued(layer));
-  return marks_[static_cast<size_t>(layer)].copied.HoldBack(placing);
+  return marks(layer).copied.HoldBack(placing);
 }
 
 Status DeviceLoader::MarkPlaced(int32_t layer, kernels::Stream placing) {
-  Marks& marks = marks_[static_cast<size_t>(layer)];
-  marks.is_placed = true;
-  return marks.placed.Record(placing);
+  marks(layer).is_placed = true;
+  return marks(layer).placed.Record(placing);
 }
 
 Status DeviceLoader::HoldBack(int32_t layer) {
   INTARSIA_RETURN_IF_ERROR(WaitUntilEnqueued(layer));
-  Marks& marks = marks_[static_cast<size_t>(layer)];
-  if (marks.is_waited) return Status::Ok();
-  marks.is_waited = true;
-  INTARSIA_RETURN_IF_ERROR(marks.before_wait.Record(streams_.compute));
-  INTARSIA_RETURN_IF_ERROR(
-      (marks.is_placed ? marks.placed : marks.copied).HoldBack(streams_.compute));
-  return marks.behind_wait.Record(streams_.compute);
+  LoadReserve::Marks& of_layer = marks(layer);
+  if (of_layer.is_waited) return Status::Ok();
+  // A mark between kernels costs microseconds, for the later one cannot begin beside the other.
+  if (!is_loading() && !of_layer.is_placed) return Status::Ok();
+  of_layer.is_waited = true;
+  INTARSIA_RETURN_IF_ERROR(of_layer.before_wait.Record(streams_.compute));
+  return of_layer.awaited().HoldBack(streams_.compute);
 }
 
 std::optional<size_t> DeviceLoader::failed_segment() const {
@@ -234,7 +263,7 @@ std::optional<size_t> DeviceLoader::failed_segment() const {
 }
 
 const uint8_t* const* DeviceLoader::payloads(int32_t layer) const {
-  return pointers_.as<const uint8_t*>() + layer * static_cast<int64_t>(offsets_.size());
+  return tables_.At<const uint8_t*>(pointers_at_) + layer * static_cast<int64_t>(offsets_.size());
 }
 
 const uint8_t* DeviceLoader::payload(int32_t layer, size_t segment) const {
@@ -243,19 +272,20 @@ const uint8_t* DeviceLoader::payload(int32_t layer, size_t segment) const {
 }
 
 Result<double> DeviceLoader::LoadMilliseconds() const {
-  if (bytes_.read + bytes_.pinned == 0) return 0.0;
+  if (!is_loading()) return 0.0;
   INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,
-                            marks_.back().copied.MillisecondsSince(*begin_));
+                            marks(num_layers_ - 1).copied.MillisecondsSince(*reserve_.begin_));
   return double{milliseconds};
 }
 
 Result<double> DeviceLoader::WaitMilliseconds() const {
   double sum = 0.0;
-  for (const Marks& marks : marks_) {
-    if (!marks.is_waited || bytes_.read + bytes_.pinned == 0) continue;
+  for (int32_t layer = 0; layer < num_layers_; ++layer) {
+    const LoadReserve::Marks& of_layer = marks(layer);
+    if (!of_layer.is_waited || !is_loading()) continue;
     INTARSIA_ASSIGN_OR_RETURN(const float milliseconds,
-                              marks.behind_wait.MillisecondsSince(marks.before_wait));
-    sum += double{milliseconds};
+                              of_layer.awaited().MillisecondsSince(of_layer.before_wait));
+    sum += std::max(0.0, double{milliseconds});
   }
   return sum;
 }

@@ -168,7 +168,7 @@ Status Attempt::ScoreByAttention(std::vector<float>* scores) {
   const Stopwatch stopwatch;
   scores->assign(static_cast<size_t>(prompt_.num_tokens()), 0.0f);
   if (options_.probes != ProbePass::kWithRows && options_.propagate != PropagationMode::kOff) {
-    probes_ = selector_.Probes(plan_.candidates, plan_.budget);
+    probes_ = plan_.probes;
     INTARSIA_RETURN_IF_ERROR(PreparePropagation(probes_));
   }
   if (IsKeepingProbes(options_, transformer_.config().num_layers)) kept_ = probes_;
@@ -195,6 +195,7 @@ Result<std::vector<int32_t>> Attempt::Select(std::span<const float> scores) cons
                            .candidates = plan_.candidates,
                            .budget = plan_.budget,
                            .scores = scores,
+                           .probes = plan_.probes,
                            .taken = kept_,
                            .pool = transformer_.pool()});
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,14 +29,15 @@ struct DeviceFusion::State {
   State(const model::CudaTransformer& used_transformer, model::DeviceKvPool* used_pages,
         ThreadPool* used_threads, const DeviceFusionOptions& options,
         kernels::DeviceStream compute_stream, kernels::DeviceStream copy_stream,
-        kernels::DeviceStream placing_stream)
+        kernels::DeviceStream placing_stream, kernels::DeviceStream solving_stream)
       : transformer(used_transformer),
         pages(used_pages),
         threads(used_threads),
         compute(std::move(compute_stream)),
         copy(std::move(copy_stream)),
         placing(std::move(placing_stream)),
-        staging(options.staging_bytes) {}
+        solving(std::move(solving_stream)),
+        load_reserve(options.staging_bytes) {}
 
   // A forward pass with room for `num_rows` rows.
   Result<model::CudaForward*> Forward(int64_t num_rows) {
@@ -55,8 +57,9 @@ struct DeviceFusion::State {
   // The streams come first: memory is given back on them.
   kernels::DeviceStream compute;
   kernels::DeviceStream copy;
-  kernels::DeviceStream placing;  // of layers ahead of their computation, and of solving
-  PinnedStaging staging;
+  kernels::DeviceStream placing;  // of layers ahead of their computation
+  kernels::DeviceStream solving;  // for weights, beside a pass's first layer
+  LoadReserve load_reserve;
   PinnedArena arena;  // of the attempt at hand
   std::unique_ptr<model::CudaForward> forward;
   int64_t num_rows_max = 0;
@@ -93,11 +96,15 @@ class DeviceFusion::Attempt {
   // Loads, places and computes the first `num_layers` layers. With scores, the question is asked
   // what it looks at, and the last layer ends there.
   Status RunLayers(int32_t num_layers, bool is_asking);
-  // Everything up to a layer's attention.
+  // Everything up to a layer's attention, but for the first one's products, which BeginPass has
+  // made.
   Status PrepareLayer(int32_t layer);
+  // Attention and what is behind it.
+  Status FinishLayer(int32_t layer);
   // Places the cached tokens of a layer, which no row shifts, beside the computation of the layers
   // before it.
   Status PlaceAhead(int32_t layer);
+  // Begins a pass and its first layer, all of it if that layer's caches lie in the pages.
   Status BeginPass(std::span<const int32_t> positions, std::span<const int32_t> rows,
                    DevicePlacer::Rows kind);
   // Says which tokens the pass computes from here on, and whose shift is passed on.
@@ -150,6 +157,14 @@ Status DeviceFusion::Attempt::BeginPass(std::span<const int32_t> positions,
                                         std::span<const int32_t> rows, DevicePlacer::Rows kind) {
   INTARSIA_ASSIGN_OR_RETURN(forward_, state_.Forward(std::ssize(positions)));
   INTARSIA_RETURN_IF_ERROR(forward_->Begin(TokensAt(prompt_, positions), positions, *kv_));
+  // Before tables are made, so that the device is not idle: products need no caches, and where
+  // those are placed, the first layer needs nothing else, for nothing shifts there.
+  INTARSIA_RETURN_IF_ERROR(forward_->ComputeQkv(0));
+  if (num_placed_layers_ > 0) {
+    INTARSIA_RETURN_IF_ERROR(forward_->PlaceKv(0));
+    INTARSIA_RETURN_IF_ERROR(FinishLayer(0));
+    num_passed_layers_ = 1;
+  }
   return BeginPlacing(positions, rows, kind);
 }
 
@@ -162,7 +177,7 @@ Status DeviceFusion::Attempt::BeginPlacing(std::span<const int32_t> positions,
 }
 
 Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
-  INTARSIA_RETURN_IF_ERROR(forward_->ComputeQkv(layer));
+  if (layer > 0) INTARSIA_RETURN_IF_ERROR(forward_->ComputeQkv(layer));
   const bool is_placed = layer < num_placed_layers_;
   if (!is_placed) INTARSIA_RETURN_IF_ERROR(loader_->HoldBack(layer));
   INTARSIA_RETURN_IF_ERROR(forward_->PlaceKv(layer));  // first, for the shift is measured beside it
@@ -174,6 +189,13 @@ Status DeviceFusion::Attempt::PrepareLayer(int32_t layer) {
   const model::CudaRows rows = forward_->rows();
   return placer_->Place(layer, scope, state_.transformer.rope_digits(layer),
                         is_shifting ? &rows : nullptr);
+}
+
+Status DeviceFusion::Attempt::FinishLayer(int32_t layer) {
+  // Nobody reads what the last layer makes of rows without logits.
+  if (layer + 1 == config_.num_layers) INTARSIA_RETURN_IF_ERROR(forward_->KeepLastRows(1));
+  INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
+  return forward_->RunFfn(layer);
 }
 
 Status DeviceFusion::Attempt::PlaceAhead(int32_t layer) {
@@ -204,12 +226,14 @@ Status DeviceFusion::Attempt::RunLayers(int32_t num_layers, bool is_asking) {
       INTARSIA_RETURN_IF_ERROR(Score(layer, /*lse=*/nullptr));
       break;
     }
-    // Nobody reads what the last layer makes of rows without logits.
-    if (layer + 1 == config_.num_layers) INTARSIA_RETURN_IF_ERROR(forward_->KeepLastRows(1));
-    float* const lse = is_scored ? lse_.as<float>() : nullptr;
-    INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer, lse));
-    if (is_scored) INTARSIA_RETURN_IF_ERROR(Score(layer, lse));
-    INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
+    if (is_scored) {
+      float* const lse = lse_.as<float>();
+      INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer, lse));
+      INTARSIA_RETURN_IF_ERROR(Score(layer, lse));
+      INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
+    } else {
+      INTARSIA_RETURN_IF_ERROR(FinishLayer(layer));
+    }
     // Behind the layer at hand, because this waits for reads from a file.
     if (is_placing_ahead && layer + 1 < num_layers) {
       INTARSIA_RETURN_IF_ERROR(PlaceAhead(layer + 1));
@@ -226,8 +250,7 @@ Status DeviceFusion::Attempt::RunDeviationLayers() {
     if (request_.cancel != nullptr) INTARSIA_RETURN_IF_ERROR(request_.cancel->Check());
     INTARSIA_RETURN_IF_ERROR(PrepareLayer(layer));
     if (layer == kDeviationLayer) INTARSIA_RETURN_IF_ERROR(KeepMostDeviating(positions));
-    INTARSIA_RETURN_IF_ERROR(forward_->Attend(layer));
-    INTARSIA_RETURN_IF_ERROR(forward_->RunFfn(layer));
+    INTARSIA_RETURN_IF_ERROR(FinishLayer(layer));
   }
   num_placed_layers_ = num_passed_layers_ = kDeviationLayer + 1;
   return Status::Ok();
@@ -304,7 +327,7 @@ Status DeviceFusion::Attempt::AskQuestion() {
   const int32_t num_layers = NumQuestionLayers(request_.fusion, config_.num_layers);
   if (request_.fusion.probes != ProbePass::kWithRows &&
       request_.fusion.propagate != PropagationMode::kOff) {
-    probes_ = selector_.Probes(plan_.candidates, plan_.budget);
+    probes_ = plan_.probes;
   }
   const std::vector<int32_t> positions = MergePositions(probes_, plan_.fresh);
   INTARSIA_ASSIGN_OR_RETURN(
@@ -322,10 +345,9 @@ Status DeviceFusion::Attempt::AskQuestion() {
 
 Status DeviceFusion::Attempt::SelectByScores() {
   if (selector_.name() == "design") return SelectOnHost();
-  const std::vector<int32_t> taken = selector_.Probes(plan_.candidates, plan_.budget);
   std::vector<uint8_t> is_taken;
   for (const int32_t candidate : plan_.candidates) {
-    is_taken.push_back(std::ranges::binary_search(taken, candidate) ? 1 : 0);
+    is_taken.push_back(std::ranges::binary_search(plan_.probes, candidate) ? 1 : 0);
   }
   DeviceTables tables;
   const auto candidates_at = tables.Add<int32_t>(plan_.candidates);
@@ -335,16 +357,20 @@ Status DeviceFusion::Attempt::SelectByScores() {
   const int64_t num_bytes = plan_.budget * static_cast<int64_t>(sizeof(int32_t));
   INTARSIA_ASSIGN_OR_RETURN(const kernels::DeviceBuffer rows,
                             kernels::DeviceBuffer::Allocate(num_bytes, stream()));
-  INTARSIA_RETURN_IF_ERROR(
-      kernels::SelectRowsCuda({.scores = scores_.as<float>(),
-                               .candidates = tables.At<int32_t>(candidates_at),
-                               .is_taken = tables.At<uint8_t>(is_taken_at),
-                               .rows = rows.as<int32_t>(),
-                               .num_candidates = static_cast<int32_t>(plan_.candidates.size()),
-                               .count = static_cast<int32_t>(plan_.budget - std::ssize(taken))},
-                              stream()));
-  INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(rows_.data(), rows.data(), num_bytes, stream()));
-  return kernels::WaitFor(stream());
+  // By way of pinned memory, which the device writes without the driver's help.
+  INTARSIA_ASSIGN_OR_RETURN(uint8_t* const staged, state_.arena.Take(num_bytes));
+  INTARSIA_RETURN_IF_ERROR(kernels::SelectRowsCuda(
+      {.scores = scores_.as<float>(),
+       .candidates = tables.At<int32_t>(candidates_at),
+       .is_taken = tables.At<uint8_t>(is_taken_at),
+       .rows = rows.as<int32_t>(),
+       .num_candidates = static_cast<int32_t>(plan_.candidates.size()),
+       .count = static_cast<int32_t>(plan_.budget - std::ssize(plan_.probes))},
+      stream()));
+  INTARSIA_RETURN_IF_ERROR(kernels::CopyToHost(staged, rows.data(), num_bytes, stream()));
+  INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+  std::memcpy(rows_.data(), staged, static_cast<size_t>(num_bytes));
+  return Status::Ok();
 }
 
 // For selectors that do more than rank: the scores come to them.
@@ -363,6 +389,7 @@ Result<std::vector<int32_t>> DeviceFusion::Attempt::Select(std::span<const float
                            .candidates = plan_.candidates,
                            .budget = plan_.budget,
                            .scores = scores,
+                           .probes = plan_.probes,
                            .taken = kept_,
                            .pool = state_.threads});
 }
@@ -394,18 +421,19 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
   const Stopwatch total;
   INTARSIA_ASSIGN_OR_RETURN(
       kv_, state_.pages->Allocate(prompt_.num_tokens() + request_.num_new_tokens_max, stream()));
-  INTARSIA_ASSIGN_OR_RETURN(
-      loader_,
-      DeviceLoader::Start(
-          prompt_, config_.num_layers, config_.kv_size(),
-          {.device = state_.transformer.device(), .compute = stream(), .copy = state_.copy.get()},
-          &state_.staging));
+  INTARSIA_ASSIGN_OR_RETURN(loader_,
+                            DeviceLoader::Start(prompt_, config_.num_layers, config_.kv_size(),
+                                                {.device = state_.transformer.device(),
+                                                 .compute = stream(),
+                                                 .copy = state_.copy.get(),
+                                                 .arena = &state_.arena},
+                                                &state_.load_reserve));
   INTARSIA_ASSIGN_OR_RETURN(placer_, DevicePlacer::Create(prompt_, *loader_,
                                                           {.kv = kv_.get(),
                                                            .kv_size = config_.kv_size(),
                                                            .num_layers = config_.num_layers,
                                                            .stream = stream(),
-                                                           .solving = state_.placing.get(),
+                                                           .solving = state_.solving.get(),
                                                            .arena = &state_.arena}));
   INTARSIA_RETURN_IF_ERROR(ChooseRows());
   INTARSIA_RETURN_IF_ERROR(rows_span_.Begin(stream()));
@@ -418,11 +446,13 @@ Status DeviceFusion::Attempt::Run(DeviceFusedContext* context) {
   INTARSIA_RETURN_IF_ERROR(RunLayers(config_.num_layers, /*is_asking=*/false));
   INTARSIA_RETURN_IF_ERROR(forward_->ComputeLogits(1));
   INTARSIA_RETURN_IF_ERROR(rows_span_.End(stream()));
-  context->logits.resize(static_cast<size_t>(config_.vocab_size));
+  const auto num_logit_bytes = config_.vocab_size * static_cast<int64_t>(sizeof(float));
+  INTARSIA_ASSIGN_OR_RETURN(uint8_t* const staged, state_.arena.Take(num_logit_bytes));
   INTARSIA_RETURN_IF_ERROR(
-      kernels::CopyToHost(context->logits.data(), forward_->logits(),
-                          config_.vocab_size * static_cast<int64_t>(sizeof(float)), stream()));
+      kernels::CopyToHost(staged, forward_->logits(), num_logit_bytes, stream()));
+  context->logits.resize(static_cast<size_t>(config_.vocab_size));
   INTARSIA_RETURN_IF_ERROR(kernels::WaitFor(stream()));
+  std::memcpy(context->logits.data(), staged, static_cast<size_t>(num_logit_bytes));
   INTARSIA_RETURN_IF_ERROR(Measure(&context->timing));
   context->timing.total_ms = total.milliseconds();
   context->usage = CountTokens(prompt_, plan_, rows_.size());
@@ -446,8 +476,11 @@ Result<std::unique_ptr<DeviceFusion>> DeviceFusion::Create(
                             kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
   INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream placing,
                             kernels::DeviceStream::Create(kernels::StreamPriority::kNormal));
+  // The second layer waits for it, and beside large products it would get no multiprocessor.
+  INTARSIA_ASSIGN_OR_RETURN(kernels::DeviceStream solving,
+                            kernels::DeviceStream::Create(kernels::StreamPriority::kHigh));
   auto state = std::make_unique<State>(transformer, pages, threads, options, std::move(compute),
-                                       std::move(copy), std::move(placing));
+                                       std::move(copy), std::move(placing), std::move(solving));
   return std::unique_ptr<DeviceFusion>(new DeviceFusion(std::move(state)));
 }
 

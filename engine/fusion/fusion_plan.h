@@ -22,6 +22,9 @@ struct FusionPlan {
   std::vector<int32_t> candidates;  // Prompt::Candidates
   std::vector<int32_t> fresh;       // Prompt::FreshPositions
   int64_t budget = 0;               // of candidates to recompute
+  // Of them, those that the selector spreads evenly. Where the question's pass computes them for
+  // good, they may be a fifth fewer than the selector's, so that the pass fills its tiles.
+  std::vector<int32_t> probes = {};
 
   // Whether a selector has a choice to make: not nothing, and not everything.
   bool is_choice() const { return budget > 0 && budget < static_cast<int64_t>(candidates.size()); }

@@ -13,16 +13,6 @@ namespace {
 constexpr std::array<std::string_view, 7> kNames = {"none",      "prefix", "deviation", "stride",
                                                     "attention", "design", "full"};
 
-// `count` positions at equal steps.
-std::vector<int32_t> EvenlySpaced(std::span<const int32_t> candidates, int64_t count) {
-  std::vector<int32_t> picked;
-  const auto size = static_cast<int64_t>(candidates.size());
-  for (int64_t i = 0; i < count; ++i) {
-    picked.push_back(candidates[static_cast<size_t>(i * size / count)]);
-  }
-  return picked;
-}
-
 // The `count` candidates of highest score, ascending.
 std::vector<int32_t> Highest(std::span<const int32_t> candidates, std::span<const float> scores,
                              int64_t count) {
@@ -96,10 +86,9 @@ class AskingSelector : public RowSelector {
  public:
   explicit AskingSelector(double probe_share) : probe_share_(probe_share) {}
   ScoreKind score_kind() const override { return ScoreKind::kAttention; }
-  std::vector<int32_t> Probes(std::span<const int32_t> candidates, int64_t budget) const override {
-    const auto size = static_cast<double>(candidates.size());
-    return EvenlySpaced(candidates,
-                        std::min<int64_t>(budget / 2, std::llround(probe_share_ * size)));
+  int64_t NumProbes(int64_t num_candidates, int64_t budget) const override {
+    return std::min<int64_t>(budget / 2,
+                             std::llround(probe_share_ * static_cast<double>(num_candidates)));
   }
 
  private:
@@ -111,14 +100,12 @@ class AttentionSelector : public AskingSelector {
   using AskingSelector::AskingSelector;
   std::string_view name() const override { return "attention"; }
   Result<std::vector<int32_t>> Select(const SelectionInput& input) const override {
-    const std::vector<int32_t> picked = Probes(input.candidates, input.budget);
     std::vector<int32_t> others;
-    std::set_difference(input.candidates.begin(), input.candidates.end(), picked.begin(),
-                        picked.end(), std::back_inserter(others));
+    std::ranges::set_difference(input.candidates, input.probes, std::back_inserter(others));
     const std::vector<int32_t> best =
-        Highest(others, input.scores, input.budget - static_cast<int64_t>(picked.size()));
+        Highest(others, input.scores, input.budget - std::ssize(input.probes));
     std::vector<int32_t> all;
-    std::merge(picked.begin(), picked.end(), best.begin(), best.end(), std::back_inserter(all));
+    std::ranges::merge(input.probes, best, std::back_inserter(all));
     return all;
   }
 };
@@ -149,6 +136,15 @@ class DesignSelector : public AskingSelector {
 }  // namespace
 
 std::span<const std::string_view> RowSelectorNames() { return kNames; }
+
+std::vector<int32_t> EvenlySpaced(std::span<const int32_t> candidates, int64_t count) {
+  std::vector<int32_t> picked;
+  const auto size = static_cast<int64_t>(candidates.size());
+  for (int64_t i = 0; i < count; ++i) {
+    picked.push_back(candidates[static_cast<size_t>(i * size / count)]);
+  }
+  return picked;
+}
 
 Result<std::unique_ptr<RowSelector>> MakeRowSelector(std::string_view name,
                                                      const RowSelectorOptions& options) {

@@ -27,7 +27,8 @@ struct SelectionInput {
   std::span<const int32_t> candidates;  // ascending positions
   int64_t budget = 0;                   // rows to return, in [0, candidates.size()]
   std::span<const float> scores;        // [num_tokens] by position; empty for kNone
-  std::span<const int32_t> taken;       // of Probes(), if they are computed already; else empty
+  std::span<const int32_t> probes;      // candidates that `attention` returns whatever the scores
+  std::span<const int32_t> taken;       // the probes, if they are computed already; else empty
   ThreadPool* pool = nullptr;
 };
 
@@ -36,12 +37,9 @@ class RowSelector {
   virtual ~RowSelector() = default;
   virtual std::string_view name() const = 0;
   virtual ScoreKind score_kind() const = 0;
-  // Evenly spaced candidates that are among the rows whatever the scores are, ascending. They can
-  // be computed while the scores are taken, so that those see a shifted cache.
-  virtual std::vector<int32_t> Probes(std::span<const int32_t> /*candidates*/,
-                                      int64_t /*budget*/) const {
-    return {};
-  }
+  // How many evenly spaced candidates are to be among the rows whatever the scores are. They can be
+  // computed while the scores are taken, so that those see a shifted cache.
+  virtual int64_t NumProbes(int64_t /*num_candidates*/, int64_t /*budget*/) const { return 0; }
   // Returns at most `budget` of the candidates, those taken among them, ascending. Ties go to the
   // lower position.
   // Errors: kResourceExhausted; kInvalidArgument for a score that is not finite.
@@ -68,5 +66,8 @@ Result<std::unique_ptr<RowSelector>> MakeRowSelector(std::string_view name,
                                                      const RowSelectorOptions& options);
 
 std::span<const std::string_view> RowSelectorNames();
+
+// `count` of the candidates, at equal steps. REQUIRES: no more than there are.
+std::vector<int32_t> EvenlySpaced(std::span<const int32_t> candidates, int64_t count);
 
 }  // namespace intarsia::engine

@@ -33,10 +33,13 @@ struct Example {
                               const std::vector<int32_t>& taken = {}) {
     const auto selector = MakeRowSelector(name, {.probe_share = probe_share});
     const std::vector<int32_t> candidates = prompt.Candidates();
+    const std::vector<int32_t> probes =
+        EvenlySpaced(candidates, (*selector)->NumProbes(std::ssize(candidates), budget));
     return *(*selector)->Select({.prompt = &prompt,
                                  .candidates = candidates,
                                  .budget = budget,
                                  .scores = scores,
+                                 .probes = probes,
                                  .taken = taken,
                                  .pool = &pool});
   }
@@ -100,8 +103,9 @@ TEST(RowSelectorTest, ProbesThatAreTakenAreAmongTheRowsOfEverySelectorThatAsks) 
   const std::vector<int32_t> candidates = example.prompt.Candidates();
   for (const std::string name : {"attention", "design"}) {
     const auto selector = MakeRowSelector(name, {.probe_share = 0.2});
-    const std::vector<int32_t> probes = (*selector)->Probes(candidates, 4);
-    EXPECT_EQ(std::ssize(probes), 2) << name;
+    const int64_t num_probes = (*selector)->NumProbes(std::ssize(candidates), 4);
+    EXPECT_EQ(num_probes, 2) << name;
+    const std::vector<int32_t> probes = EvenlySpaced(candidates, num_probes);
     const std::vector<int32_t> rows = example.Select(name, 4, scores, 0.2, probes);
     EXPECT_EQ(std::ssize(rows), 4) << name;
     EXPECT_TRUE(std::ranges::includes(rows, probes)) << name;
